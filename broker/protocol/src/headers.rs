@@ -1,0 +1,298 @@
+//! A message's headers: a MessagePack map from names to bytes, kept in its encoded form.
+//!
+//! Headers are written by a publisher and read by a consumer, and most hops look at none of them: they are
+//! checked once on the way in, then stored, forwarded and compared as the bytes they are.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+/// The most bytes that the encoded headers of a message may take.
+pub const HEADERS_BYTES_MAX: usize = 64 * 1024;
+
+/// Why bytes are not headers, or a header cannot be added.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeadersError {
+    /// Over [`HEADERS_BYTES_MAX`].
+    #[error("headers take at most {HEADERS_BYTES_MAX} bytes, these take {0}")]
+    TooLarge(usize),
+    /// Not one MessagePack map whose keys are strings and whose values are strings or binary.
+    #[error("headers are one MessagePack map of strings to strings or binary: {0}")]
+    Malformed(&'static str),
+    /// One name, twice.
+    #[error("header {0:?} is given twice")]
+    Duplicate(String),
+}
+
+/// An ordered map from header names (UTF-8) to values (bytes, often UTF-8). Cheap to clone.
+///
+/// No headers are no bytes; a map of none is accepted and becomes that.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Headers(Bytes);
+
+impl Headers {
+    /// No headers.
+    pub const EMPTY: Self = Self(Bytes::new());
+
+    /// Checks `bytes` and keeps them; no copy is made.
+    ///
+    /// # Errors
+    /// What keeps them from being headers.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, HeadersError> {
+        if bytes.is_empty() {
+            return Ok(Self::EMPTY);
+        }
+        if bytes.len() > HEADERS_BYTES_MAX {
+            return Err(HeadersError::TooLarge(bytes.len()));
+        }
+        let mut entries = Entries::open(&bytes)?;
+        if entries.remaining == 0 && entries.rest.is_empty() {
+            return Ok(Self::EMPTY);
+        }
+        let mut seen: Vec<&str> = Vec::new();
+        while let Some((name, _)) = entries.next_entry()? {
+            seen.push(name);
+        }
+        if !entries.rest.is_empty() {
+            return Err(HeadersError::Malformed("bytes after the map"));
+        }
+        seen.sort_unstable();
+        if let Some(pair) = seen.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(HeadersError::Duplicate(pair[0].to_owned()));
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The encoded form: empty, or one MessagePack map.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value of the header `name`.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter().find(|(each, _)| *each == name).map(|(_, value)| value)
+    }
+
+    /// The value of the header `name`, where it is UTF-8.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.get(name)?).ok()
+    }
+
+    /// Names and values, in the publisher's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let mut entries = if self.0.is_empty() { None } else { Entries::open(&self.0).ok() };
+        std::iter::from_fn(move || entries.as_mut()?.next_entry().ok().flatten())
+    }
+
+    /// A copy to change.
+    pub fn edit(&self) -> HeadersBuilder {
+        HeadersBuilder(self.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect())
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.iter().map(|(name, value)| (name, String::from_utf8_lossy(value)));
+        f.debug_map().entries(shown).finish()
+    }
+}
+
+/// Headers being put together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HeadersBuilder(Vec<(String, Vec<u8>)>);
+
+impl HeadersBuilder {
+    /// Sets `name`, replacing a value that was there.
+    pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Self {
+        let value = value.as_ref().to_vec();
+        match self.0.iter_mut().find(|(each, _)| each == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+        self
+    }
+
+    /// Removes `name`, if it is there.
+    pub fn remove(&mut self, name: &str) -> &mut Self {
+        self.0.retain(|(each, _)| each != name);
+        self
+    }
+
+    /// The finished headers.
+    ///
+    /// # Errors
+    /// [`HeadersError::TooLarge`].
+    pub fn build(&self) -> Result<Headers, HeadersError> {
+        if self.0.is_empty() {
+            return Ok(Headers::EMPTY);
+        }
+        let mut out = BytesMut::with_capacity(self.0.iter().map(|(n, v)| n.len() + v.len() + 10).sum());
+        write_map_length(&mut out, self.0.len());
+        for (name, value) in &self.0 {
+            write_str(&mut out, name);
+            write_binary(&mut out, value);
+        }
+        if out.len() > HEADERS_BYTES_MAX {
+            return Err(HeadersError::TooLarge(out.len()));
+        }
+        Ok(Headers(out.freeze()))
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a [u8])> for HeadersBuilder {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a [u8])>>(pairs: I) -> Self {
+        let mut builder = Self::default();
+        for (name, value) in pairs {
+            builder.set(name, value);
+        }
+        builder
+    }
+}
+
+/// What is left to read of an encoded map.
+struct Entries<'a> {
+    remaining: usize,
+    rest: &'a [u8],
+}
+
+impl<'a> Entries<'a> {
+    fn open(bytes: &'a [u8]) -> Result<Self, HeadersError> {
+        let mut rest = bytes;
+        let remaining = match take_byte(&mut rest)? {
+            marker @ 0x80..=0x8f => usize::from(marker & 0x0f),
+            0xde => take_length(&mut rest, 2)?,
+            0xdf => take_length(&mut rest, 4)?,
+            _ => return Err(HeadersError::Malformed("not a map")),
+        };
+        Ok(Self { remaining, rest })
+    }
+
+    fn next_entry(&mut self) -> Result<Option<(&'a str, &'a [u8])>, HeadersError> {
+        if self.remaining == 0 {
+            return Ok(None);
+        }
+        self.remaining -= 1;
+        let name = self.take_bytes(false)?;
+        let name = std::str::from_utf8(name).map_err(|_| HeadersError::Malformed("a name is not UTF-8"))?;
+        Ok(Some((name, self.take_bytes(true)?)))
+    }
+
+    fn take_bytes(&mut self, binary_allowed: bool) -> Result<&'a [u8], HeadersError> {
+        let length = match take_byte(&mut self.rest)? {
+            marker @ 0xa0..=0xbf => usize::from(marker & 0x1f),
+            0xd9 => take_length(&mut self.rest, 1)?,
+            0xda => take_length(&mut self.rest, 2)?,
+            0xdb => take_length(&mut self.rest, 4)?,
+            0xc4 if binary_allowed => take_length(&mut self.rest, 1)?,
+            0xc5 if binary_allowed => take_length(&mut self.rest, 2)?,
+            0xc6 if binary_allowed => take_length(&mut self.rest, 4)?,
+            _ => return Err(HeadersError::Malformed("an entry is not a string or binary")),
+        };
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(HeadersError::Malformed("cut short"))?;
+        self.rest = rest;
+        Ok(taken)
+    }
+}
+
+fn take_byte(rest: &mut &[u8]) -> Result<u8, HeadersError> {
+    let (first, others) = rest.split_first().ok_or(HeadersError::Malformed("cut short"))?;
+    *rest = others;
+    Ok(*first)
+}
+
+/// A big-endian length of `width` bytes.
+fn take_length(rest: &mut &[u8], width: usize) -> Result<usize, HeadersError> {
+    (0..width).try_fold(0, |length, _| Ok(length << 8 | usize::from(take_byte(rest)?)))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "each cast is in the range of its arm")]
+fn write_map_length(out: &mut BytesMut, length: usize) {
+    match length {
+        0..=15 => out.extend_from_slice(&[0x80 | length as u8]),
+        16..=0xffff => {
+            out.extend_from_slice(&[0xde]);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            out.extend_from_slice(&[0xdf]);
+            out.extend_from_slice(&(length as u32).to_be_bytes());
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "each cast is in the range of its arm")]
+fn write_str(out: &mut BytesMut, text: &str) {
+    match text.len() {
+        length @ 0..=31 => out.extend_from_slice(&[0xa0 | length as u8]),
+        length @ 32..=0xff => out.extend_from_slice(&[0xd9, length as u8]),
+        length => {
+            out.extend_from_slice(&[0xdb]);
+            out.extend_from_slice(&(length as u32).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(text.as_bytes());
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "each cast is in the range of its arm")]
+fn write_binary(out: &mut BytesMut, value: &[u8]) {
+    match value.len() {
+        length @ 0..=0xff => out.extend_from_slice(&[0xc4, length as u8]),
+        length => {
+            out.extend_from_slice(&[0xc6]);
+            out.extend_from_slice(&(length as u32).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_read_back_in_order() {
+        let headers = HeadersBuilder::default().set("b", "2").set("a", [0xff]).build().expect("small");
+        assert_eq!(headers.iter().collect::<Vec<_>>(), [("b", &b"2"[..]), ("a", &[0xff][..])]);
+        assert_eq!(headers.text("b"), Some("2"));
+        assert_eq!(headers.text("a"), None);
+    }
+
+    #[test]
+    fn a_map_from_another_language_is_accepted() {
+        let map = std::collections::BTreeMap::from([("content-type", "application/xml")]);
+        let bytes = rmp_serde::to_vec(&map).expect("encodes");
+        let headers = Headers::from_bytes(bytes.into()).expect("headers");
+        assert_eq!(headers.text("content-type"), Some("application/xml"));
+    }
+
+    #[test]
+    fn a_name_given_twice_is_refused() {
+        let bytes = [0x82, 0xa1, b'a', 0xa1, b'1', 0xa1, b'a', 0xa1, b'2'];
+        let error = Headers::from_bytes(Bytes::copy_from_slice(&bytes)).expect_err("refused");
+        assert_eq!(error, HeadersError::Duplicate("a".into()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_built_is_read_back(pairs in proptest::collection::btree_map(".{0,40}", ".{0,400}", 0..20)) {
+            let builder: HeadersBuilder = pairs.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
+            let headers = Headers::from_bytes(builder.build().expect("small").as_bytes().clone());
+            let headers = headers.expect("well-formed");
+            let read: Vec<_> = headers.iter().map(|(n, v)| (n.to_owned(), v.to_vec())).collect();
+            let expected: Vec<_> = pairs.into_iter().map(|(n, v)| (n, v.into_bytes())).collect();
+            proptest::prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn garbage_is_refused_or_readable_but_never_a_panic(bytes in proptest::collection::vec(0u8.., 0..200)) {
+            if let Ok(headers) = Headers::from_bytes(Bytes::from(bytes)) {
+                headers.iter().count();
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The values that both ends of Wharf share, and the frames that carry them.
+//!
+//! Bytes in, values out, and back: no IO, no async, no clock. Everything that arrives from outside is
+//! parsed here once; afterwards the type is the proof (a [`Topic`] has no wildcards, a [`QueueName`] is
+//! not empty, [`Headers`] are well-formed MessagePack).
+
+mod delivery;
+mod headers;
+mod id;
+mod message;
+mod name;
+mod receipt;
+mod time;
+mod topic;
+
+pub use delivery::{Death, DeathCause, Delivery, Outcome, Settlement};
+pub use headers::{HEADERS_BYTES_MAX, Headers, HeadersBuilder, HeadersError};
+pub use id::{MessageId, ParseMessageIdError, ProducerId};
+pub use message::{DecodeMessageError, KEY_BYTES_MAX, Message, PRIORITY_MAX};
+pub use name::{NAME_BYTES_MAX, Name, NameError, QueueName};
+pub use receipt::{ErrorCode, Receipt, Rejection, Session, Stored, UnknownErrorCode};
+pub use time::Timestamp;
+pub use topic::{Pattern, PatternError, TOPIC_BYTES_MAX, Topic, TopicError};
