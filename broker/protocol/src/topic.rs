@@ -143,8 +143,13 @@ impl Pattern {
     ///
     /// Linear in the topic for patterns with one `#`; in the worst case words × words, never exponential.
     pub fn matches(&self, topic: &Topic) -> bool {
+        self.matches_text(topic.as_str())
+    }
+
+    /// As [`matches`](Self::matches), for any dot-separated text, such as the name of a queue.
+    pub fn matches_text(&self, text: &str) -> bool {
         let mut pattern = self.words();
-        let mut words = topic.words();
+        let mut words = text.split('.');
         // Where to go on from when a `#` has to swallow one word more.
         let mut retry: Option<(std::str::Split<'_, char>, std::str::Split<'_, char>)> = None;
         loop {
