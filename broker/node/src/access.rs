@@ -1,0 +1,184 @@
+//! Who may do what: credentials → principal → permission, checked at every operation.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use wharf_protocol::Pattern;
+
+use crate::NodeError;
+
+/// What a connection shows of itself.
+#[derive(Clone, Copy, Default)]
+pub struct Credentials<'a> {
+    /// A bearer token.
+    pub token: Option<&'a str>,
+    /// The SHA-256 of the client certificate that the TLS handshake verified, in lower-case hexadecimal.
+    pub certificate: Option<&'a str>,
+}
+
+/// Somebody who was recognised. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Principal(Arc<Identity>);
+
+/// One principal of the configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Identity {
+    /// Its name, in logs and histories.
+    pub name: String,
+    /// The SHA-256 of its token, in lower-case hexadecimal; the token itself is nowhere stored.
+    #[serde(default)]
+    pub token_sha256: Option<String>,
+    /// The SHA-256 of its client certificate (DER), in lower-case hexadecimal.
+    #[serde(default)]
+    pub certificate_sha256: Option<String>,
+    /// Topics it may publish to.
+    #[serde(default)]
+    pub publish: Vec<Pattern>,
+    /// Queues it may consume, and topics it may tap, as patterns over their names.
+    #[serde(default)]
+    pub consume: Vec<Pattern>,
+    /// Whether it may use the admin API.
+    #[serde(default)]
+    pub admin: bool,
+    /// Whether it may load plugins; a role of its own, since it runs code in the broker.
+    #[serde(default)]
+    pub plugins: bool,
+}
+
+impl Identity {
+    /// One that may do everything, known by the SHA-256 of its token.
+    pub fn administrator(name: &str, token_sha256: String) -> Self {
+        let everything: Pattern = "#".parse().expect("# is a pattern");
+        Self {
+            name: name.to_owned(),
+            token_sha256: Some(token_sha256),
+            certificate_sha256: None,
+            publish: vec![everything.clone()],
+            consume: vec![everything],
+            admin: true,
+            plugins: true,
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Action<'a> {
+    /// To publish to this topic.
+    Publish(&'a str),
+    /// To consume this queue, or to see a live message of this topic.
+    Consume(&'a str),
+    /// To read or change anything by the admin API.
+    Administer,
+    /// To load or remove a plugin.
+    LoadPlugin,
+}
+
+impl Principal {
+    /// The broker itself, in histories.
+    pub fn system() -> Self {
+        Self(Arc::new(Identity::administrator("wharf", String::new())))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Whether it may; a refusal names the principal, the action and the resource.
+    ///
+    /// # Errors
+    /// [`NodeError::Forbidden`].
+    pub fn check(&self, action: Action<'_>) -> Result<(), NodeError> {
+        let (allowed, verb, resource) = match action {
+            Action::Publish(topic) => (matches_any(&self.0.publish, topic), "publish to", topic),
+            Action::Consume(name) => (matches_any(&self.0.consume, name), "consume", name),
+            Action::Administer => (self.0.admin, "administer", "the broker"),
+            Action::LoadPlugin => (self.0.plugins, "load", "plugins"),
+        };
+        if allowed {
+            return Ok(());
+        }
+        Err(NodeError::Forbidden {
+            principal: self.0.name.clone(),
+            action: verb,
+            resource: resource.to_owned(),
+        })
+    }
+}
+
+/// Whether one of `patterns` matches `name`: a topic or a queue's name.
+fn matches_any(patterns: &[Pattern], name: &str) -> bool {
+    patterns.iter().any(|pattern| pattern.matches_text(name))
+}
+
+/// Everybody the node knows.
+#[derive(Debug, Default)]
+pub(crate) struct Access {
+    principals: Vec<Principal>,
+}
+
+impl Access {
+    pub(crate) fn new(identities: Vec<Identity>) -> Self {
+        Self { principals: identities.into_iter().map(|identity| Principal(Arc::new(identity))).collect() }
+    }
+
+    /// Whose credentials these are. Tokens are compared as digests, in constant time.
+    pub(crate) fn authenticate(&self, credentials: Credentials<'_>) -> Option<Principal> {
+        let token = credentials.token.map(|token| hex::encode(Sha256::digest(token)));
+        let known = |principal: &&Principal| {
+            same(principal.0.token_sha256.as_deref(), token.as_deref())
+                || same(principal.0.certificate_sha256.as_deref(), credentials.certificate)
+        };
+        self.principals.iter().find(known).cloned()
+    }
+}
+
+fn same(expected: Option<&str>, given: Option<&str>) -> bool {
+    let (Some(expected), Some(given)) = (expected, given) else { return false };
+    expected.len() == given.len() && expected.as_bytes().ct_eq(given.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shop() -> Identity {
+        Identity {
+            name: "shop".into(),
+            token_sha256: Some(hex::encode(Sha256::digest("secret"))),
+            certificate_sha256: None,
+            publish: vec!["orders.#".parse().expect("a pattern")],
+            consume: vec!["orders-out".parse().expect("a pattern")],
+            admin: false,
+            plugins: false,
+        }
+    }
+
+    #[test]
+    fn only_the_right_token_is_recognised() {
+        let access = Access::new(vec![shop()]);
+        let with = |token| Credentials { token, certificate: None };
+        assert_eq!(access.authenticate(with(Some("secret"))).expect("known").name(), "shop");
+        assert!(access.authenticate(with(Some("Secret"))).is_none());
+        assert!(access.authenticate(with(Some(""))).is_none());
+        assert!(access.authenticate(with(None)).is_none());
+    }
+
+    #[test]
+    fn what_is_not_granted_is_forbidden() {
+        let access = Access::new(vec![shop()]);
+        let credentials = Credentials { token: Some("secret"), certificate: None };
+        let shop = access.authenticate(credentials).expect("known");
+        assert!(shop.check(Action::Publish("orders.eu")).is_ok());
+        assert!(shop.check(Action::Consume("orders-out")).is_ok());
+        for forbidden in
+            [Action::Publish("prices"), Action::Consume("#"), Action::Administer, Action::LoadPlugin]
+        {
+            assert!(shop.check(forbidden).is_err(), "{forbidden:?}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What a caller of the node is told when something cannot be done.
+
+use wharf_protocol::ErrorCode;
+
+/// Why an operation was not done.
+///
+/// One type for every operation: callers translate it to their own wire, and do so by [`NodeError::code`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// No such thing.
+    #[error("there is no {kind} {name:?}")]
+    NotFound {
+        /// `queue`, `pipeline`, `plugin`…
+        kind: &'static str,
+        /// The name that was asked for.
+        name: String,
+    },
+    /// It exists already with other content, or something else depends on it.
+    #[error("{0}")]
+    Conflict(String),
+    /// The request itself is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// Over a stated size.
+    #[error("{0}")]
+    TooLarge(String),
+    /// This principal may not do that.
+    #[error("{principal} may not {action} {resource:?}")]
+    Forbidden {
+        /// Who asked.
+        principal: String,
+        /// What for.
+        action: &'static str,
+        /// On what.
+        resource: String,
+    },
+    /// An alarm holds the operation back.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The node is stopping, or stopped after a failed write.
+    #[error("the broker is stopping: {0}")]
+    Closing(String),
+}
+
+impl NodeError {
+    /// The number that travels.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotFound { .. } => ErrorCode::NotFound,
+            Self::Conflict(_) => ErrorCode::Conflict,
+            Self::Invalid(_) => ErrorCode::Malformed,
+            Self::TooLarge(_) => ErrorCode::TooLarge,
+            Self::Forbidden { .. } => ErrorCode::Forbidden,
+            Self::Unavailable(_) => ErrorCode::Unavailable,
+            Self::Closing(_) => ErrorCode::Closing,
+        }
+    }
+}
