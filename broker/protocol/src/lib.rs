@@ -5,6 +5,7 @@
 //! not empty, [`Headers`] are well-formed MessagePack).
 
 mod delivery;
+pub mod frame;
 mod headers;
 mod id;
 mod message;

@@ -1,0 +1,394 @@
+//! Frames: what travels on a stream of a `wharf/1` connection.
+//!
+//! ```text
+//!  0  u32  length of the body
+//!  4  u8   kind
+//!  5  u8   flags, 0 unless the kind says otherwise
+//!  6  u16  zero
+//!  8  body
+//! ```
+//!
+//! Integers are little-endian. The head is checked, its length against the reader's bound included, before
+//! anything is kept for the body. A body is either a MessagePack map (at most 16 deep, nothing after it; fields
+//! that this end does not know are skipped) or, where frames are many, a fixed head and raw bytes:
+//!
+//! ```text
+//! Ping, Pong   u64 nonce
+//! Publish      u64 sequence · message
+//! Confirm      runs, see `Confirmation`
+//! Deliver      u64 tag · u64 offset · u64 index · u64 stored at (ms) · u32 attempt · u16 entry · u16 zero ·
+//!              u32 length of the death, 0: none · u32 zero · death (MessagePack) · message
+//!              flags bit 0: it may have been delivered before
+//! Credit       u32 messages
+//! Settle       u64 number · runs, see `Frame::Settle`
+//! Settled      u64 number · u32 accepted · u32 zero · stale tags, each u64
+//! Empty        nothing
+//! Tap          message
+//! ```
+//!
+//! A stream has one role, which its first frame names; `→` goes to the broker:
+//!
+//! ```text
+//! control    → Hello     ← Welcome | Error         then Ping, Pong and Goodbye both ways
+//! publisher  → OpenPublisher  ← Opened | Error     → Publish…    ← Confirm…
+//! consumer   → Subscribe      ← Subscribed | Error ← Deliver… Settled… Empty Cancelled    → Credit… Settle…
+//! tap        → SubscribeTopic ← Tapped | Error     ← Tap…
+//! ```
+//!
+//! The control stream is the connection's first, and `Hello` comes before any other stream is opened. An
+//! [`Refusal`] (`Error`) is the last frame of its stream; on the control stream, of its connection.
+
+mod body;
+mod confirm;
+mod decoder;
+mod error;
+mod pack;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+pub use body::{
+    Cancelled, Goodbye, Hello, Limits, OpenPublisher, Opened, ProducerSession, Refusal, Subscribe,
+    SubscribeTopic, Subscribed, Tapped, Welcome,
+};
+pub use confirm::Confirmation;
+pub use decoder::Decoder;
+pub use error::FrameError;
+pub use settle::{REASON_BYTES_MAX, Settled};
+
+use crate::{Delivery, Message, MessageId, Settlement, Timestamp};
+
+/// The bytes of a frame before its body.
+pub const HEAD_BYTES: usize = 8;
+
+/// The longest body that a reader takes unless it is told otherwise.
+pub const FRAME_BYTES_DEFAULT: usize = 1024 * 1024;
+
+/// The longest body that a reader can be told to take.
+pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The protocol that a connection speaks, for TLS's ALPN extension.
+pub const ALPN: &[u8] = b"wharf/1";
+
+/// The version of the protocol that this code speaks, for [`Hello`].
+pub const VERSION: u16 = 1;
+
+/// Of a `Deliver` frame: it may have been delivered before.
+const FLAG_REDELIVERED: u8 = 1;
+
+/// The fixed head of a `Deliver` body.
+const DELIVER_BYTES: usize = 48;
+
+/// One frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Who is calling.
+    Hello(Hello),
+    /// Come in; this is what is allowed.
+    Welcome(Welcome),
+    /// Is anybody there?
+    Ping(u64),
+    /// Yes: the number of the ping.
+    Pong(u64),
+    /// This end is about to close the connection, in good order.
+    Goodbye(Goodbye),
+    /// Something is wrong; the stream ends here.
+    Error(Refusal),
+    /// This stream publishes.
+    OpenPublisher(OpenPublisher),
+    /// Publish away.
+    Opened(Opened),
+    /// One message.
+    Publish {
+        /// Its place in the producer's run.
+        sequence: u64,
+        /// What is published.
+        message: Message,
+    },
+    /// What became of published messages.
+    Confirm(Vec<Confirmation>),
+    /// This stream consumes from a queue.
+    Subscribe(Subscribe),
+    /// The subscription stands.
+    Subscribed(Subscribed),
+    /// One message, leased to this consumer.
+    Deliver(Delivery),
+    /// So many messages more may be delivered.
+    Credit(u32),
+    /// What became of deliveries.
+    ///
+    /// ```text
+    ///  0  u8   outcome: 1 ack, 2 nack, 3 dead-letter
+    ///  1  u8   zero
+    ///  2  u16  length of the reason
+    ///  4  u32  zero
+    ///  8  u64  first tag
+    /// 16  u64  last tag
+    /// 24  u64  delay of a nack in milliseconds, 0xffffffffffffffff: as the queue's policy says
+    /// 32  reason
+    /// ```
+    Settle {
+        /// By which the answer names this frame: 1, 2, 3… on a stream.
+        number: u64,
+        /// Ranges of tags, each with its outcome.
+        settlements: Vec<Settlement>,
+    },
+    /// The settle of that number would survive a crash.
+    Settled(Settled),
+    /// There is nothing left to deliver: the answer to [`Subscribe::until_empty`].
+    Empty,
+    /// The subscription is over.
+    Cancelled(Cancelled),
+    /// This stream watches topics.
+    SubscribeTopic(SubscribeTopic),
+    /// Watching.
+    Tapped(Tapped),
+    /// One message that was published, at most once and not to be settled.
+    Tap(Message),
+}
+
+/// What a frame is: the number that travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Hello = 0x01,
+    Welcome = 0x02,
+    Ping = 0x03,
+    Pong = 0x04,
+    Goodbye = 0x05,
+    Error = 0x0f,
+    OpenPublisher = 0x10,
+    Opened = 0x11,
+    Publish = 0x12,
+    Confirm = 0x13,
+    Subscribe = 0x20,
+    Subscribed = 0x21,
+    Deliver = 0x22,
+    Credit = 0x23,
+    Settle = 0x24,
+    Settled = 0x25,
+    Empty = 0x26,
+    Cancelled = 0x27,
+    SubscribeTopic = 0x30,
+    Tapped = 0x31,
+    Tap = 0x32,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            0x01 => Self::Hello,
+            0x02 => Self::Welcome,
+            0x03 => Self::Ping,
+            0x04 => Self::Pong,
+            0x05 => Self::Goodbye,
+            0x0f => Self::Error,
+            0x10 => Self::OpenPublisher,
+            0x11 => Self::Opened,
+            0x12 => Self::Publish,
+            0x13 => Self::Confirm,
+            0x20 => Self::Subscribe,
+            0x21 => Self::Subscribed,
+            0x22 => Self::Deliver,
+            0x23 => Self::Credit,
+            0x24 => Self::Settle,
+            0x25 => Self::Settled,
+            0x26 => Self::Empty,
+            0x27 => Self::Cancelled,
+            0x30 => Self::SubscribeTopic,
+            0x31 => Self::Tapped,
+            0x32 => Self::Tap,
+            _ => return None,
+        })
+    }
+}
+
+impl Frame {
+    /// The frame's name, for messages to people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "Hello",
+            Self::Welcome(_) => "Welcome",
+            Self::Ping(_) => "Ping",
+            Self::Pong(_) => "Pong",
+            Self::Goodbye(_) => "Goodbye",
+            Self::Error(_) => "Error",
+            Self::OpenPublisher(_) => "OpenPublisher",
+            Self::Opened(_) => "Opened",
+            Self::Publish { .. } => "Publish",
+            Self::Confirm(_) => "Confirm",
+            Self::Subscribe(_) => "Subscribe",
+            Self::Subscribed(_) => "Subscribed",
+            Self::Deliver(_) => "Deliver",
+            Self::Credit(_) => "Credit",
+            Self::Settle { .. } => "Settle",
+            Self::Settled(_) => "Settled",
+            Self::Empty => "Empty",
+            Self::Cancelled(_) => "Cancelled",
+            Self::SubscribeTopic(_) => "SubscribeTopic",
+            Self::Tapped(_) => "Tapped",
+            Self::Tap(_) => "Tap",
+        }
+    }
+
+    /// Appends the frame to `out`.
+    ///
+    /// # Panics
+    /// If a message in it breaks the bounds of [`Message::encode`], or the body takes 4 GiB.
+    pub fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Self::Hello(body) => framed(out, Kind::Hello, |out| pack::write(body, out)),
+            Self::Welcome(body) => framed(out, Kind::Welcome, |out| pack::write(body, out)),
+            Self::Ping(nonce) => framed(out, Kind::Ping, |out| out.put_u64_le(*nonce)),
+            Self::Pong(nonce) => framed(out, Kind::Pong, |out| out.put_u64_le(*nonce)),
+            Self::Goodbye(body) => framed(out, Kind::Goodbye, |out| pack::write(body, out)),
+            Self::Error(body) => framed(out, Kind::Error, |out| pack::write(body, out)),
+            Self::OpenPublisher(body) => framed(out, Kind::OpenPublisher, |out| pack::write(body, out)),
+            Self::Opened(body) => framed(out, Kind::Opened, |out| pack::write(body, out)),
+            Self::Publish { sequence, message } => encode_publish(*sequence, message, out),
+            Self::Confirm(runs) => framed(out, Kind::Confirm, |out| confirm::write(runs, out)),
+            Self::Subscribe(body) => framed(out, Kind::Subscribe, |out| pack::write(body, out)),
+            Self::Subscribed(body) => framed(out, Kind::Subscribed, |out| pack::write(body, out)),
+            Self::Deliver(delivery) => encode_deliver(delivery, out),
+            Self::Credit(messages) => framed(out, Kind::Credit, |out| out.put_u32_le(*messages)),
+            Self::Settle { number, settlements } => {
+                framed(out, Kind::Settle, |out| settle::write(*number, settlements, out));
+            }
+            Self::Settled(settled) => framed(out, Kind::Settled, |out| settle::write_answer(settled, out)),
+            Self::Empty => framed(out, Kind::Empty, |_| {}),
+            Self::Cancelled(body) => framed(out, Kind::Cancelled, |out| pack::write(body, out)),
+            Self::SubscribeTopic(body) => framed(out, Kind::SubscribeTopic, |out| pack::write(body, out)),
+            Self::Tapped(body) => framed(out, Kind::Tapped, |out| pack::write(body, out)),
+            Self::Tap(message) => encode_tap(message, out),
+        }
+    }
+
+    fn decode(kind: Kind, flags: u8, body: Bytes) -> Result<Self, FrameError> {
+        if flags != 0 && !(kind == Kind::Deliver && flags == FLAG_REDELIVERED) {
+            return Err(FrameError::Flags { kind: kind as u8, flags });
+        }
+        Ok(match kind {
+            Kind::Hello => Self::Hello(pack::read("Hello", &body)?),
+            Kind::Welcome => Self::Welcome(pack::read("Welcome", &body)?),
+            Kind::Ping => Self::Ping(fixed("Ping", body, 8)?.get_u64_le()),
+            Kind::Pong => Self::Pong(fixed("Pong", body, 8)?.get_u64_le()),
+            Kind::Goodbye => Self::Goodbye(pack::read("Goodbye", &body)?),
+            Kind::Error => Self::Error(pack::read("Error", &body)?),
+            Kind::OpenPublisher => Self::OpenPublisher(pack::read("OpenPublisher", &body)?),
+            Kind::Opened => Self::Opened(pack::read("Opened", &body)?),
+            Kind::Publish => decode_publish(body)?,
+            Kind::Confirm => Self::Confirm(confirm::read(body)?),
+            Kind::Subscribe => Self::Subscribe(pack::read("Subscribe", &body)?),
+            Kind::Subscribed => Self::Subscribed(pack::read("Subscribed", &body)?),
+            Kind::Deliver => decode_deliver(flags & FLAG_REDELIVERED != 0, body)?,
+            Kind::Credit => Self::Credit(fixed("Credit", body, 4)?.get_u32_le()),
+            Kind::Settle => settle::read(body)?,
+            Kind::Settled => Self::Settled(settle::read_answer(body)?),
+            Kind::Empty => {
+                fixed("Empty", body, 0)?;
+                Self::Empty
+            }
+            Kind::Cancelled => Self::Cancelled(pack::read("Cancelled", &body)?),
+            Kind::SubscribeTopic => Self::SubscribeTopic(pack::read("SubscribeTopic", &body)?),
+            Kind::Tapped => Self::Tapped(pack::read("Tapped", &body)?),
+            Kind::Tap => Self::Tap(Message::decode(body).map_err(FrameError::Message)?),
+        })
+    }
+}
+
+/// Appends a `Publish` frame to `out` without building a [`Frame`].
+///
+/// # Panics
+/// As [`Message::encode`].
+pub fn encode_publish(sequence: u64, message: &Message, out: &mut BytesMut) {
+    out.reserve(HEAD_BYTES + 8 + message.encoded_bytes());
+    framed(out, Kind::Publish, |out| {
+        out.put_u64_le(sequence);
+        message.encode(out);
+    });
+}
+
+/// Appends a `Deliver` frame to `out` without building a [`Frame`].
+///
+/// # Panics
+/// As [`Message::encode`].
+pub fn encode_deliver(delivery: &Delivery, out: &mut BytesMut) {
+    out.reserve(HEAD_BYTES + DELIVER_BYTES + delivery.message.encoded_bytes());
+    let flags = if delivery.redelivered { FLAG_REDELIVERED } else { 0 };
+    framed_with(out, Kind::Deliver, flags, |out| {
+        out.put_u64_le(delivery.tag);
+        out.put_u64_le(delivery.offset);
+        out.put_u64_le(delivery.id.index);
+        out.put_u64_le(delivery.stored_at.0);
+        out.put_u32_le(delivery.attempt);
+        out.put_u16_le(delivery.id.entry);
+        out.put_u16_le(0);
+        let length_at = out.len();
+        out.put_u64_le(0);
+        if let Some(death) = &delivery.death {
+            let start = out.len();
+            pack::write(death.as_ref(), out);
+            let length = u32::try_from(out.len() - start).expect("a death is small");
+            out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+        }
+        delivery.message.encode(out);
+    });
+}
+
+/// Appends a `Tap` frame to `out` without building a [`Frame`].
+///
+/// # Panics
+/// As [`Message::encode`].
+pub fn encode_tap(message: &Message, out: &mut BytesMut) {
+    framed(out, Kind::Tap, |out| message.encode(out));
+}
+
+fn decode_publish(mut body: Bytes) -> Result<Frame, FrameError> {
+    at_least("Publish", &body, 8)?;
+    let sequence = body.get_u64_le();
+    let message = Message::decode(body).map_err(FrameError::Message)?;
+    Ok(Frame::Publish { sequence, message })
+}
+
+fn decode_deliver(redelivered: bool, mut body: Bytes) -> Result<Frame, FrameError> {
+    at_least("Deliver", &body, DELIVER_BYTES)?;
+    let mut head = body.split_to(DELIVER_BYTES);
+    let (tag, offset) = (head.get_u64_le(), head.get_u64_le());
+    let (index, stored_at) = (head.get_u64_le(), Timestamp(head.get_u64_le()));
+    let (attempt, entry) = (head.get_u32_le(), head.get_u16_le());
+    head.advance(2);
+    let death = match head.get_u32_le() as usize {
+        0 => None,
+        length => {
+            at_least("Deliver", &body, length)?;
+            Some(Box::new(pack::read("Deliver", &body.split_to(length))?))
+        }
+    };
+    let message = Message::decode(body).map_err(FrameError::Message)?;
+    let id = MessageId { index, entry };
+    Ok(Frame::Deliver(Delivery { tag, id, offset, attempt, redelivered, stored_at, death, message }))
+}
+
+fn framed(out: &mut BytesMut, kind: Kind, body: impl FnOnce(&mut BytesMut)) {
+    framed_with(out, kind, 0, body);
+}
+
+/// Writes the head with a length of 0, then the body, then the length.
+fn framed_with(out: &mut BytesMut, kind: Kind, flags: u8, body: impl FnOnce(&mut BytesMut)) {
+    let start = out.len();
+    out.put_slice(&[0, 0, 0, 0, kind as u8, flags, 0, 0]);
+    body(out);
+    let length = u32::try_from(out.len() - start - HEAD_BYTES).expect("a body is under 4 GiB");
+    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+/// `body`, if it has exactly `bytes` bytes.
+fn fixed(frame: &'static str, body: Bytes, bytes: usize) -> Result<Bytes, FrameError> {
+    if body.len() == bytes { Ok(body) } else { Err(FrameError::Length { frame, length: body.len() }) }
+}
+
+fn at_least(frame: &'static str, body: &Bytes, bytes: usize) -> Result<(), FrameError> {
+    if body.len() >= bytes { Ok(()) } else { Err(FrameError::Length { frame, length: body.len() }) }
+}
