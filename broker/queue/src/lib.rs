@@ -1,1 +1,69 @@
-//! wharf-queue
+//! The state machine of delivery: records in, effects out.
+//!
+//! [`State::apply`] folds one [`Record`] at a time into queues, leases, dead letters, deduplication and
+//! topology, and answers with the [`Effect`]s to carry out: receipts, deliveries, refusals. It is the only
+//! way to change a state, for live traffic and for recovery alike, so both decide the same.
+//!
+//! There is no file, clock, task or chance in here: time is [`Stamped::at`], jitter is a hash of the record's
+//! index, and nothing is decided by the order of a hash map. Message bodies stay in the log; the state
+//! knows a message by its [`MessageId`](wharf_protocol::MessageId) alone, 16 bytes while it waits.
+//!
+//! ```
+//! use wharf_protocol::{Message, Receipt, Timestamp};
+//! use wharf_queue::{Attach, Change, ConsumerId, Destination, Effect, Entry, Publish, QueuePolicy};
+//! use wharf_queue::{Record, Stamped, State};
+//!
+//! let mut state = State::default();
+//! let mut effects = Vec::new();
+//! let mut index = 0;
+//! let mut apply = |state: &mut State, record| {
+//!     index += 1;
+//!     state.apply(index, &Stamped { at: Timestamp(index), record }, &mut effects);
+//!     std::mem::take(&mut effects)
+//! };
+//!
+//! let orders: wharf_protocol::Name = "orders".parse().expect("a name");
+//! let create = Change::CreateQueue { name: orders.clone(), policy: QueuePolicy::default() };
+//! apply(&mut state, Record::Topology(create));
+//! let queue = state.topology().queue("orders").expect("just made").id;
+//!
+//! let attach = Attach { consumer: ConsumerId(1), queue: orders, credit: 10, ..Attach::default() };
+//! apply(&mut state, Record::Attach(attach));
+//!
+//! let message = Message::new("orders.new".parse().expect("a topic"), "a");
+//! let entry = Entry { message, destinations: vec![Destination::from(queue)] };
+//! let told = apply(&mut state, Record::Publish(Publish::from(entry)));
+//! assert!(matches!(told[0], Effect::Receipt(Receipt::Stored(_))));
+//! assert!(matches!(told[1], Effect::Deliver(_)));
+//! ```
+
+mod backlog;
+mod bindings;
+mod codec;
+mod consumer;
+mod effect;
+mod live;
+mod message_ids;
+mod pack;
+mod policy;
+mod producers;
+mod queue;
+mod record;
+mod snapshot;
+mod state;
+mod timers;
+mod topology;
+mod view;
+
+pub use codec::DecodeRecordError;
+pub use effect::{Deliver, Effect, Refusal};
+pub use message_ids::{MESSAGE_ID_WINDOW, MESSAGE_IDS_MAX};
+pub use policy::{DEAD_LETTERS, Durability, QueuePolicy};
+pub use producers::{PRODUCER_IDLE_MAX, PRODUCER_RANGES_MAX, PRODUCERS_MAX};
+pub use record::{
+    Attach, Change, ConsumerId, Destination, Entry, Publish, QueueId, Record, Redrive, Selection, Stamped,
+};
+pub use snapshot::RestoreError;
+pub use state::State;
+pub use topology::{Activation, Binding, Pipeline, PipelineVersion, Plugin, QueueInfo, Topology};
+pub use view::{DeadLetter, QueueView, Waiting};

@@ -1,0 +1,270 @@
+//! Records as the bytes of the log.
+//!
+//! ```text
+//!  0  u8   version, 1
+//!  1  u8   kind
+//!  2  u16  flags: 1 a session follows, 2 a deduplication key follows; 0 unless a publish
+//!  4  u16  how many entries; 0 unless a publish
+//!  6  u16  zero
+//!  8  u64  when, in milliseconds since 1970
+//!
+//! a publish (kind 0)                              any other: its fields in MessagePack
+//! 16  u64  the topology's revision
+//!     [u128 producer · u32 epoch · u64 sequence]
+//!     [u128 deduplication key]
+//!     for each entry:
+//!        u32  length of the message
+//!        u16  how many destinations
+//!        for each: u32 queue · u32 length of its death, 0: none · the death in MessagePack
+//!        the message
+//! ```
+//!
+//! Integers are little-endian. A publish is what the broker does all day: it is laid out by hand, and read
+//! back as slices of the record.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wharf_protocol::{DecodeMessageError, Message, ProducerId, Session, Timestamp};
+
+use crate::{Destination, Entry, Publish, QueueId, Record, Stamped};
+
+const VERSION: u8 = 1;
+const HEAD_BYTES: usize = 16;
+const FLAG_SESSION: u16 = 1;
+const FLAG_DEDUP: u16 = 2;
+/// Deeper MessagePack is refused: without a bound, 700 bytes overflow a stack.
+const DEPTH_MAX: usize = 32;
+
+const PUBLISH: u8 = 0;
+const SETTLE: u8 = 1;
+const ATTACH: u8 = 2;
+const CREDIT: u8 = 3;
+const DETACH: u8 = 4;
+const TICK: u8 = 5;
+const RESTART: u8 = 6;
+const TOPOLOGY: u8 = 7;
+const REDRIVE: u8 = 8;
+
+/// Why bytes are not a record.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeRecordError {
+    /// The lengths in the record do not fit the bytes that came.
+    #[error("a record of {0} bytes is shorter than its own lengths say")]
+    Truncated(usize),
+    /// There is more than one record.
+    #[error("{0} bytes follow the record's end")]
+    Trailing(usize),
+    /// A version of the encoding that this broker does not know.
+    #[error("record encoding {0} is not known here, only {VERSION}; a newer broker wrote it")]
+    Version(u8),
+    /// A kind that this broker does not know.
+    #[error("record kind {0} is not known here")]
+    Kind(u8),
+    /// Flags or reserved bytes that this broker does not know.
+    #[error("the head of the record has bits set that are not known here")]
+    Head,
+    /// A message in it is not one.
+    #[error("entry {entry}")]
+    Message {
+        /// Which, from 0.
+        entry: u16,
+        /// What is wrong with it.
+        source: DecodeMessageError,
+    },
+    /// A part in MessagePack is not what it should be.
+    #[error("a field")]
+    Field(#[from] rmp_serde::decode::Error),
+}
+
+impl Stamped {
+    /// Appends the encoding to `out`.
+    ///
+    /// # Panics
+    /// If there are more than 65,535 entries, or destinations of one entry, or a message or a death of 4 GiB.
+    pub fn encode(&self, out: &mut BytesMut) {
+        let at = self.at;
+        match &self.record {
+            Record::Publish(publish) => encode_publish(at, publish, out),
+            Record::Settle { consumer, settlements } => {
+                encode_fields(SETTLE, at, &(consumer, settlements), out);
+            }
+            Record::Attach(attach) => encode_fields(ATTACH, at, attach, out),
+            Record::Credit { consumer, add } => encode_fields(CREDIT, at, &(consumer, add), out),
+            Record::Detach { consumer } => encode_fields(DETACH, at, consumer, out),
+            Record::Tick => encode_fields(TICK, at, &(), out),
+            Record::Restart => encode_fields(RESTART, at, &(), out),
+            Record::Topology(change) => encode_fields(TOPOLOGY, at, change, out),
+            Record::Redrive(redrive) => encode_fields(REDRIVE, at, redrive, out),
+        }
+    }
+
+    /// The record that is all of `bytes`; messages share them.
+    ///
+    /// # Errors
+    /// What keeps the bytes from being a record.
+    pub fn decode(mut bytes: Bytes) -> Result<Self, DecodeRecordError> {
+        let total = bytes.len();
+        if total < HEAD_BYTES {
+            return Err(DecodeRecordError::Truncated(total));
+        }
+        let version = bytes.get_u8();
+        if version != VERSION {
+            return Err(DecodeRecordError::Version(version));
+        }
+        let kind = bytes.get_u8();
+        let (flags, entries, zero) = (bytes.get_u16_le(), bytes.get_u16_le(), bytes.get_u16_le());
+        let at = Timestamp(bytes.get_u64_le());
+        let publish = kind == PUBLISH;
+        if zero != 0 || flags & !(FLAG_SESSION | FLAG_DEDUP) != 0 || (!publish && (flags, entries) != (0, 0))
+        {
+            return Err(DecodeRecordError::Head);
+        }
+        let record = match kind {
+            PUBLISH => {
+                let mut reader = Reader { bytes, total };
+                let publish = decode_publish(flags, entries, &mut reader)?;
+                if reader.bytes.has_remaining() {
+                    return Err(DecodeRecordError::Trailing(reader.bytes.remaining()));
+                }
+                Record::Publish(publish)
+            }
+            SETTLE => {
+                let (consumer, settlements) = decode_fields(&bytes)?;
+                Record::Settle { consumer, settlements }
+            }
+            ATTACH => Record::Attach(decode_fields(&bytes)?),
+            CREDIT => {
+                let (consumer, add) = decode_fields(&bytes)?;
+                Record::Credit { consumer, add }
+            }
+            DETACH => Record::Detach { consumer: decode_fields(&bytes)? },
+            TICK => {
+                decode_fields::<()>(&bytes)?;
+                Record::Tick
+            }
+            RESTART => {
+                decode_fields::<()>(&bytes)?;
+                Record::Restart
+            }
+            TOPOLOGY => Record::Topology(decode_fields(&bytes)?),
+            REDRIVE => Record::Redrive(decode_fields(&bytes)?),
+            kind => return Err(DecodeRecordError::Kind(kind)),
+        };
+        Ok(Self { at, record })
+    }
+}
+
+fn put_head(kind: u8, flags: u16, entries: u16, at: Timestamp, out: &mut BytesMut) {
+    out.put_u8(VERSION);
+    out.put_u8(kind);
+    out.put_u16_le(flags);
+    out.put_u16_le(entries);
+    out.put_u16_le(0);
+    out.put_u64_le(at.0);
+}
+
+fn encode_fields(kind: u8, at: Timestamp, fields: &impl Serialize, out: &mut BytesMut) {
+    put_head(kind, 0, 0, at, out);
+    rmp_serde::encode::write(&mut out.writer(), fields).expect("memory takes every write");
+}
+
+fn decode_fields<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeRecordError> {
+    let mut rest = bytes;
+    let mut decoder = rmp_serde::Deserializer::new(&mut rest);
+    decoder.set_max_depth(DEPTH_MAX);
+    let fields = T::deserialize(&mut decoder)?;
+    match rest.len() {
+        0 => Ok(fields),
+        trailing => Err(DecodeRecordError::Trailing(trailing)),
+    }
+}
+
+fn encode_publish(at: Timestamp, publish: &Publish, out: &mut BytesMut) {
+    let entries = u16::try_from(publish.entries.len()).expect("a publish has at most 65,535 entries");
+    let session = if publish.session.is_some() { FLAG_SESSION } else { 0 };
+    let dedup = if publish.dedup.is_some() { FLAG_DEDUP } else { 0 };
+    put_head(PUBLISH, session | dedup, entries, at, out);
+    out.put_u64_le(publish.topology);
+    if let Some(session) = &publish.session {
+        out.put_u128_le(session.producer.0);
+        out.put_u32_le(session.epoch);
+        out.put_u64_le(session.sequence);
+    }
+    if let Some(key) = publish.dedup {
+        out.put_u128_le(key);
+    }
+    for entry in &publish.entries {
+        out.put_u32_le(u32::try_from(entry.message.encoded_bytes()).expect("a message is under 4 GiB"));
+        out.put_u16_le(u16::try_from(entry.destinations.len()).expect("at most 65,535 destinations"));
+        for destination in &entry.destinations {
+            out.put_u32_le(destination.queue.0);
+            let death = destination
+                .death
+                .as_ref()
+                .map(|death| rmp_serde::to_vec(death).expect("memory takes every write"));
+            let death = death.unwrap_or_default();
+            out.put_u32_le(u32::try_from(death.len()).expect("a death is under 4 GiB"));
+            out.put_slice(&death);
+        }
+        entry.message.encode(out);
+    }
+}
+
+fn decode_publish(flags: u16, entries: u16, reader: &mut Reader) -> Result<Publish, DecodeRecordError> {
+    let topology = reader.u64()?;
+    let mut publish = Publish { topology, ..Publish::default() };
+    if flags & FLAG_SESSION != 0 {
+        let producer = ProducerId(reader.take(16)?.get_u128_le());
+        let epoch = reader.u32()?;
+        publish.session = Some(Session { producer, epoch, sequence: reader.u64()? });
+    }
+    if flags & FLAG_DEDUP != 0 {
+        publish.dedup = Some(reader.take(16)?.get_u128_le());
+    }
+    // No entry takes less than its two lengths: a lie about their number reserves nothing.
+    publish.entries.reserve_exact(usize::from(entries).min(reader.bytes.len() / 6));
+    for entry in 0..entries {
+        let message_bytes = reader.u32()? as usize;
+        let count = usize::from(reader.take(2)?.get_u16_le());
+        let mut destinations = Vec::with_capacity(count.min(reader.bytes.len() / 8));
+        for _ in 0..count {
+            let queue = QueueId(reader.u32()?);
+            let death = match reader.u32()? as usize {
+                0 => None,
+                length => Some(Box::new(decode_fields(&reader.take(length)?)?)),
+            };
+            destinations.push(Destination { queue, death });
+        }
+        let message = Message::decode(reader.take(message_bytes)?)
+            .map_err(|source| DecodeRecordError::Message { entry, source })?;
+        publish.entries.push(Entry { message, destinations });
+    }
+    Ok(publish)
+}
+
+/// What is left of a record of `total` bytes.
+struct Reader {
+    bytes: Bytes,
+    total: usize,
+}
+
+impl Reader {
+    fn take(&mut self, length: usize) -> Result<Bytes, DecodeRecordError> {
+        if length > self.bytes.len() {
+            return Err(DecodeRecordError::Truncated(self.total));
+        }
+        Ok(self.bytes.split_to(length))
+    }
+
+    fn u32(&mut self) -> Result<u32, DecodeRecordError> {
+        self.bytes.try_get_u32_le().map_err(|_| DecodeRecordError::Truncated(self.total))
+    }
+
+    fn u64(&mut self) -> Result<u64, DecodeRecordError> {
+        self.bytes.try_get_u64_le().map_err(|_| DecodeRecordError::Truncated(self.total))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! What is to be done about a record, by whoever applied it.
+
+use wharf_protocol::{Death, ErrorCode, MessageId, Name, Receipt, Timestamp};
+
+use crate::ConsumerId;
+
+/// One thing to carry out, once the record that caused it is as durable as it has to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The answer to this record's publish.
+    Receipt(Receipt),
+    /// A message is leased to a consumer: send it.
+    Deliver(Deliver),
+    /// The answer to this record's settlements.
+    Settled {
+        /// Whose.
+        consumer: ConsumerId,
+        /// How many deliveries they settled.
+        accepted: u64,
+        /// How many tags named no delivery that this consumer holds: settled before, lapsed, never given.
+        stale: u64,
+    },
+    /// A consumer that asked for it has credit, and its queue has nothing ready.
+    Empty {
+        /// Who.
+        consumer: ConsumerId,
+    },
+    /// A consumer's queue was deleted, and the consumer with it.
+    Cancelled {
+        /// Who.
+        consumer: ConsumerId,
+    },
+    /// [`State::topology`](crate::State::topology) is another one now.
+    TopologyChanged,
+    /// The answer to a purge.
+    Purged {
+        /// The queue.
+        queue: Name,
+        /// How many messages were settled.
+        messages: u64,
+    },
+    /// The answer to a redrive.
+    Redriven {
+        /// How many dead letters are on their way again.
+        moved: u64,
+        /// How many of those selected stay: not found, held by a consumer, or their queue is gone.
+        kept: u64,
+    },
+    /// The record could not be done, and changed nothing.
+    Refused(Refusal),
+}
+
+/// A message on its way to a consumer; the log has its body at `id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deliver {
+    /// To whom.
+    pub consumer: ConsumerId,
+    /// 1, 2, 3… for each consumer.
+    pub tag: u64,
+    /// Where the message lies.
+    pub id: MessageId,
+    /// Its place in its queue.
+    pub offset: u64,
+    /// 1 at the first delivery; only grows, also through dead letters.
+    pub attempt: u32,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    /// When it was first stored.
+    pub stored_at: Timestamp,
+    /// Why it was dead-lettered, when it was.
+    pub death: Option<Box<Death>>,
+}
+
+/// Why a record could not be done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    /// What kind of reason.
+    pub code: ErrorCode,
+    /// One sentence for a person.
+    pub reason: String,
+}
+
+impl Refusal {
+    pub(crate) fn not_found(what: &str, name: &dyn std::fmt::Display) -> Self {
+        Self { code: ErrorCode::NotFound, reason: format!("there is no {what} {name}") }
+    }
+
+    pub(crate) fn conflict(reason: impl Into<String>) -> Self {
+        Self { code: ErrorCode::Conflict, reason: reason.into() }
+    }
+
+    pub(crate) fn malformed(reason: impl Into<String>) -> Self {
+        Self { code: ErrorCode::Malformed, reason: reason.into() }
+    }
+
+    pub(crate) fn full(what: &str, bound: usize) -> Self {
+        let reason = format!("there are {bound} {what}, and that is the most; remove some first");
+        Self { code: ErrorCode::Unavailable, reason }
+    }
+}

@@ -1,0 +1,247 @@
+//! What is written to the log: every change of the state, with all that is needed to make it again.
+
+use std::fmt;
+
+use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
+use wharf_protocol::{Death, Message, MessageId, Name, Pattern, Session, Settlement, Timestamp};
+
+use crate::QueuePolicy;
+
+/// A record and the moment it is about. A log's stamps never go back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamped {
+    /// When the log's owner took it: the only time that the state knows.
+    pub at: Timestamp,
+    /// What happened.
+    pub record: Record,
+}
+
+/// One change of the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Messages come in.
+    Publish(Publish),
+    /// A consumer says what became of deliveries.
+    Settle {
+        /// Who.
+        consumer: ConsumerId,
+        /// Which deliveries, and what became of them.
+        settlements: Vec<Settlement>,
+    },
+    /// A consumer comes.
+    Attach(Attach),
+    /// A consumer can take more.
+    Credit {
+        /// Who.
+        consumer: ConsumerId,
+        /// How many messages more.
+        add: u32,
+    },
+    /// A consumer leaves; what it holds goes back.
+    Detach {
+        /// Who.
+        consumer: ConsumerId,
+    },
+    /// Time passes.
+    Tick,
+    /// The broker started again: all consumers are gone, and what they held goes back.
+    Restart,
+    /// Queues, bindings, plugins or pipelines change.
+    Topology(Change),
+    /// Dead letters are sent on their way again.
+    Redrive(Redrive),
+}
+
+/// A queue's number: never used again, even when the queue is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct QueueId(pub u32);
+
+/// A consumer's number: chosen by the log's owner, never used twice between two restarts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ConsumerId(pub u64);
+
+impl fmt::Display for ConsumerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What one published message became: stored as a whole, or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Publish {
+    /// Whose run it belongs to; a sequence already seen is a duplicate.
+    pub session: Option<Session>,
+    /// A hash of topic and message id; the same one within the window is a duplicate.
+    pub dedup: Option<u128>,
+    /// [`Topology::revision`](crate::Topology::revision) by which it was routed and processed.
+    pub topology: u64,
+    /// The messages it became; at most 65,535. None: nothing is bound to its topic.
+    pub entries: Vec<Entry>,
+}
+
+impl From<Entry> for Publish {
+    fn from(entry: Entry) -> Self {
+        Self { entries: vec![entry], ..Self::default() }
+    }
+}
+
+/// One message, stored once, and all the queues it goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The message as it is stored.
+    pub message: Message,
+    /// Where it goes; at most 65,535. A queue that is gone by now is passed over.
+    pub destinations: Vec<Destination>,
+}
+
+/// One way for a message to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The queue.
+    pub queue: QueueId,
+    /// Given up on its way there: it goes to that queue's dead-letter queue instead, in the same record.
+    /// `queue`, `original`, `attempts` and both times are filled in when it is applied.
+    pub death: Option<Box<Death>>,
+}
+
+impl From<QueueId> for Destination {
+    fn from(queue: QueueId) -> Self {
+        Self { queue, death: None }
+    }
+}
+
+/// A consumer comes to a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Its number.
+    pub consumer: ConsumerId,
+    /// The queue.
+    pub queue: Name,
+    /// How many messages it can take at once.
+    pub credit: u32,
+    /// At most once: settled as it is delivered.
+    pub auto_settle: bool,
+    /// Tell it, once each time, when the queue has nothing ready for it.
+    pub notify_empty: bool,
+}
+
+impl Default for Attach {
+    /// A consumer without credit of the default dead-letter queue: all but the flags is to be set.
+    fn default() -> Self {
+        let queue = crate::DEAD_LETTERS.parse().expect("the constant is a name");
+        Self { consumer: ConsumerId(0), queue, credit: 0, auto_settle: false, notify_empty: false }
+    }
+}
+
+/// A change of topology. One that cannot be done is refused and changes nothing; one that is already so
+/// changes nothing either.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Makes a queue. Refused when there is one of that name with another policy.
+    CreateQueue {
+        /// Its name.
+        name: Name,
+        /// How it treats its messages.
+        policy: QueuePolicy,
+    },
+    /// Removes a queue with all its messages and bindings; its consumers are told.
+    DeleteQueue {
+        /// Its name.
+        name: Name,
+    },
+    /// Settles all that waits in a queue; what consumers hold stays theirs.
+    PurgeQueue {
+        /// Its name.
+        name: Name,
+    },
+    /// Sends messages of matching topics to a queue; a binding of the same pattern and queue is replaced.
+    Bind {
+        /// Which topics.
+        pattern: Pattern,
+        /// Where to.
+        queue: Name,
+        /// Through which pipeline.
+        pipeline: Option<Name>,
+    },
+    /// Removes a binding.
+    Unbind {
+        /// Its pattern.
+        pattern: Pattern,
+        /// Its queue.
+        queue: Name,
+    },
+    /// Registers a plugin's version; the component itself lies elsewhere, by its digest.
+    PutPlugin {
+        /// The plugin's name.
+        name: Name,
+        /// Its version: immutable once registered.
+        version: Name,
+        /// The SHA-256 of the component.
+        digest: [u8; 32],
+        /// The component's size.
+        bytes: u64,
+        /// The kinds it exports: `validator`, `router`, `transformer`, `enricher`.
+        kinds: Vec<String>,
+        /// One line for listings.
+        summary: String,
+        /// Who registered it.
+        by: String,
+    },
+    /// Forgets a plugin's version.
+    RemovePlugin {
+        /// The plugin's name.
+        name: Name,
+        /// Its version.
+        version: Name,
+    },
+    /// Adds a version to a pipeline, made when there is none, and activates it.
+    ApplyPipeline {
+        /// The pipeline's name.
+        name: Name,
+        /// The specification, opaque here.
+        spec: ByteString,
+        /// Topics whose messages pass it on their way in; `None`: bindings name it.
+        ingress: Option<Pattern>,
+        /// Who applied it.
+        by: String,
+        /// Why.
+        note: String,
+    },
+    /// Activates an older version.
+    RollbackPipeline {
+        /// The pipeline's name.
+        name: Name,
+        /// The number; `None`: the one that was active before.
+        to: Option<u32>,
+        /// Who asked for it.
+        by: String,
+    },
+    /// Removes a pipeline with its history. Refused while a binding names it.
+    RemovePipeline {
+        /// Its name.
+        name: Name,
+    },
+}
+
+/// Sends dead letters on their way again: with a fresh count of failures, and without their death.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redrive {
+    /// The queue where they lie.
+    pub queue: Name,
+    /// Which of them.
+    pub select: Selection,
+    /// Where to; `None`: each to the queue where it died. One whose queue is gone stays.
+    pub to: Option<Name>,
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Selection {
+    /// Those with these ids.
+    Ids(Vec<MessageId>),
+    /// The oldest, at most so many.
+    Oldest(u32),
+}
