@@ -1,0 +1,55 @@
+//! `export!`: the one line that makes a component of a type.
+
+/// Makes the crate a component whose plugin is this type.
+///
+/// ```text
+/// wharf_plugin::export!(MyType as validator);      // or router, transformer, enricher
+/// ```
+///
+/// The type implements [`Plugin`](crate::Plugin) and the trait of that kind. Outside Wasm the macro exports no
+/// symbol, so that the same crate links natively and its logic runs under `cargo test`.
+#[macro_export]
+macro_rules! export {
+    ($plugin:ty as validator) => {
+        $crate::__export!($plugin, validate);
+    };
+    ($plugin:ty as router) => {
+        $crate::__export!($plugin, route);
+    };
+    ($plugin:ty as transformer) => {
+        $crate::__export!($plugin, transform);
+    };
+    ($plugin:ty as enricher) => {
+        $crate::__export!($plugin, enrich);
+    };
+    ($plugin:ty as $kind:ident) => {
+        ::core::compile_error!("a plugin is a validator, router, transformer or enricher");
+    };
+}
+
+/// The exports themselves.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    ($plugin:ty, $interface:ident) => {
+        #[cfg(target_family = "wasm")]
+        #[allow(unsafe_code, reason = "the canonical ABI's exports are unsafe functions")]
+        const _: () = {
+            ::std::thread_local! {
+                static INSTANCE: ::std::cell::RefCell<::core::option::Option<$plugin>> =
+                    const { ::std::cell::RefCell::new(::core::option::Option::None) };
+            }
+            struct Component;
+            impl $crate::guest::Component for Component {
+                type Plugin = $plugin;
+                fn instance()
+                -> &'static ::std::thread::LocalKey<::std::cell::RefCell<::core::option::Option<$plugin>>>
+                {
+                    &INSTANCE
+                }
+            }
+    $crate::bindings::lifecycle::export!(Component with_types_in $crate::bindings::lifecycle);
+    $crate::bindings::$interface::export!(Component with_types_in $crate::bindings::$interface);
+        };
+    };
+}

@@ -1,0 +1,167 @@
+//! A stand-in for the host, so that a plugin's logic runs natively: one batch, and one log for each thread.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use crate::Reads;
+use crate::bindings::imports::wharf::plugin::types::{Slot, Span, View};
+use crate::bindings::outputs::wharf::plugin::emit;
+use crate::host::Level;
+use crate::message::ABSENT;
+
+/// The time that [`clock::now`](crate::clock::now) gives where nothing else was set.
+pub(crate) const NOW: u64 = 1_700_000_000_000;
+
+thread_local! {
+    static LINES: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
+    static COUNTERS: RefCell<BTreeMap<String, u64>> = const { RefCell::new(BTreeMap::new()) };
+    static SEED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// One message, with all its fields.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stored {
+    pub(crate) topic: String,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) message_id: Option<String>,
+    pub(crate) reply_to: Option<String>,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) attempt: u32,
+}
+
+/// What a plugin can ask for beside the packed view.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Batch(pub(crate) Vec<Stored>);
+
+impl Batch {
+    fn message(&self, i: u32) -> &Stored {
+        self.0.get(i as usize).expect("the message is in the batch")
+    }
+
+    pub(crate) fn topic(&self, i: u32) -> String {
+        self.message(i).topic.clone()
+    }
+
+    pub(crate) fn key(&self, i: u32) -> Option<Vec<u8>> {
+        self.message(i).key.clone()
+    }
+
+    pub(crate) fn message_id(&self, i: u32) -> Option<String> {
+        self.message(i).message_id.clone()
+    }
+
+    pub(crate) fn reply_to(&self, i: u32) -> Option<String> {
+        self.message(i).reply_to.clone()
+    }
+
+    pub(crate) fn header(&self, i: u32, name: &str) -> Option<Vec<u8>> {
+        self.message(i).headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone())
+    }
+
+    pub(crate) fn headers(&self, i: u32) -> Vec<(String, Vec<u8>)> {
+        self.message(i).headers.clone()
+    }
+
+    pub(crate) fn payload(&self, i: u32) -> Vec<u8> {
+        self.message(i).payload.clone()
+    }
+
+    /// Packs what `reads` names, as the broker does.
+    pub(crate) fn view(&self, reads: &Reads) -> View {
+        let mut view = View { slots: Vec::new(), headers: Vec::new(), bytes: Vec::new() };
+        for message in &self.0 {
+            let mut pack = |field: Option<&[u8]>| pack(&mut view.bytes, field);
+            let topic = pack(reads.topic.then_some(message.topic.as_bytes()));
+            let key = pack(if reads.key { message.key.as_deref() } else { None });
+            let payload = pack(reads.payload.then_some(message.payload.as_slice()));
+            for name in reads.headers {
+                let value = message.headers.iter().find(|(own, _)| own == name);
+                view.headers.push(pack(value.map(|(_, value)| value.as_slice())));
+            }
+            view.slots.push(Slot { topic, key, payload, attempt: message.attempt, received_at: NOW });
+        }
+        view
+    }
+}
+
+fn pack(bytes: &mut Vec<u8>, field: Option<&[u8]>) -> Span {
+    let start = length32(bytes.len());
+    let Some(field) = field else {
+        return Span { start, length: ABSENT };
+    };
+    bytes.extend_from_slice(field);
+    Span { start, length: length32(field.len()) }
+}
+
+fn length32(length: usize) -> u32 {
+    u32::try_from(length).expect("a test's batch is under 4 GiB")
+}
+
+/// An output, as it was emitted.
+#[derive(Debug, Clone)]
+pub(crate) struct Emitted {
+    pub(crate) parent: u32,
+    pub(crate) to: Option<u16>,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) set_headers: Vec<(String, Vec<u8>)>,
+    pub(crate) remove_headers: Vec<String>,
+}
+
+/// Keeps what is emitted.
+#[derive(Debug, Default)]
+pub(crate) struct Emitter {
+    pub(crate) payloads: Vec<Vec<u8>>,
+    pub(crate) emitted: RefCell<Vec<Emitted>>,
+}
+
+impl Emitter {
+    pub(crate) fn emit(&self, output: emit::Output<'_>) -> Result<(), emit::EmitError> {
+        let parent = self.payloads.get(output.parent as usize).ok_or(emit::EmitError::NoSuchParent)?;
+        let payload = match output.body {
+            emit::Body::Same => parent.clone(),
+            emit::Body::Part((start, length)) => {
+                let start = usize::try_from(start).map_err(|_| emit::EmitError::BadRange)?;
+                let length = usize::try_from(length).map_err(|_| emit::EmitError::BadRange)?;
+                let end = start.checked_add(length).ok_or(emit::EmitError::BadRange)?;
+                parent.get(start..end).ok_or(emit::EmitError::BadRange)?.to_vec()
+            }
+            emit::Body::Bytes(bytes) => bytes.to_vec(),
+        };
+        let owned = |&(name, value): &(&str, &[u8])| (name.to_owned(), value.to_owned());
+        self.emitted.borrow_mut().push(Emitted {
+            parent: output.parent,
+            to: output.to,
+            payload,
+            set_headers: output.set_headers.iter().map(owned).collect(),
+            remove_headers: output.remove_headers.iter().map(|&name| name.to_owned()).collect(),
+        });
+        Ok(())
+    }
+}
+
+pub(crate) fn log(level: Level, line: &str) {
+    LINES.with_borrow_mut(|lines| lines.push((level, line.to_owned())));
+}
+
+pub(crate) fn now() -> u64 {
+    NOW
+}
+
+/// SplitMix64: of one seed, so that a test sees the same bits each time.
+pub(crate) fn random(index: u32) -> u64 {
+    let seed = SEED.get().wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(index));
+    SEED.set(seed);
+    let bits = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+pub(crate) fn add(name: &str, by: u64) {
+    COUNTERS.with_borrow_mut(|counters| *counters.entry(name.to_owned()).or_default() += by);
+}
+
+/// The lines that this thread wrote since the last call.
+pub(crate) fn take_lines() -> Vec<(Level, String)> {
+    LINES.take()
+}

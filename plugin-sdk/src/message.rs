@@ -1,0 +1,238 @@
+//! One message of a batch, read where the host put it.
+
+use std::cell::OnceCell;
+
+use serde::de::DeserializeOwned;
+
+use crate::bindings::imports::wharf::plugin::types::{Slot, Span};
+use crate::host::Batch;
+use crate::{Failure, Problem, Reads};
+
+/// The length of a field that is not there.
+pub(crate) const ABSENT: u32 = u32::MAX;
+
+/// A message as a plugin sees it.
+///
+/// Fields that the plugin [reads](crate::Plugin::READS) are borrowed from the packed batch, without a copy; others
+/// are fetched from the host at the first access, and kept.
+pub struct Message<'a> {
+    index: u32,
+    slot: &'a Slot,
+    /// One span for each name in `reads.headers`.
+    headers: &'a [Span],
+    bytes: &'a [u8],
+    reads: &'a Reads,
+    all: &'a Batch,
+    fetched: Fetched,
+}
+
+impl<'a> Message<'a> {
+    /// The messages of a call, in order.
+    #[cfg(any(target_family = "wasm", feature = "harness"))]
+    pub(crate) fn each(
+        view: &'a crate::bindings::imports::wharf::plugin::types::View,
+        reads: &'a Reads,
+        all: &'a Batch,
+    ) -> impl Iterator<Item = Message<'a>> + use<'a> {
+        let columns = reads.headers.len();
+        (0..).zip(&view.slots).map(move |(index, slot)| {
+            let row = index as usize * columns;
+            Message {
+                index,
+                slot,
+                headers: view.headers.get(row..row + columns).unwrap_or_default(),
+                bytes: &view.bytes,
+                reads,
+                all,
+                fetched: Fetched::default(),
+            }
+        })
+    }
+
+    #[cfg(any(target_family = "wasm", feature = "harness"))]
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Where it was published.
+    pub fn topic(&self) -> &str {
+        let packed = if self.reads.topic { self.span(self.slot.topic) } else { None };
+        let topic = packed.or_else(|| {
+            self.fetched.get_or_fetch(Field::Topic, || Some(self.all.topic(self.index).into_bytes()))
+        });
+        std::str::from_utf8(topic.unwrap_or_default()).expect("topics are UTF-8")
+    }
+
+    /// Messages with the same key keep their order.
+    pub fn key(&self) -> Option<&[u8]> {
+        if self.reads.key {
+            return self.span(self.slot.key);
+        }
+        self.fetched.get_or_fetch(Field::Key, || self.all.key(self.index))
+    }
+
+    /// The body.
+    pub fn payload(&self) -> &[u8] {
+        let packed = if self.reads.payload { self.span(self.slot.payload) } else { None };
+        packed
+            .or_else(|| self.fetched.get_or_fetch(Field::Payload, || Some(self.all.payload(self.index))))
+            .unwrap_or_default()
+    }
+
+    /// The body as text.
+    ///
+    /// # Errors
+    /// Rejects with `not-utf8` and the offset of the first wrong byte.
+    pub fn text(&self) -> Result<&str, Failure> {
+        std::str::from_utf8(self.payload()).map_err(|error| {
+            let message = format!("the payload is not UTF-8 text: wrong byte at {}", error.valid_up_to());
+            Problem::new("not-utf8", message).into()
+        })
+    }
+
+    /// The body as a value, from JSON. A `T` that borrows nothing; see [`payload`](Self::payload) for the others.
+    ///
+    /// # Errors
+    /// Rejects with `not-json`, what was expected, and the line and column.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(self.payload()).map_err(|error| json_problem(&error).into())
+    }
+
+    /// The value of the header `name`.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        if let Some(column) = self.reads.headers.iter().position(|&read| read == name) {
+            return self.headers.get(column).and_then(|&span| self.span(span));
+        }
+        self.fetched.get_or_fetch(Field::Header(name), || self.all.header(self.index, name))
+    }
+
+    /// The value of the header `name`, as text.
+    ///
+    /// # Errors
+    /// Rejects with `not-utf8` a header that is there but is no text.
+    pub fn header_text(&self, name: &str) -> Result<Option<&str>, Failure> {
+        self.header(name)
+            .map(std::str::from_utf8)
+            .transpose()
+            .map_err(|_| Problem::new("not-utf8", format!("header `{name}` is not UTF-8 text")).into())
+    }
+
+    /// All headers, by name; fetched from the host at each call.
+    pub fn headers(&self) -> Vec<(String, Vec<u8>)> {
+        self.all.headers(self.index)
+    }
+
+    /// The publisher's own id; fetched from the host.
+    pub fn message_id(&self) -> Option<&str> {
+        let id = self
+            .fetched
+            .get_or_fetch(Field::MessageId, || self.all.message_id(self.index).map(String::into_bytes))?;
+        Some(std::str::from_utf8(id).expect("message ids are UTF-8"))
+    }
+
+    /// Where an answer is to be published; fetched from the host.
+    pub fn reply_to(&self) -> Option<&str> {
+        let topic = self
+            .fetched
+            .get_or_fetch(Field::ReplyTo, || self.all.reply_to(self.index).map(String::into_bytes))?;
+        Some(std::str::from_utf8(topic).expect("topics are UTF-8"))
+    }
+
+    /// How often it was delivered before: 0 before it is stored.
+    pub fn attempt(&self) -> u32 {
+        self.slot.attempt
+    }
+
+    /// When the broker took it, in milliseconds since 1970.
+    pub fn received_at(&self) -> u64 {
+        self.slot.received_at
+    }
+
+    /// 64 random bits: others at each call, the same when the same message is run again.
+    pub fn random(&self) -> u64 {
+        crate::host::random(self.index)
+    }
+
+    fn span(&self, span: Span) -> Option<&'a [u8]> {
+        if span.length == ABSENT {
+            return None;
+        }
+        let start = span.start as usize;
+        Some(
+            self.bytes
+                .get(start..start + span.length as usize)
+                .expect("the host packs spans within its bytes"),
+        )
+    }
+}
+
+/// `not-json`, from what serde_json says.
+pub(crate) fn json_problem(error: &serde_json::Error) -> Problem {
+    let text = error.to_string();
+    let what = text.rfind(" at line ").map_or(text.as_str(), |at| &text[..at]);
+    let problem = Problem::new("not-json", format!("the payload is not the JSON that was expected: {what}"));
+    problem.at(format!("line {}, column {}", error.line(), error.column()))
+}
+
+/// What was fetched for one message: a list that only grows, so that what it holds can be borrowed.
+#[derive(Default)]
+struct Fetched(OnceCell<Box<Entry>>);
+
+struct Entry {
+    field: Field<String>,
+    value: Option<Vec<u8>>,
+    next: Fetched,
+}
+
+/// A field's name; `N` is borrowed to look one up, owned to keep it.
+enum Field<N> {
+    Topic,
+    Key,
+    Payload,
+    MessageId,
+    ReplyTo,
+    Header(N),
+}
+
+impl Fetched {
+    fn get_or_fetch(&self, field: Field<&str>, fetch: impl FnOnce() -> Option<Vec<u8>>) -> Option<&[u8]> {
+        let mut list = self;
+        while let Some(entry) = list.0.get() {
+            if entry.field.is(&field) {
+                return entry.value.as_deref();
+            }
+            list = &entry.next;
+        }
+        let entry = list.0.get_or_init(|| {
+            Box::new(Entry { field: field.into_owned(), value: fetch(), next: Self::default() })
+        });
+        entry.value.as_deref()
+    }
+}
+
+impl Field<&str> {
+    fn into_owned(self) -> Field<String> {
+        match self {
+            Self::Topic => Field::Topic,
+            Self::Key => Field::Key,
+            Self::Payload => Field::Payload,
+            Self::MessageId => Field::MessageId,
+            Self::ReplyTo => Field::ReplyTo,
+            Self::Header(name) => Field::Header(name.to_owned()),
+        }
+    }
+}
+
+impl Field<String> {
+    fn is(&self, other: &Field<&str>) -> bool {
+        match (self, other) {
+            (Self::Header(own), Field::Header(name)) => own == name,
+            (Self::Topic, Field::Topic)
+            | (Self::Key, Field::Key)
+            | (Self::Payload, Field::Payload)
+            | (Self::MessageId, Field::MessageId)
+            | (Self::ReplyTo, Field::ReplyTo) => true,
+            _ => false,
+        }
+    }
+}
