@@ -21,7 +21,7 @@
 //!              flags bit 0: it may have been delivered before
 //! Credit       u32 messages
 //! Settle       u64 number · runs, see `Frame::Settle`
-//! Settled      u64 number · u32 accepted · u32 zero · stale tags, each u64
+//! Settled      u64 number · stale tags, each u64
 //! Empty        nothing
 //! Tap          message
 //! ```

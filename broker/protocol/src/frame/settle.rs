@@ -11,7 +11,7 @@ use crate::{Outcome, Settlement};
 pub const REASON_BYTES_MAX: usize = 1024;
 
 const RUN_BYTES: usize = 32;
-const ANSWER_BYTES: usize = 16;
+const ANSWER_BYTES: usize = 8;
 const NO_DELAY: u64 = u64::MAX;
 
 const ACK: u8 = 1;
@@ -23,8 +23,6 @@ const DEAD_LETTER: u8 = 3;
 pub struct Settled {
     /// Which frame is answered.
     pub number: u64,
-    /// How many deliveries were settled by it.
-    pub accepted: u32,
     /// The tags that were not leased to this consumer any more, ascending.
     pub stale: Vec<u64>,
 }
@@ -97,8 +95,6 @@ pub(super) fn read(mut body: Bytes) -> Result<Frame, FrameError> {
 pub(super) fn write_answer(settled: &Settled, out: &mut BytesMut) {
     out.reserve(ANSWER_BYTES + settled.stale.len() * 8);
     out.put_u64_le(settled.number);
-    out.put_u32_le(settled.accepted);
-    out.put_u32_le(0);
     for tag in &settled.stale {
         out.put_u64_le(*tag);
     }
@@ -108,13 +104,12 @@ pub(super) fn read_answer(mut body: Bytes) -> Result<Settled, FrameError> {
     if body.len() < ANSWER_BYTES || !body.len().is_multiple_of(8) {
         return Err(FrameError::Length { frame: "Settled", length: body.len() });
     }
-    let (number, accepted) = (body.get_u64_le(), body.get_u32_le());
-    body.advance(4);
+    let number = body.get_u64_le();
     let mut stale = Vec::with_capacity(body.len() / 8);
     while body.has_remaining() {
         stale.push(body.get_u64_le());
     }
-    Ok(Settled { number, accepted, stale })
+    Ok(Settled { number, stale })
 }
 
 /// The longest beginning of `reason` that fits its bound and ends with a whole character.

@@ -137,8 +137,8 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         any::<u32>().prop_map(Frame::Credit),
         (any::<u64>(), vec(any_settlement(), 0..10))
             .prop_map(|(number, settlements)| Frame::Settle { number, settlements }),
-        (any::<u64>(), any::<u32>(), vec(any::<u64>(), 0..10))
-            .prop_map(|(number, accepted, stale)| Frame::Settled(Settled { number, accepted, stale })),
+        (any::<u64>(), vec(any::<u64>(), 0..10))
+            .prop_map(|(number, stale)| Frame::Settled(Settled { number, stale })),
         any_message().prop_map(Frame::Tap),
     ]
 }
