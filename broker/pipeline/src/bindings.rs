@@ -1,0 +1,23 @@
+//! The contract, generated from `wit/`. Nothing else in this crate is generated.
+#![expect(unsafe_code, reason = "generated: typed functions whose types were checked once, at load")]
+#![allow(missing_docs, unreachable_pub, reason = "generated; the WIT file documents it")]
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    inline: "
+        package wharf:host;
+        world host {
+            include wharf:plugin/validator@0.1.0;
+            include wharf:plugin/router@0.1.0;
+            include wharf:plugin/transformer@0.1.0;
+            include wharf:plugin/enricher@0.1.0;
+        }
+    ",
+    imports: { default: trappable },
+    with: {
+        "wharf:plugin/types.batch": crate::host::Batch,
+        "wharf:plugin/emit.emitter": crate::host::Emitter,
+    },
+    ownership: Borrowing { duplicate_if_necessary: true },
+    require_store_data_send: true,
+});

@@ -1,0 +1,3 @@
+//! x
+pub struct Batch;
+pub struct Emitter;

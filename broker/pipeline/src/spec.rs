@@ -1,0 +1,433 @@
+//! A pipeline as its author writes it: TOML or JSON, checked as far as text alone can be.
+//!
+//! ```
+//! let spec = wharf_pipeline::PipelineSpec::from_toml(r#"
+//!     name = "orders"
+//!     ingress = "orders.#"
+//!
+//!     [[stage]]
+//!     plugin = "xml-to-json"
+//!
+//!     [[stage]]
+//!     name = "by-region"
+//!     plugin = "route-by@1.0.0"
+//!     on-failure = "dead-letter"
+//!     outputs = { eu = "queue:orders-eu", us = "topic:orders.us" }
+//!     [stage.config]
+//!     header = "region"
+//! "#)?;
+//! assert_eq!(spec.stages[1].name().as_str(), "by-region");
+//! # Ok::<(), wharf_pipeline::SpecError>(())
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+use wharf_protocol::{Name, NameError, Pattern, QueueName, Topic, TopicError};
+
+/// How many stages a pipeline has at most.
+pub const STAGES_MAX: usize = 16;
+
+/// How many outputs a stage declares at most.
+pub const DECLARED_OUTPUTS_MAX: usize = 256;
+
+/// The longest deadline that a stage may ask for.
+pub const DEADLINE_MS_MAX: u64 = 10_000;
+
+/// What a pipeline is to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PipelineSpec {
+    /// By which bindings and commands name it.
+    pub name: Name,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Runs every message published to a topic of this pattern through it, before it is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<Pattern>,
+    /// What a message goes through, in order.
+    #[serde(rename = "stage", default)]
+    pub stages: Vec<StageSpec>,
+}
+
+/// A plugin at its place in a pipeline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StageSpec {
+    /// By which metrics and failures name it; the plugin's name where it is not given.
+    #[serde(rename = "name", default, skip_serializing_if = "Option::is_none")]
+    pub own_name: Option<Name>,
+    /// Which plugin.
+    pub plugin: PluginRef,
+    /// As what it is used; needed only when the plugin is several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Handed to the plugin as a JSON object.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub config: serde_json::Map<String, serde_json::Value>,
+    /// What it may use of the host.
+    #[serde(default = "Grant::defaults")]
+    pub grants: Vec<Grant>,
+    /// Where it may send messages, by the names that it knows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, Target>,
+    /// What becomes of a message that it refuses or breaks on.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// How long a call may take, in place of the broker's own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// A new instance for each batch: nothing that the plugin keeps outlives it. About 16 µs a batch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh: bool,
+}
+
+/// A plugin by name, and by version where one is meant: `enrich`, `enrich@1.2.0`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PluginRef {
+    /// Its name.
+    pub name: Name,
+    /// Its version; `None` leaves the choice to whoever resolves it.
+    pub version: Option<Name>,
+}
+
+/// What a plugin can be used as: one for each world of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Accepts or refuses.
+    Validator,
+    /// Chooses among declared outputs.
+    Router,
+    /// Makes zero, one or many messages of one.
+    Transformer,
+    /// Sets headers.
+    Enricher,
+}
+
+/// Something of the host that a stage may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grant {
+    /// Lines in the broker's log.
+    Log,
+    /// Its configuration.
+    Config,
+    /// Counters of its own.
+    Metrics,
+    /// The logged time.
+    Clock,
+    /// Random bits seeded by the message.
+    Random,
+}
+
+/// Where a declared output leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Target {
+    /// Published again, to this topic.
+    Topic(Topic),
+    /// Straight into this queue.
+    Queue(QueueName),
+}
+
+/// What becomes of a message that a stage refuses or breaks on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// Its publisher is told why, and nothing is stored.
+    #[default]
+    Reject,
+    /// It is laid in the dead-letter queue as it came, with the reason.
+    DeadLetter,
+    /// It goes on to the next stage as if this one were not there; never for a validator.
+    Bypass,
+}
+
+/// Why a text is not a pipeline.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// Not TOML, or a key or value that has no place in a pipeline; the text names the line.
+    #[error("{0}")]
+    Toml(#[from] toml::de::Error),
+    /// Not JSON, or a key or value that has no place in a pipeline; the text names the line.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// No stage at all, or too many.
+    #[error("a pipeline has 1 to {STAGES_MAX} stages, this one has {0}; each is a [[stage]] table")]
+    StageCount(usize),
+    /// Two stages of one name.
+    #[error("two stages are named {0}; give one of them a name of its own with name = \"…\"")]
+    DuplicateStage(Name),
+    /// A policy that would let unchecked messages through.
+    #[error(
+        "stage {0}: on-failure = \"bypass\" would let unchecked messages through a validator; \
+         use \"reject\" or \"dead-letter\""
+    )]
+    BypassedValidator(Name),
+    /// Outside its bounds.
+    #[error("stage {stage}: deadline-ms is 1 to {DEADLINE_MS_MAX}, not {deadline_ms}")]
+    Deadline {
+        /// Which stage.
+        stage: Name,
+        /// What it asks for.
+        deadline_ms: u64,
+    },
+    /// More outputs than an id can name.
+    #[error("stage {stage} declares {outputs} outputs; at most {DECLARED_OUTPUTS_MAX}")]
+    Outputs {
+        /// Which stage.
+        stage: Name,
+        /// How many it declares.
+        outputs: usize,
+    },
+}
+
+impl PipelineSpec {
+    /// The pipeline that a TOML document describes, checked.
+    ///
+    /// # Errors
+    /// What is wrong with it, and in which line or stage.
+    pub fn from_toml(text: &str) -> Result<Self, SpecError> {
+        let spec: Self = toml::from_str(text)?;
+        spec.check()?;
+        Ok(spec)
+    }
+
+    /// The pipeline that a JSON document describes, checked.
+    ///
+    /// # Errors
+    /// What is wrong with it, and in which line or stage.
+    pub fn from_json(text: &[u8]) -> Result<Self, SpecError> {
+        let spec: Self = serde_json::from_slice(text)?;
+        spec.check()?;
+        Ok(spec)
+    }
+
+    /// What no single key shows: names that collide, policies that contradict their stage.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), SpecError> {
+        if self.stages.is_empty() || self.stages.len() > STAGES_MAX {
+            return Err(SpecError::StageCount(self.stages.len()));
+        }
+        for (i, stage) in self.stages.iter().enumerate() {
+            let name = || stage.name().clone();
+            if self.stages[..i].iter().any(|other| other.name() == stage.name()) {
+                return Err(SpecError::DuplicateStage(name()));
+            }
+            if stage.kind == Some(Kind::Validator) && stage.on_failure == OnFailure::Bypass {
+                return Err(SpecError::BypassedValidator(name()));
+            }
+            if let Some(deadline_ms) = stage.deadline_ms
+                && !(1..=DEADLINE_MS_MAX).contains(&deadline_ms)
+            {
+                return Err(SpecError::Deadline { stage: name(), deadline_ms });
+            }
+            if stage.outputs.len() > DECLARED_OUTPUTS_MAX {
+                return Err(SpecError::Outputs { stage: name(), outputs: stage.outputs.len() });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl StageSpec {
+    /// A stage with every default.
+    pub fn new(plugin: PluginRef) -> Self {
+        Self {
+            own_name: None,
+            plugin,
+            kind: None,
+            config: serde_json::Map::new(),
+            grants: Grant::defaults(),
+            outputs: BTreeMap::new(),
+            on_failure: OnFailure::default(),
+            deadline_ms: None,
+            fresh: false,
+        }
+    }
+
+    /// Its own name, or its plugin's.
+    pub fn name(&self) -> &Name {
+        self.own_name.as_ref().unwrap_or(&self.plugin.name)
+    }
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Validator, Self::Router, Self::Transformer, Self::Enricher];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Validator => "validator",
+            Self::Router => "router",
+            Self::Transformer => "transformer",
+            Self::Enricher => "enricher",
+        })
+    }
+}
+
+impl Grant {
+    /// What a stage may use when its author says nothing.
+    pub fn defaults() -> Vec<Self> {
+        vec![Self::Log, Self::Config, Self::Metrics]
+    }
+}
+
+impl<'de> Deserialize<'de> for OnFailure {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "reject" => Ok(Self::Reject),
+            "dead-letter" => Ok(Self::DeadLetter),
+            "bypass" => Ok(Self::Bypass),
+            "hold" | "previous-version" => Err(de::Error::custom(format!(
+                "on-failure = {text:?} is not available before a message is stored, where pipelines run; \
+                 use \"reject\", \"dead-letter\" or \"bypass\""
+            ))),
+            _ => Err(de::Error::unknown_variant(&text, &["reject", "dead-letter", "bypass"])),
+        }
+    }
+}
+
+impl fmt::Display for OnFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reject => "reject",
+            Self::DeadLetter => "dead-letter",
+            Self::Bypass => "bypass",
+        })
+    }
+}
+
+/// Why a text does not name a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a plugin is named \"name\" or \"name@version\": {0}")]
+pub struct PluginRefError(#[source] NameError);
+
+impl FromStr for PluginRef {
+    type Err = PluginRefError;
+
+    fn from_str(text: &str) -> Result<Self, PluginRefError> {
+        let (name, version) = match text.split_once('@') {
+            Some((name, version)) => (name, Some(version.parse().map_err(PluginRefError)?)),
+            None => (text, None),
+        };
+        Ok(Self { name: name.parse().map_err(PluginRefError)?, version })
+    }
+}
+
+impl TryFrom<String> for PluginRef {
+    type Error = PluginRefError;
+
+    fn try_from(text: String) -> Result<Self, PluginRefError> {
+        text.parse()
+    }
+}
+
+impl From<PluginRef> for String {
+    fn from(plugin: PluginRef) -> Self {
+        plugin.to_string()
+    }
+}
+
+impl fmt::Display for PluginRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.version {
+            Some(version) => write!(f, "{}@{version}", self.name),
+            None => self.name.fmt(f),
+        }
+    }
+}
+
+/// Why a text is not a [`Target`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Neither form.
+    #[error("an output leads to \"topic:NAME\" or \"queue:NAME\", not to {0:?}")]
+    Form(String),
+    /// Not a topic.
+    #[error("output: {0}")]
+    Topic(#[source] TopicError),
+    /// Not a queue name.
+    #[error("output: {0}")]
+    Queue(#[source] NameError),
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        match text.split_once(':') {
+            Some(("topic", topic)) => topic.parse().map(Self::Topic).map_err(TargetError::Topic),
+            Some(("queue", queue)) => queue.parse().map(Self::Queue).map_err(TargetError::Queue),
+            _ => Err(TargetError::Form(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for Target {
+    type Error = TargetError;
+
+    fn try_from(text: String) -> Result<Self, TargetError> {
+        text.parse()
+    }
+}
+
+impl From<Target> for String {
+    fn from(target: Target) -> Self {
+        target.to_string()
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic(topic) => write!(f, "topic:{topic}"),
+            Self::Queue(queue) => write!(f, "queue:{queue}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(stage: &str) -> String {
+        let text = format!("name = \"p\"\n[[stage]]\nplugin = \"a\"\n{stage}");
+        PipelineSpec::from_toml(&text).expect_err("this must be refused").to_string()
+    }
+
+    #[test]
+    fn a_short_pipeline_gets_its_defaults_and_survives_json() {
+        let spec = PipelineSpec::from_toml("name = \"p\"\n[[stage]]\nplugin = \"a@1\"").expect("a pipeline");
+        assert_eq!(spec.stages[0].name().as_str(), "a");
+        assert_eq!(spec.stages[0].grants, [Grant::Log, Grant::Config, Grant::Metrics]);
+        assert_eq!(spec.stages[0].on_failure, OnFailure::Reject);
+        let json = serde_json::to_vec(&spec).expect("it serialises");
+        assert_eq!(PipelineSpec::from_json(&json).expect("a pipeline"), spec);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_and_not_ignored() {
+        assert!(refused("on-failure = \"hold\"").contains("not available"));
+        assert!(refused("on-failure = \"maybe\"").contains("dead-letter"));
+        assert!(refused("kind = \"validator\"\non-failure = \"bypass\"").contains("unchecked"));
+        assert!(refused("grants = [\"network\"]").contains("clock"));
+        assert!(refused("deadline-ms = 0").contains("1 to 10000"));
+        assert!(refused("outputs = { eu = \"orders\" }").contains("topic:NAME"));
+        assert!(refused("outptus = {}").contains("outptus"));
+        assert!(refused("[[stage]]\nplugin = \"a\"").contains("two stages"));
+        assert!(
+            PipelineSpec::from_toml("name = \"p\"").expect_err("no stage").to_string().contains("[[stage]]")
+        );
+    }
+}
