@@ -1,0 +1,208 @@
+//! Files ready to become segments, so that rolling to the next one writes no zeros and meets no full disk.
+//!
+//! A spare is zero-filled by a thread of its own once the active segment is half full, or it is a segment
+//! that was given up: syncing writes into either changes no metadata, which takes half as long. A spare
+//! needed before the thread has one is only reserved, which takes no time.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::disk::{self, Disk};
+use crate::engine::Failure;
+
+/// The pool, and the thread that fills it. Dropping it ends and joins the thread.
+pub(crate) struct Spares {
+    pool: Arc<Pool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Pool {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    segment_bytes: u32,
+    /// The most spares that are kept.
+    spares_max: usize,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    ready: VecDeque<PathBuf>,
+    /// The number that the next spare's name gets.
+    next: u64,
+    /// The thread is asked for one more spare.
+    wanted: bool,
+    /// Files that the thread is to remove.
+    doomed: Vec<PathBuf>,
+    stop: bool,
+}
+
+impl Spares {
+    /// A pool of the spares `found` (numbers); with a thread when `ahead`.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        segment_bytes: u32,
+        spares_max: usize,
+        ahead: bool,
+        found: &[u64],
+    ) -> Self {
+        let ready = found.iter().map(|number| spare_path(dir, *number)).collect();
+        let next = found.last().map_or(1, |last| last + 1);
+        let pool = Arc::new(Pool {
+            disk,
+            dir: dir.to_owned(),
+            segment_bytes,
+            spares_max,
+            state: Mutex::new(State { ready, next, ..State::default() }),
+            wake: Condvar::new(),
+        });
+        let thread = ahead.then(|| {
+            let pool = Arc::clone(&pool);
+            std::thread::Builder::new().name("wharf-log-spares".into()).spawn(move || pool.run())
+        });
+        // Without the thread every spare is reserved when it is needed: slower syncs, nothing else.
+        let thread = thread.and_then(|spawned| {
+            spawned.inspect_err(|error| tracing::warn!(%error, "no thread to prepare segments ahead")).ok()
+        });
+        Self { pool, thread }
+    }
+
+    /// A file to rename to a segment.
+    pub(crate) fn take(&self) -> Result<PathBuf, Failure> {
+        let mut state = self.pool.lock();
+        match state.ready.pop_front() {
+            Some(path) => Ok(path),
+            None => {
+                let number = state.next_number();
+                drop(state);
+                self.pool.prepare(number, false)
+            }
+        }
+    }
+
+    /// Asks the thread for a spare, unless there is one.
+    pub(crate) fn want(&self) {
+        let mut state = self.pool.lock();
+        if self.thread.is_some() && state.ready.is_empty() && !state.wanted {
+            state.wanted = true;
+            self.pool.wake.notify_one();
+        }
+    }
+
+    /// Takes a segment that was given up: into the pool if there is room, else it is removed.
+    ///
+    /// When this returns, the folder no longer has the segment under its name, durably.
+    pub(crate) fn give(&self, segment: &Path, bytes: u64) -> Result<(), Failure> {
+        let pool = &self.pool;
+        let mut state = pool.lock();
+        let keep = state.ready.len() < pool.spares_max && bytes == u64::from(pool.segment_bytes);
+        let number = state.next_number();
+        let spare = spare_path(&pool.dir, number);
+        let to = if keep { spare } else { spare.with_extension("tmp") };
+        pool.disk.rename(segment, &to).map_err(|source| Failure::new("rename", segment, source))?;
+        let synced = pool.disk.sync_dir(&pool.dir);
+        synced.map_err(|source| Failure::new("sync folder", &pool.dir, source))?;
+        if keep {
+            state.ready.push_back(to);
+        } else if self.thread.is_some() {
+            state.doomed.push(to);
+            pool.wake.notify_one();
+        } else {
+            pool.remove(&to);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pool.lock().ready.len()
+    }
+}
+
+impl Drop for Spares {
+    fn drop(&mut self) {
+        self.pool.lock().stop = true;
+        self.pool.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been reported by the panic hook.
+            drop(thread.join());
+        }
+    }
+}
+
+impl State {
+    fn next_number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+}
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut state = self.lock();
+        while !state.stop {
+            if let Some(path) = state.doomed.pop() {
+                drop(state);
+                self.remove(&path);
+                state = self.lock();
+            } else if state.wanted {
+                let number = state.next_number();
+                drop(state);
+                let prepared = self.prepare(number, true);
+                state = self.lock();
+                state.wanted = false;
+                match prepared {
+                    Ok(path) => state.ready.push_back(path),
+                    // The append that needs the spare tries again, and reports what it meets.
+                    Err(failure) => tracing::warn!(%failure, error = %failure.source, "no spare segment"),
+                }
+            } else {
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// Makes a spare beside and renames it: a file called `.spare` is whole.
+    fn prepare(&self, number: u64, zero_filled: bool) -> Result<PathBuf, Failure> {
+        let path = spare_path(&self.dir, number);
+        let beside = path.with_extension("tmp");
+        match self.fill(&beside, zero_filled).and_then(|()| self.disk.rename(&beside, &path)) {
+            Ok(()) => Ok(path),
+            Err(source) => {
+                self.remove(&beside);
+                Err(Failure::new("prepare segment", path, source))
+            }
+        }
+    }
+
+    fn fill(&self, path: &Path, zero_filled: bool) -> io::Result<()> {
+        let file = self.disk.create(path)?;
+        file.reserve(self.segment_bytes.into())?;
+        if zero_filled {
+            disk::zero(&*file, 0, self.segment_bytes.into())?;
+        }
+        file.sync()
+    }
+
+    fn remove(&self, path: &Path) {
+        match self.disk.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // It is removed at the next start.
+                tracing::debug!(path = %path.display(), %error, "cannot remove an old file");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn spare_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:020}.spare"))
+}
