@@ -1,78 +1,221 @@
 //! The state: all queues, consumers, topology and memory of duplicates, as of one record.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wharf_protocol::Timestamp;
+use wharf_protocol::{DeathCause, Timestamp};
 
-use crate::{DeadLetter, Effect, QueueView, RestoreError, Stamped, Topology, Waiting};
+use crate::consumer::Consumer;
+use crate::effect::Refusal;
+use crate::live::LiveRecords;
+use crate::message_ids::MessageIds;
+use crate::producers::Producers;
+use crate::queue::{Fate, Queue};
+use crate::timers::{Timer, Timers};
+use crate::{Change, ConsumerId, DeadLetter, Effect, QueueId, QueueView, Record, Stamped, Topology, Waiting};
+
+mod enqueue;
+mod lease;
 
 /// All delivery state of one shard, as of one record.
 #[derive(Debug, Default)]
 pub struct State {
-    topology: Arc<Topology>,
+    /// The index of the last record.
+    pub(crate) applied: u64,
+    /// The stamp of the last record.
+    pub(crate) now: Timestamp,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) queues: BTreeMap<QueueId, Queue>,
+    pub(crate) consumers: BTreeMap<ConsumerId, Consumer>,
+    pub(crate) producers: Producers,
+    pub(crate) message_ids: MessageIds,
+    /// Follows from the rest.
+    pub(crate) timers: Timers,
+    /// Follows from the rest.
+    pub(crate) live: LiveRecords,
+    /// Queues where this record may have met a waiting consumer with a message; empty between records.
+    pub(crate) touched: Vec<QueueId>,
 }
 
 impl State {
     /// Folds record `index` into the state and appends what is to be done about it to `effects`.
     ///
+    /// What is due by the record's stamp happens first, then what the record says, then deliveries.
+    ///
     /// # Panics
-    /// If `index` or the stamp go back: the log is dense and its stamps never decrease.
+    /// If the index does not rise or the stamp goes back: the log guarantees both.
     pub fn apply(&mut self, index: u64, stamped: &Stamped, effects: &mut Vec<Effect>) {
-        let _ = (index, stamped, effects);
+        assert!(index > self.applied, "record {index} comes after record {}", self.applied);
+        assert!(stamped.at >= self.now, "record {index} is stamped before the one before it");
+        (self.applied, self.now) = (index, stamped.at);
+
+        self.pass_time(effects);
+        let done = match &stamped.record {
+            Record::Publish(publish) => {
+                self.publish(publish, effects);
+                Ok(())
+            }
+            Record::Settle { consumer, settlements } => {
+                self.settle(*consumer, settlements, effects);
+                Ok(())
+            }
+            Record::Attach(attach) => self.attach(attach),
+            Record::Credit { consumer, add } => self.credit(*consumer, *add),
+            Record::Detach { consumer } => self.detach(*consumer, effects),
+            Record::Tick => Ok(()),
+            Record::Restart => {
+                self.restart(effects);
+                Ok(())
+            }
+            Record::Topology(change) => self.change(change, effects),
+            Record::Redrive(redrive) => self.redrive(redrive, effects),
+        };
+        if let Err(refusal) = done {
+            effects.push(Effect::Refused(refusal));
+        }
+        self.deliver(effects);
     }
-    /// The index of the last record applied; 0 before any.
+
+    /// The index of the last record; 0 before any.
     pub fn applied(&self) -> u64 {
-        0
+        self.applied
     }
-    /// The last stamp.
+
+    /// The stamp of the last record: the next one is stamped with no less.
     pub fn now(&self) -> Timestamp {
-        Timestamp(0)
+        self.now
     }
+
     /// What is declared. Cheap to clone and keep.
     pub fn topology(&self) -> &Arc<Topology> {
         &self.topology
     }
-    /// No record below this one is needed any more (conservative).
+
+    /// A lower bound of the records that messages in queues refer to, at most 4,095 too low: no record below
+    /// is read again. The index after the last record when there is none.
     pub fn oldest_live_index(&self) -> u64 {
-        0
+        self.live.oldest().unwrap_or(self.applied + 1)
     }
-    /// When time next changes something: apply a `Tick` then. Never late, rarely early.
+
+    /// When time next changes something: a record stamped then or later does it, a [`Record::Tick`] if no
+    /// other comes. Sometimes early, never late.
     pub fn next_timer(&self) -> Option<Timestamp> {
-        None
+        self.timers.next()
     }
-    /// A hash of all that matters: equal states hash equal.
-    pub fn hash(&self) -> u64 {
-        0
-    }
-    /// The state as bytes.
-    pub fn snapshot(&self) -> Vec<u8> {
-        Vec::new()
-    }
-    /// The state that was written by [`snapshot`](Self::snapshot).
-    ///
-    /// # Errors
-    /// What keeps the bytes from being one.
-    pub fn restore(bytes: &[u8]) -> Result<Self, RestoreError> {
-        let _ = bytes;
-        Ok(Self::default())
-    }
+
     /// One queue in numbers.
     pub fn queue(&self, name: &str) -> Option<QueueView> {
-        let _ = name;
-        None
+        Some(self.queue_named(name)?.view())
     }
-    /// All queues in numbers, by name.
-    pub fn queues(&self) -> impl Iterator<Item = QueueView> {
-        std::iter::empty()
+
+    /// All queues in numbers, by number.
+    pub fn queues(&self) -> impl ExactSizeIterator<Item = QueueView> {
+        self.queues.values().map(Queue::view)
     }
+
     /// At most `max` ready messages of a queue, in the order in which they would be delivered.
     pub fn peek(&self, queue: &str, max: usize) -> Vec<Waiting> {
-        let _ = (queue, max);
-        Vec::new()
+        self.queue_named(queue).map(|queue| queue.peek(max)).unwrap_or_default()
     }
-    /// At most `max` dead letters of a queue from offset `from` on.
+
+    /// At most `max` dead letters of a queue, in order, from offset `from` on.
     pub fn dead_letters(&self, queue: &str, from: u64, max: usize) -> Vec<DeadLetter> {
-        let _ = (queue, from, max);
-        Vec::new()
+        let queue = self.queue_named(queue);
+        queue.map(|queue| queue.dead_letters(from).take(max).collect()).unwrap_or_default()
+    }
+
+    /// Checks what has to hold the long way: for tests, and for whoever doubts a state.
+    ///
+    /// # Panics
+    /// If it does not hold.
+    pub fn verify(&self) {
+        for (id, queue) in &self.queues {
+            let mine = self.consumers.values().filter(|consumer| consumer.queue == *id);
+            let leases: Vec<u64> = mine.clone().flat_map(Consumer::held).collect();
+            let held = leases.iter().copied().collect();
+            assert_eq!(leases.len() as u64, queue.leased, "queue {}: one lease a message", queue.name);
+            assert!(queue.is_conserved_exactly(&held), "queue {}: every message is somewhere", queue.name);
+            assert_eq!(mine.count() as u64, queue.consumers, "queue {}: consumers", queue.name);
+            let info = self.topology.queue(queue.name.as_str()).expect("every queue is declared");
+            assert_eq!((info.id, &info.policy), (*id, &queue.policy), "queue {}: as declared", queue.name);
+        }
+        assert_eq!(self.queues.len(), self.topology.queues().len(), "every declared queue is there");
+        assert!(self.next_timer().is_none_or(|at| at > self.now), "nothing due is left undone");
+        let oldest =
+            self.queues.values().flat_map(|queue| queue.backlog.unsettled().map(|(_, s)| s.id.index));
+        assert!(
+            self.oldest_live_index() <= oldest.min().unwrap_or(self.applied + 1),
+            "no needed record goes"
+        );
+    }
+
+    pub(crate) fn queue_named(&self, name: &str) -> Option<&Queue> {
+        self.queues.get(&self.topology.queue(name)?.id)
+    }
+
+    /// Does what is due by now.
+    fn pass_time(&mut self, effects: &mut Vec<Effect>) {
+        self.message_ids.sweep(self.now);
+        self.producers.sweep(self.now);
+        while let Some(timer) = self.timers.fire(self.now) {
+            match timer {
+                Timer::Ready(id, offset) => {
+                    let queue = self.queues.get_mut(&id).expect("a queue's timers go with it");
+                    if queue.withdraw(offset, &mut self.timers) {
+                        queue.ready(offset);
+                        self.touched.push(id);
+                    }
+                }
+                Timer::Expire(id, offset) => {
+                    let queue = self.queues.get_mut(&id).expect("a queue's timers go with it");
+                    // One that a consumer holds may still be acked; it expires when it comes back.
+                    if queue.withdraw(offset, &mut self.timers) {
+                        self.expire(id, offset, effects);
+                    }
+                }
+                Timer::Lease(consumer) => self.lapse(consumer, effects),
+            }
+        }
+    }
+
+    /// Ends a message that is nowhere because its time to live ran out.
+    fn expire(&mut self, id: QueueId, offset: u64, effects: &mut Vec<Effect>) {
+        let queue = self.queues.get_mut(&id).expect("the caller found it");
+        if queue.policy.dead_letter_expired {
+            self.dead_letter(id, offset, DeathCause::Expired, "its time to live ran out".into(), effects);
+        } else {
+            queue.remove(offset, Fate::Expired, &mut self.timers, &mut self.live);
+        }
+    }
+
+    fn change(&mut self, change: &Change, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let doomed = match change {
+            Change::DeleteQueue { name } => self.topology.queue(name.as_str()).map(|queue| queue.id),
+            _ => None,
+        };
+        let changed = Arc::make_mut(&mut self.topology).change(self.applied, self.now, change)?;
+        match change {
+            Change::CreateQueue { name, policy } if changed => {
+                let id = self.topology.queue(name.as_str()).expect("just made").id;
+                self.queues.insert(id, Queue::new(id, name.clone(), policy.clone()));
+            }
+            Change::PurgeQueue { name } => {
+                let id = self.topology.queue(name.as_str()).expect("found by the topology").id;
+                let queue = self.queues.get_mut(&id).expect("every declared queue is there");
+                let messages = queue.purge(&mut self.timers, &mut self.live);
+                effects.push(Effect::Purged { queue: name.clone(), messages });
+                self.touched.push(id);
+            }
+            _ => {}
+        }
+        if let Some(id) = doomed {
+            self.cancel_consumers(id, effects);
+            let queue = self.queues.remove(&id).expect("every declared queue is there");
+            queue.abandon(&mut self.timers, &mut self.live);
+        }
+        if changed {
+            effects.push(Effect::TopologyChanged);
+        }
+        Ok(())
     }
 }

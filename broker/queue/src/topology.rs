@@ -394,6 +394,11 @@ impl Topology {
         self.matcher = Matcher::new(&self.bindings);
     }
 
+    /// The queue `name`, with its name as it is shared.
+    pub(crate) fn named(&self, name: &str) -> Option<(&Name, &QueueInfo)> {
+        self.queues.get_key_value(name)
+    }
+
     /// What is wrong with a topology that was read from a snapshot.
     pub(crate) fn inconsistency(&self) -> Option<&'static str> {
         if self.queues.values().any(|queue| queue.id.0 >= self.next_queue) {
