@@ -1,0 +1,128 @@
+//! A disk that fails: nothing is confirmed after a failed write, and all that was confirmed is there again.
+
+use std::error::Error;
+use std::sync::atomic::Ordering;
+
+use wharf_log::{AppendError, LogEngine, SnapshotError, TrimError};
+
+use crate::harness::*;
+
+/// What a run on a failing disk came to.
+struct Run {
+    /// The last record that was confirmed.
+    confirmed: u64,
+    /// The last snapshot that was confirmed.
+    snapshot: u64,
+    /// The log refused to go on at some point.
+    stopped: bool,
+    operations: u64,
+}
+
+/// Appends, snapshots and trims on `disk`, whatever it answers, and checks that the log stays stopped.
+fn run(dir: &std::path::Path, disk: &Faulty) -> Run {
+    let mut run = Run { confirmed: 0, snapshot: 0, stopped: false, operations: 0 };
+    if let Ok(mut opened) = try_open(dir, disk.options()) {
+        for round in 1..=12 {
+            match append(&mut opened.log, 5) {
+                Ok(()) => {
+                    assert!(!run.stopped, "an append was confirmed after a failure");
+                    run.confirmed = opened.log.next() - 1;
+                }
+                Err(AppendError::Full(_)) => assert!(!run.stopped),
+                Err(AppendError::Failed(_)) => run.stopped = true,
+                Err(other) => panic!("{other}"),
+            }
+            if round % 3 == 0 && run.confirmed > 0 {
+                match opened.log.write_snapshot(run.confirmed, &run.confirmed.to_le_bytes()) {
+                    Ok(()) => run.snapshot = run.confirmed,
+                    Err(SnapshotError::Failed(_)) => {}
+                    Err(SnapshotError::Stopped(_)) => run.stopped = true,
+                    Err(other) => panic!("{other}"),
+                }
+                match opened.log.trim(run.confirmed) {
+                    Ok(_) => assert!(!run.stopped),
+                    Err(TrimError::Failed(_)) => run.stopped = true,
+                }
+            }
+        }
+    }
+    run.operations = disk.0.operations.load(Ordering::SeqCst);
+    run
+}
+
+#[test]
+fn whichever_operation_fails_all_that_was_confirmed_is_there_after_a_restart() {
+    let (mut stopped, mut went_on) = (0, 0);
+    for fault in [Fault::Error, Fault::Full, Fault::Half] {
+        for stays in [false, true] {
+            for at in 1.. {
+                let dir = scratch();
+                let disk = Faulty::new(at, fault, stays);
+                let run = run(dir.path(), &disk);
+                if run.operations < at {
+                    assert!(at > 100, "the run does enough to fail at");
+                    break;
+                }
+                if run.stopped {
+                    stopped += 1
+                } else {
+                    went_on += 1
+                }
+
+                let mut opened = open(dir.path());
+                let (snapshot, state) = opened.snapshot.take().unwrap_or((0, 0u64.to_le_bytes().to_vec()));
+                assert_eq!(state, snapshot.to_le_bytes());
+                let last = opened.log.next() - 1;
+                let place = format!("{fault:?} stays={stays} at operation {at}");
+                assert!(snapshot >= run.snapshot && last >= run.confirmed, "{place}");
+                assert!(last <= run.confirmed + 5, "{place}: no more than the batch that failed");
+                assert_records(&opened.records, snapshot + 1, last);
+                append(&mut opened.log, 30).unwrap();
+            }
+        }
+    }
+    assert!(stopped > 100 && went_on > 50, "{stopped} {went_on}");
+}
+
+#[test]
+fn a_failed_sync_is_final_and_later_appends_name_it() {
+    let dir = scratch();
+    let disk = Faulty::new(u64::MAX, Fault::Error, false);
+    let mut log = try_open(dir.path(), disk.options()).unwrap().log;
+    append(&mut log, 1).unwrap();
+
+    // A batch is one write and one sync.
+    disk.fail_in(2);
+    for _ in 0..3 {
+        let error = append(&mut log, 1).unwrap_err();
+        let cause = error.source().unwrap().to_string();
+        assert!(matches!(error, AppendError::Failed(_)) && cause.starts_with("cannot sync "), "{cause}");
+        assert_eq!(error.source().unwrap().source().unwrap().to_string(), "the device failed");
+    }
+
+    assert_eq!(disk.0.operations.load(Ordering::SeqCst), disk.0.at.load(Ordering::SeqCst), "never retried");
+    assert!(log.reader().read(&[2], &mut Vec::new()).is_err(), "what was not confirmed is not served");
+    log.reader().read(&[1], &mut Vec::new()).unwrap();
+    assert!(log.write_snapshot(1, b"state").is_err() && log.trim(1).is_err() && log.claim().is_err());
+}
+
+#[test]
+fn a_full_disk_is_met_before_anything_is_written_and_the_log_goes_on_when_there_is_room() {
+    let dir = scratch();
+    let disk = Faulty::new(u64::MAX, Fault::Full, true);
+    let mut log = try_open(dir.path(), disk.options()).unwrap().log;
+    append(&mut log, 8).unwrap();
+    assert_eq!(log.stats().segments, 1);
+
+    disk.fail_in(1);
+    for _ in 0..3 {
+        let full = append(&mut log, 30);
+        assert!(matches!(full, Err(AppendError::Full(_))), "{full:?}");
+        assert_eq!(log.next(), 9);
+    }
+    disk.heal();
+    append(&mut log, 30).unwrap();
+
+    drop(log);
+    assert_records(&open(dir.path()).records, 1, 38);
+}

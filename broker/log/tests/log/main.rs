@@ -1,0 +1,13 @@
+//! What the log promises, held against cuts, flipped bits, failing disks and a naive model.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod append;
+mod crash;
+mod damage;
+mod faults;
+mod harness;
+mod model;
+mod read;
+mod recycle;
+mod snapshot;
