@@ -12,15 +12,19 @@
 macro_rules! export {
     ($plugin:ty as validator) => {
         $crate::__export!($plugin, validate);
+        $crate::__tested!($plugin, validate);
     };
     ($plugin:ty as router) => {
         $crate::__export!($plugin, route);
+        $crate::__tested!($plugin, route);
     };
     ($plugin:ty as transformer) => {
         $crate::__export!($plugin, transform);
+        $crate::__tested!($plugin, transform);
     };
     ($plugin:ty as enricher) => {
         $crate::__export!($plugin, enrich);
+        $crate::__tested!($plugin, enrich);
     };
     ($plugin:ty as $kind:ident) => {
         ::core::compile_error!("a plugin is a validator, router, transformer or enricher");
@@ -52,4 +56,29 @@ macro_rules! __export {
     $crate::bindings::$interface::export!(Component with_types_in $crate::bindings::$interface);
         };
     };
+}
+
+/// The same for tests: which kind of plugin it is.
+#[doc(hidden)]
+#[cfg(all(feature = "harness", not(target_family = "wasm")))]
+#[macro_export]
+macro_rules! __tested {
+    ($plugin:ty, $kind:ident) => {
+        impl $crate::harness::Tested for $plugin {
+            fn answer(
+                &mut self,
+                batch: &$crate::harness::Answer<'_>,
+            ) -> ::std::vec::Vec<$crate::harness::Verdict> {
+                batch.$kind(self)
+            }
+        }
+    };
+}
+
+/// Without the harness there is nothing to say.
+#[doc(hidden)]
+#[cfg(not(all(feature = "harness", not(target_family = "wasm"))))]
+#[macro_export]
+macro_rules! __tested {
+    ($plugin:ty, $kind:ident) => {};
 }

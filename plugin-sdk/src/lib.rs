@@ -11,6 +11,8 @@ mod failure;
 #[doc(hidden)]
 #[cfg(target_family = "wasm")]
 pub mod guest;
+#[cfg(all(feature = "harness", not(target_family = "wasm")))]
+pub mod harness;
 mod host;
 mod message;
 mod plugin;

@@ -1,0 +1,376 @@
+//! A document as a flat list of elements that borrow from its text.
+//!
+//! One growing list instead of a tree of boxes: reading allocates a few times a document, not a few times an
+//! element. Children are chained by index, and once an element is closed, those of one name are chained as well.
+
+use std::borrow::Cow;
+
+use quick_xml::Reader;
+use quick_xml::events::Event;
+use wharf_plugin::Problem;
+
+/// An index that leads nowhere.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Up to this many names among an element's children are compared one by one; more are sorted.
+const NAMES_COMPARED: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Document<'x> {
+    pub(crate) elements: Vec<Element<'x>>,
+    pub(crate) attributes: Vec<Attribute<'x>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Element<'x> {
+    pub(crate) name: &'x str,
+    /// From and to, in [`Document::attributes`].
+    pub(crate) attributes: (u32, u32),
+    /// All of it in one piece, trimmed; `None` where there is nothing but white space.
+    pub(crate) text: Option<Cow<'x, str>>,
+    pub(crate) first_child: u32,
+    last_child: u32,
+    pub(crate) next_sibling: u32,
+    /// The next sibling of the same name.
+    pub(crate) next_of_name: u32,
+    /// Whether an earlier sibling has the same name.
+    pub(crate) repeats: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Attribute<'x> {
+    pub(crate) name: &'x str,
+    pub(crate) value: Cow<'x, str>,
+}
+
+/// Reads `xml`, in which line ends are already `\n`. The root is element 0.
+pub(crate) fn read(xml: &str, max_depth: usize) -> Result<Document<'_>, Problem> {
+    let mut document = Document { elements: Vec::with_capacity(xml.len() / 32), attributes: Vec::new() };
+    let mut open: Vec<u32> = Vec::with_capacity(max_depth.min(16));
+    let mut heads = Vec::new();
+    let mut reader = Reader::from_str(xml);
+    loop {
+        let start = offset(reader.buffer_position());
+        let event = reader
+            .read_event()
+            .map_err(|error| not_xml(xml, offset(reader.error_position()), &error.to_string()))?;
+        match event {
+            Event::Start(tag) => {
+                if open.len() == max_depth {
+                    let message = format!("elements lie more than {max_depth} deep in one another");
+                    return Err(problem("too-deep", xml, start, &message));
+                }
+                open.push(document.open(xml, start, tag.len(), tag.name().as_ref().len(), open.last())?);
+            }
+            Event::Empty(tag) => {
+                if open.len() == max_depth {
+                    let message = format!("elements lie more than {max_depth} deep in one another");
+                    return Err(problem("too-deep", xml, start, &message));
+                }
+                document.open(xml, start, tag.len(), tag.name().as_ref().len(), open.last())?;
+            }
+            Event::End(_) => {
+                let closed = open.pop().expect("the reader matches end tags");
+                document.close(closed, &mut heads);
+            }
+            Event::Text(text) => document.text(xml, start, open.last(), text.into_inner())?,
+            Event::CData(text) => document.text(xml, start, open.last(), text.into_inner())?,
+            Event::GeneralRef(reference) => {
+                let mut value = String::new();
+                resolve(&reference.into_inner(), &mut value).map_err(|error| error.at(xml, start))?;
+                document.text(xml, start, open.last(), Cow::Owned(value))?;
+            }
+            Event::DocType(_) => {
+                let message =
+                    "a document type is not accepted: it could declare entities; send the document without";
+                return Err(problem("doctype-refused", xml, start, message));
+            }
+            Event::Decl(declaration) => {
+                let encoding =
+                    declaration.encoding().transpose().ok().flatten().unwrap_or(Cow::Borrowed("UTF-8"));
+                if !encoding.eq_ignore_ascii_case("utf-8") && !xml.is_ascii() {
+                    let message = format!("the document says that it is {encoding}; only UTF-8 is read");
+                    return Err(problem("unsupported-encoding", xml, start, &message));
+                }
+            }
+            Event::Comment(_) | Event::PI(_) => {}
+            Event::Eof => break,
+        }
+    }
+    if let Some(&unclosed) = open.last() {
+        let name = document.elements[unclosed as usize].name;
+        return Err(not_xml(xml, xml.len(), &format!("the document ends within `{name}`")));
+    }
+    if document.elements.is_empty() {
+        return Err(not_xml(xml, xml.len(), "there is no element"));
+    }
+    Ok(document)
+}
+
+impl<'x> Document<'x> {
+    /// Adds the element whose tag's content is `length` bytes after the `<` at `start`.
+    fn open(
+        &mut self,
+        xml: &'x str,
+        start: usize,
+        length: usize,
+        name_length: usize,
+        parent: Option<&u32>,
+    ) -> Result<u32, Problem> {
+        let content = &xml[start + 1..start + 1 + length];
+        let name = &content[..name_length];
+        if !is_name(name) {
+            return Err(not_xml(xml, start + 1, &format!("`{name}` is not a name")));
+        }
+        let index = length32(self.elements.len());
+        match parent {
+            Some(&parent) => {
+                let parent = &mut self.elements[parent as usize];
+                let previous = std::mem::replace(&mut parent.last_child, index);
+                match previous {
+                    NONE => parent.first_child = index,
+                    previous => self.elements[previous as usize].next_sibling = index,
+                }
+            }
+            None if index > 0 => return Err(not_xml(xml, start, "there is a second root element")),
+            None => {}
+        }
+        let from = length32(self.attributes.len());
+        self.read_attributes(xml, start + 1 + name_length, &content[name_length..])?;
+        self.elements.push(Element {
+            name,
+            attributes: (from, length32(self.attributes.len())),
+            text: None,
+            first_child: NONE,
+            last_child: NONE,
+            next_sibling: NONE,
+            next_of_name: NONE,
+            repeats: false,
+        });
+        Ok(index)
+    }
+
+    /// Reads `raw`, which is what stands after an element's name, at `offset`.
+    fn read_attributes(&mut self, xml: &'x str, offset: usize, raw: &'x str) -> Result<(), Problem> {
+        let first = self.attributes.len();
+        let wrong = |rest: &str, what: &str| Err(not_xml(xml, offset + raw.len() - rest.len(), what));
+        let mut rest = raw;
+        loop {
+            let trimmed = rest.trim_ascii_start();
+            if trimmed.is_empty() {
+                break;
+            }
+            if trimmed.len() == rest.len() {
+                return wrong(rest, "an attribute needs white space before it");
+            }
+            let end = trimmed.bytes().position(|byte| byte == b'=' || byte.is_ascii_whitespace());
+            let (name, after) = trimmed.split_at(end.unwrap_or(trimmed.len()));
+            if !is_name(name) {
+                return wrong(trimmed, &format!("`{name}` is not the name of an attribute"));
+            }
+            let Some(after) = after.trim_ascii_start().strip_prefix('=') else {
+                return wrong(trimmed, &format!("attribute `{name}` has no value"));
+            };
+            let after = after.trim_ascii_start();
+            let Some(quote) = after.chars().next().filter(|quote| matches!(quote, '"' | '\'')) else {
+                return wrong(after, &format!("the value of attribute `{name}` is not in quotes"));
+            };
+            let Some((value, after)) = after[1..].split_once(quote) else {
+                return wrong(after, &format!("the value of attribute `{name}` does not end"));
+            };
+            let value =
+                attribute_value(value).map_err(|error| error.at(xml, offset + raw.len() - trimmed.len()))?;
+            self.attributes.push(Attribute { name, value });
+            rest = after;
+        }
+        match duplicate(&self.attributes[first..]) {
+            Some(name) => wrong(raw, &format!("attribute `{name}` is there twice")),
+            None => Ok(()),
+        }
+    }
+
+    fn text(
+        &mut self,
+        xml: &str,
+        start: usize,
+        open: Option<&u32>,
+        piece: Cow<'x, str>,
+    ) -> Result<(), Problem> {
+        let blank = piece.bytes().all(|byte| byte.is_ascii_whitespace());
+        let Some(&element) = open else {
+            // A byte order mark is no text.
+            if blank || (start == 0 && piece.trim_start_matches('\u{feff}').trim_ascii().is_empty()) {
+                return Ok(());
+            }
+            return Err(not_xml(xml, start, "there is text outside the root element"));
+        };
+        match &mut self.elements[element as usize].text {
+            // White space is of interest only between text and text; what follows is trimmed at the close.
+            text @ None if !blank => *text = Some(piece),
+            None => {}
+            Some(text) => text.to_mut().push_str(&piece),
+        }
+        Ok(())
+    }
+
+    /// Trims the text of a finished element, and chains its children of one name.
+    fn close(&mut self, index: u32, heads: &mut Vec<u32>) {
+        let element = &mut self.elements[index as usize];
+        element.text = match element.text.take() {
+            Some(Cow::Borrowed(text)) => Some(Cow::Borrowed(text.trim())),
+            Some(Cow::Owned(text)) => Some(Cow::Owned(text.trim().to_owned())),
+            None => None,
+        };
+        element.text.take_if(|text| text.is_empty());
+        // `heads` holds the last element of each name so far, and the name met last is tried first.
+        heads.clear();
+        let first = element.first_child;
+        let (mut child, mut last) = (first, 0);
+        while child != NONE {
+            let name = self.elements[child as usize].name;
+            let known = match heads.get(last) {
+                Some(&head) if self.elements[head as usize].name == name => Some(last),
+                _ => heads.iter().position(|&head| self.elements[head as usize].name == name),
+            };
+            match known {
+                Some(at) => {
+                    let previous = std::mem::replace(&mut heads[at], child);
+                    self.elements[previous as usize].next_of_name = child;
+                    self.elements[child as usize].repeats = true;
+                    last = at;
+                }
+                None if heads.len() == NAMES_COMPARED => return self.chain_sorted(first),
+                None => {
+                    last = heads.len();
+                    heads.push(child);
+                }
+            }
+            child = self.elements[child as usize].next_sibling;
+        }
+    }
+
+    /// The same for many names, in n·log n: a document must not be able to make reading it quadratic.
+    fn chain_sorted(&mut self, first: u32) {
+        let mut children = Vec::new();
+        let mut child = first;
+        while child != NONE {
+            children.push(child);
+            child = self.elements[child as usize].next_sibling;
+        }
+        children.sort_by_key(|&child| self.elements[child as usize].name);
+        for pair in children.windows(2) {
+            let same = self.elements[pair[0] as usize].name == self.elements[pair[1] as usize].name;
+            self.elements[pair[0] as usize].next_of_name = if same { pair[1] } else { NONE };
+            self.elements[pair[1] as usize].repeats = same;
+        }
+    }
+}
+
+/// A value, with references resolved and white space made spaces (XML 1.0 §3.3.3).
+fn attribute_value(raw: &str) -> Result<Cow<'_, str>, BadReference> {
+    if !raw.bytes().any(|byte| matches!(byte, b'&' | b'<' | b'\t' | b'\n')) {
+        return Ok(Cow::Borrowed(raw));
+    }
+    let mut value = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = rest.find(['&', '<', '\t', '\n']) {
+        value.push_str(&rest[..at]);
+        rest = match rest.as_bytes()[at] {
+            b'&' => {
+                let (name, after) = rest[at + 1..].split_once(';').ok_or_else(|| BadReference::new("&"))?;
+                resolve(name, &mut value)?;
+                after
+            }
+            b'<' => return Err(BadReference("`<` in the value of an attribute is written `&lt;`".into())),
+            _ => {
+                value.push(' ');
+                &rest[at + 1..]
+            }
+        };
+    }
+    value.push_str(rest);
+    Ok(Cow::Owned(value))
+}
+
+/// A reference that stands for nothing.
+struct BadReference(String);
+
+impl BadReference {
+    fn new(name: &str) -> Self {
+        Self(format!("`&{name};` stands for nothing: only amp, lt, gt, apos, quot and numbers do"))
+    }
+
+    fn at(self, xml: &str, offset: usize) -> Problem {
+        not_xml(xml, offset, &self.0)
+    }
+}
+
+/// Appends what `&name;` stands for.
+fn resolve(name: &str, out: &mut String) -> Result<(), BadReference> {
+    let bad = || BadReference::new(name);
+    let character = match name {
+        "amp" => '&',
+        "lt" => '<',
+        "gt" => '>',
+        "apos" => '\'',
+        "quot" => '"',
+        _ => {
+            let number = name.strip_prefix('#').ok_or_else(bad)?;
+            let code = match number.strip_prefix('x') {
+                Some(hex) if hex.bytes().all(|byte| byte.is_ascii_hexdigit()) => u32::from_str_radix(hex, 16),
+                None if number.bytes().all(|byte| byte.is_ascii_digit()) => number.parse(),
+                _ => return Err(bad()),
+            };
+            code.ok().and_then(char::from_u32).filter(|&character| is_character(character)).ok_or_else(bad)?
+        }
+    };
+    out.push(character);
+    Ok(())
+}
+
+/// XML 1.0 §2.2.
+pub(crate) fn is_character(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
+}
+
+/// Whether a name may begin with this byte; what is not ASCII counts as a letter.
+pub(crate) fn starts_name(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || matches!(byte, b'_' | b':' | 0x80..)
+}
+
+fn is_name(name: &str) -> bool {
+    let continues = |byte: u8| starts_name(byte) || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(starts_name) && bytes.all(continues)
+}
+
+fn duplicate<'x>(attributes: &[Attribute<'x>]) -> Option<&'x str> {
+    if attributes.len() <= NAMES_COMPARED {
+        let later = |at: usize| attributes[at + 1..].iter().any(|other| other.name == attributes[at].name);
+        return (0..attributes.len()).find(|&at| later(at)).map(|at| attributes[at].name);
+    }
+    let mut names: Vec<&str> = attributes.iter().map(|attribute| attribute.name).collect();
+    names.sort_unstable();
+    names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}
+
+pub(crate) fn not_xml(xml: &str, offset: usize, what: &str) -> Problem {
+    problem("not-xml", xml, offset, &format!("the payload is not well-formed XML: {what}"))
+}
+
+fn problem(code: &'static str, xml: &str, offset: usize, message: &str) -> Problem {
+    let before = &xml.as_bytes()[..offset.min(xml.len())];
+    let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    // A column counts characters; the offset may lie within one.
+    let column = before[line_start..].iter().filter(|&&byte| byte & 0xc0 != 0x80).count() + 1;
+    Problem::new(code, message).at(format!("line {line}, column {column}"))
+}
+
+fn offset(position: u64) -> usize {
+    usize::try_from(position).unwrap_or(usize::MAX)
+}
+
+fn length32(length: usize) -> u32 {
+    u32::try_from(length).expect("a document is under 4 GiB")
+}
