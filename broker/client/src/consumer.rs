@@ -1,0 +1,303 @@
+//! Consuming a queue: deliveries out, settlements in.
+
+mod desk;
+mod settle;
+
+use std::future::poll_fn;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use tokio::sync::Notify;
+use wharf_protocol::frame::{Cancelled, Frame, Refusal, Subscribe};
+use wharf_protocol::{Outcome, QueueName};
+use wharf_transport::FrameReader;
+
+use crate::client::WeakClient;
+use crate::link::{self, Backoff, Ended, Link, Up, unexpected};
+use crate::{Client, Confirm, ConsumeError, PublishError};
+use desk::{Desk, Fetched};
+pub use settle::Settle;
+
+/// How a queue is consumed.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsumeOptions {
+    /// How many deliveries may be unsettled at once. More are faster, until others go hungry; 1,024 unless told
+    /// otherwise. The client holds so many messages at most.
+    pub prefetch: u32,
+    /// Settle each message before it is delivered: at most once, nothing to ack.
+    pub auto_settle: bool,
+    /// End once nothing is left to deliver.
+    pub until_empty: bool,
+}
+
+impl Default for ConsumeOptions {
+    fn default() -> Self {
+        Self { prefetch: 1024, auto_settle: false, until_empty: false }
+    }
+}
+
+/// The deliveries of one subscription: a [`Stream`], or call [`next`](Self::next).
+///
+/// After a lost connection it goes on with a new subscription. Dropping it ends the subscription: what was
+/// delivered and not settled goes to others.
+#[derive(Debug)]
+pub struct Consumer {
+    desk: Arc<Desk>,
+    /// Taken from the desk together, delivered one by one.
+    ready: Fetched,
+    left: Arc<Notify>,
+    client: Client,
+}
+
+impl Consumer {
+    /// The next delivery; `None` when there will be no more, for the reason that [`end`](Self::end) gives.
+    ///
+    /// # Cancel safety
+    /// No delivery is lost.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        poll_fn(|cx| self.poll_delivery(cx)).await
+    }
+
+    /// Why there are no more deliveries; `None` before the end, and at the end that
+    /// [`until_empty`](ConsumeOptions::until_empty) asks for.
+    pub fn end(&self) -> Option<ConsumeError> {
+        self.desk.end()
+    }
+
+    /// Waits until everything settled so far is durable, or given up. Then the consumer can be dropped without
+    /// a message that was acked being delivered again.
+    pub async fn flush(&self) {
+        self.desk.flush().await;
+    }
+
+    fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        loop {
+            if let Some(delivery) = self.ready.pop(&self.desk) {
+                let desk = Some(Arc::clone(&self.desk));
+                let client = self.client.downgrade();
+                return Poll::Ready(Some(Delivery { delivery, round: self.ready.round, desk, client }));
+            }
+            match self.desk.poll_fetch(&mut self.ready, cx) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Stream for Consumer {
+    type Item = Delivery;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        self.get_mut().poll_delivery(cx)
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.left.notify_one();
+    }
+}
+
+/// A message that is leased to this consumer until it is settled.
+///
+/// Dropped unsettled, it stays leased until the lease runs out or the consumer goes, and is delivered again then.
+#[derive(Debug)]
+pub struct Delivery {
+    delivery: wharf_protocol::Delivery,
+    /// Of which of the consumer's subscriptions.
+    round: u64,
+    /// Where it is settled; `None` once it is.
+    desk: Option<Arc<Desk>>,
+    client: WeakClient,
+}
+
+impl Deref for Delivery {
+    type Target = wharf_protocol::Delivery;
+
+    fn deref(&self) -> &wharf_protocol::Delivery {
+        &self.delivery
+    }
+}
+
+impl Delivery {
+    /// Done: it is never delivered again. Sent at once, together with its neighbours'; await what comes back to
+    /// know that it is durable, or drop it.
+    pub fn ack(self) -> Settle {
+        self.settle(Outcome::Ack)
+    }
+
+    /// Deliver it again, at the earliest after `delay`; `None` leaves that to the queue's retry policy.
+    pub fn nack(self, delay: Option<Duration>) -> Settle {
+        self.settle(Outcome::Nack { delay })
+    }
+
+    /// Lay it in the dead-letter queue, with this reason (of which 1,024 bytes are kept).
+    pub fn dead_letter(self, reason: impl Into<String>) -> Settle {
+        self.settle(Outcome::DeadLetter { reason: reason.into() })
+    }
+
+    /// Answers it: publishes `payload` to its reply-to. It still has to be settled.
+    ///
+    /// # Errors
+    /// When it asks for no reply, or the answer was not sent.
+    pub async fn reply(&self, payload: impl Into<Bytes>) -> Result<Confirm, PublishError> {
+        let client = self.client.upgrade().ok_or(PublishError::Closed)?;
+        client.reply(&self.delivery.message, payload).await
+    }
+
+    fn settle(mut self, outcome: Outcome) -> Settle {
+        let desk = self.desk.take().expect("settling takes the delivery");
+        desk.settle(self.round, self.delivery.tag, outcome)
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(desk) = self.desk.take() {
+            desk.forget(self.round);
+        }
+    }
+}
+
+/// Opens a consumer and waits until the broker has taken it.
+pub(crate) async fn open(
+    client: &Client,
+    queue: QueueName,
+    options: ConsumeOptions,
+) -> Result<Consumer, ConsumeError> {
+    let prefetch = options.prefetch.max(1);
+    let desk = Arc::new(Desk::new(prefetch, options.auto_settle));
+    let left = Arc::new(Notify::new());
+    let ConsumeOptions { auto_settle, until_empty, .. } = options;
+    let subscribe = Subscribe { queue, credit: prefetch, auto_settle, until_empty };
+    let backoff = Backoff::new(client.pause_max());
+    client.spawn(
+        Role { subscribe, desk: Arc::clone(&desk), left: Arc::clone(&left), link: client.link(), backoff }
+            .run(),
+    );
+    let consumer = Consumer { desk, ready: Fetched::default(), left, client: client.clone() };
+    consumer.desk.opened().await?;
+    Ok(consumer)
+}
+
+/// The consumer's task.
+struct Role {
+    subscribe: Subscribe,
+    desk: Arc<Desk>,
+    left: Arc<Notify>,
+    link: Link,
+    backoff: Backoff,
+}
+
+impl Drop for Role {
+    /// However it ends, nobody waits for ever.
+    fn drop(&mut self) {
+        self.desk.close(ConsumeError::Closed);
+    }
+}
+
+impl Role {
+    async fn run(mut self) {
+        let (desk, stop, left) = (Arc::clone(&self.desk), self.link.stop.clone(), Arc::clone(&self.left));
+        let left = async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = left.notified() => {}
+            }
+            desk.flush().await;
+        };
+        tokio::select! {
+            () = left => {}
+            end = self.keep_consuming() => desk.close(end),
+        }
+    }
+
+    /// Consumes over one connection after the other, until the broker ends it.
+    async fn keep_consuming(&mut self) -> ConsumeError {
+        loop {
+            let up = match self.link.up().await {
+                Ok(up) => up,
+                Err(refusal) => return ConsumeError::Refused(refusal),
+            };
+            match self.consume(&up).await {
+                Ended::Refused(refusal) if link::is_final(&refusal) => return ConsumeError::Refused(refusal),
+                ended => tracing::debug!(reason = %ended, "consumer's stream over, opening another"),
+            }
+            self.desk.lose();
+            self.backoff.wait().await;
+        }
+    }
+
+    /// Consumes over one stream.
+    async fn consume(&mut self, up: &Up) -> Ended {
+        let (send, reader) = match up.open(&Frame::Subscribe(self.subscribe.clone())).await {
+            Ok((send, reader, Frame::Subscribed(_))) => (send, reader),
+            Ok((.., other)) => return unexpected(&other),
+            Err(ended) => return ended,
+        };
+        self.backoff.reset();
+        self.desk.open();
+        tokio::select! {
+            ended = write(send, &self.desk) => ended,
+            ended = read(reader, &self.desk) => ended,
+        }
+    }
+}
+
+/// Writes credit and settlements as they come, as many at a time as wait.
+async fn write(mut send: quinn::SendStream, desk: &Desk) -> Ended {
+    let mut out = BytesMut::new();
+    loop {
+        desk.take(&mut out);
+        if out.is_empty() {
+            desk.filled().await;
+            continue;
+        }
+        if let Err(error) = send.write_chunk(out.split().freeze()).await {
+            // The broker's reason, if it gave one, is on its way to the reader.
+            tracing::debug!(%error, "writing");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Reads deliveries and answers; what came together is passed on together.
+async fn read(mut reader: FrameReader, desk: &Desk) -> Ended {
+    let mut deliveries = Vec::new();
+    loop {
+        loop {
+            match reader.ready() {
+                Ok(Some(Frame::Deliver(delivery))) => deliveries.push(delivery),
+                Ok(Some(Frame::Settled(settled))) => {
+                    if let Err(reason) = desk.settled(settled) {
+                        return Ended::Lost(reason);
+                    }
+                }
+                Ok(Some(Frame::Empty)) => {
+                    desk.deliver(&mut deliveries);
+                    desk.exhausted();
+                }
+                Ok(Some(Frame::Cancelled(Cancelled { code, reason }))) => {
+                    return Ended::Refused(Refusal { code, reason });
+                }
+                Ok(Some(Frame::Error(refusal))) => return Ended::Refused(refusal),
+                Ok(Some(other)) => return unexpected(&other),
+                Ok(None) => break,
+                Err(error) => return Ended::Lost(error.to_string()),
+            }
+        }
+        desk.deliver(&mut deliveries);
+        match reader.fill().await {
+            Ok(true) => {}
+            Ok(false) => return Ended::Lost("the broker ended the stream".into()),
+            Err(error) => return error.into(),
+        }
+    }
+}
