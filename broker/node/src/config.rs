@@ -21,7 +21,7 @@ pub struct Config {
     /// Publishes are refused, while consuming goes on, when the disk has less room than this.
     pub disk_free_bytes_min: u64,
     /// Bytes of log in a segment.
-    pub segment_bytes: u64,
+    pub segment_bytes: u32,
     /// Threads that run plugins; 0: one a core.
     pub plugin_threads: usize,
     /// The program that compiles a plugin apart from the broker: it is run with the argument

@@ -56,3 +56,46 @@ impl NodeError {
         }
     }
 }
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be made or used.
+    #[error("the data folder {folder} cannot be used")]
+    Folder {
+        /// Which.
+        folder: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The log does not open.
+    #[error("the log does not open")]
+    Log(#[from] wharf_log::OpenError),
+    /// The first record cannot be written.
+    #[error("the log takes no records")]
+    Append(#[from] wharf_log::AppendError),
+    /// A thread cannot be started.
+    #[error("a thread cannot be started")]
+    Thread(#[source] std::io::Error),
+    /// The thread that folds the state died; it said why.
+    #[error("the state could not be folded from the log; see the log lines before this")]
+    Recovery,
+    /// The engine that runs plugins does not start.
+    #[error("plugins cannot be run")]
+    Engine(#[from] wharf_pipeline::EngineError),
+    /// What the log says cannot be set up.
+    #[error("{0}")]
+    Topology(#[from] NodeError),
+}

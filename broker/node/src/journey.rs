@@ -1,0 +1,448 @@
+//! A batch on its way through pipelines and bindings, before it is stored.
+//!
+//! Each publication is one *origin*. It may become several travellers (a pipeline splits it, a router copies it),
+//! and what becomes of them is decided together: all of them are stored in one record, or the publisher is told
+//! why none is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use wharf_pipeline::{Failure, FailureKind, OnFailure, Output, Processed, Target};
+use wharf_protocol::{
+    Death, DeathCause, ErrorCode, Message, MessageId, Name, Receipt, Rejection, Session, Timestamp, Topic,
+};
+use wharf_queue::{DEAD_LETTERS, Destination, Durability, Entry, QueueId, Topology};
+
+use crate::Node;
+use crate::pipelines::Entered;
+
+/// The header that says which versions of which pipelines a message passed: `orders/3, billing/1`.
+const PIPELINE_HEADER: &str = "wharf-pipeline";
+
+/// One message on its way.
+pub(crate) struct Traveller {
+    /// Which publication of the batch it comes from.
+    origin: usize,
+    message: Message,
+    /// How often a pipeline has sent it to another topic.
+    hops: u8,
+    /// The pipelines of its topic, and how many of them it has passed.
+    ingress: Option<(Arc<[Name]>, usize)>,
+    /// A stage sent it straight to this queue.
+    to: Option<Name>,
+}
+
+/// Everything that is known of the batch.
+pub(crate) struct Journey {
+    topology: Arc<Topology>,
+    now: Timestamp,
+    decided: Vec<Option<Receipt>>,
+    places: Vec<Place>,
+    /// Pipelines held at one version until the batch has its place in the log.
+    entered: Held,
+    /// What the last topic resolved to: publishers mostly stay with one.
+    last: Option<(Topic, Arc<Route>)>,
+}
+
+/// Pipelines by name, each at one version; `None`: it was gone when it was entered.
+type Held = Vec<(Name, Option<Entered>)>;
+
+/// What becomes of one publication.
+pub(crate) struct Place {
+    pub(crate) session: Option<Session>,
+    pub(crate) dedup: Option<u128>,
+    pub(crate) revision: u64,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) durability: Durability,
+    /// What live taps are shown of it, when there are any.
+    pub(crate) live: Vec<Message>,
+}
+
+/// Where a topic leads.
+struct Route {
+    ingress: Arc<[Name]>,
+    /// Queues that take the message as it is.
+    direct: Vec<Destination>,
+    durability: Durability,
+    /// Queues that take it through a pipeline.
+    piped: Vec<(Name, QueueId)>,
+}
+
+impl Traveller {
+    pub(crate) fn new(origin: usize, message: Message) -> Self {
+        Self { origin, message, hops: 0, ingress: None, to: None }
+    }
+
+    /// The ingress pipeline that it has to pass next.
+    fn next_pipeline(&mut self, journey: &mut Journey) -> Option<Name> {
+        if self.to.is_some() {
+            return None;
+        }
+        let topic = &self.message.topic;
+        let (pipelines, passed) =
+            self.ingress.get_or_insert_with(|| (Arc::clone(&journey.route(topic).ingress), 0));
+        pipelines.get(*passed).cloned()
+    }
+
+    /// What an ingress pipeline made of it.
+    fn go_on(&self, output: Output) -> Self {
+        let (origin, message) = (self.origin, output.message);
+        match output.to {
+            Some(Target::Topic(_)) => Self { origin, message, hops: self.hops + 1, ingress: None, to: None },
+            Some(Target::Queue(queue)) => {
+                Self { origin, message, hops: self.hops, ingress: None, to: Some(queue) }
+            }
+            None => {
+                let ingress = self.ingress.clone().map(|(pipelines, passed)| (pipelines, passed + 1));
+                Self { origin, message, hops: self.hops, ingress, to: None }
+            }
+        }
+    }
+}
+
+impl Route {
+    fn new(topology: &Topology, topic: &Topic) -> Self {
+        let mut route = Self {
+            ingress: topology.ingress(topic).map(|(name, _)| name.clone()).collect(),
+            direct: Vec::new(),
+            durability: Durability::Memory,
+            piped: Vec::new(),
+        };
+        for binding in topology.resolve(topic) {
+            match &binding.pipeline {
+                Some(pipeline) => route.piped.push((pipeline.clone(), binding.queue_id)),
+                None => {
+                    route.direct.push(Destination::from(binding.queue_id));
+                    route.durability = route.durability.max(durability(topology, &binding.queue));
+                }
+            }
+        }
+        route
+    }
+}
+
+impl Journey {
+    pub(crate) fn new(topology: Arc<Topology>, publications: usize) -> Self {
+        Self {
+            topology,
+            now: Timestamp::wall_clock(),
+            decided: vec![None; publications],
+            places: Vec::with_capacity(publications),
+            entered: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// Says by what the next publication is known.
+    pub(crate) fn identify(&mut self, session: Option<Session>, dedup: Option<u128>) {
+        self.places.push(Place {
+            session,
+            dedup,
+            revision: self.topology.revision(),
+            entries: Vec::new(),
+            durability: Durability::Memory,
+            live: Vec::new(),
+        });
+    }
+
+    /// Decides a publication: none of its messages is stored.
+    pub(crate) fn reject(&mut self, origin: usize, rejection: Rejection) {
+        self.decided[origin].get_or_insert(Receipt::Rejected(rejection));
+    }
+
+    /// What was decided, what is to be stored, and the pipelines to hold until it has its place in the log.
+    pub(crate) fn finish(self) -> (Vec<Option<Receipt>>, Vec<Place>, Held) {
+        (self.decided, self.places, self.entered)
+    }
+
+    fn route(&mut self, topic: &Topic) -> Arc<Route> {
+        if let Some((last, route)) = &self.last
+            && last == topic
+        {
+            return Arc::clone(route);
+        }
+        let route = Arc::new(Route::new(&self.topology, topic));
+        self.last = Some((topic.clone(), Arc::clone(&route)));
+        route
+    }
+
+    fn store(&mut self, origin: usize, message: Message, to: Vec<Destination>, durability: Durability) {
+        let place = &mut self.places[origin];
+        place.durability = place.durability.max(durability);
+        place.entries.push(Entry { message, destinations: to });
+    }
+
+    /// Stores a message in the queue that a stage named.
+    fn store_in(&mut self, origin: usize, message: Message, queue: &Name) {
+        let Some(known) = self.topology.queue(queue.as_str()) else {
+            let reason = format!("a pipeline sent the message to queue {queue}, which does not exist");
+            self.reject(origin, rejection(ErrorCode::StageFailed, reason));
+            return;
+        };
+        let (id, durability) = (known.id, known.policy.durability);
+        self.store(origin, message, vec![Destination::from(id)], durability);
+    }
+
+    /// Stores a message that a stage refused or broke on, as it came, in the dead-letter queue of `queue`.
+    fn dead_letter(
+        &mut self,
+        origin: usize,
+        message: Message,
+        queue: QueueId,
+        stage: String,
+        failure: Failure,
+    ) {
+        let cause = match failure.kind {
+            FailureKind::Rejected | FailureKind::Retry { .. } => DeathCause::Stage,
+            FailureKind::Fault(_) => DeathCause::StageFault,
+        };
+        let death = Death {
+            queue: String::new(),
+            cause,
+            reason: failure.problem.to_string(),
+            stage: Some(stage),
+            plugin: Some(failure.digest),
+            attempts: 0,
+            first_at: self.now,
+            last_at: self.now,
+            original: MessageId { index: 0, entry: 0 },
+        };
+        let destination = Destination { queue, death: Some(Box::new(death)) };
+        self.store(origin, message, vec![destination], Durability::Fsync);
+    }
+
+    /// Holds a pipeline at one version for the rest of the journey.
+    async fn enter(&mut self, node: &Node, name: &Name) {
+        if self.entered.iter().all(|(each, _)| each != name) {
+            self.entered.push((name.clone(), node.pipelines_in_use().enter(name).await));
+        }
+    }
+
+    fn entered(&self, name: &Name) -> Option<&Entered> {
+        self.entered.iter().find(|(each, _)| each == name)?.1.as_ref()
+    }
+}
+
+impl Node {
+    /// Sends every traveller through the ingress pipelines of its topic; those that came through, in order.
+    pub(crate) async fn pass_ingress(
+        &self,
+        journey: &mut Journey,
+        travellers: Vec<Traveller>,
+    ) -> Vec<Traveller> {
+        let mut arrived = Vec::with_capacity(travellers.len());
+        let mut waiting = VecDeque::from(travellers);
+        while let Some(mut first) = waiting.pop_front() {
+            let Some(name) = first.next_pipeline(journey) else {
+                arrived.push(first);
+                continue;
+            };
+            let mut group = vec![first];
+            while let Some(next) = waiting.front_mut() {
+                if next.next_pipeline(journey).as_ref() != Some(&name) {
+                    break;
+                }
+                group.extend(waiting.pop_front());
+            }
+            let mut through = Vec::with_capacity(group.len());
+            for (traveller, processed) in self.run(journey, &name, group).await {
+                match processed {
+                    Processed::Passed(outputs) => {
+                        through.extend(outputs.into_iter().map(|output| traveller.go_on(output)));
+                    }
+                    Processed::Dropped { .. } => {}
+                    Processed::Failed(failure) => {
+                        let queue = journey.topology.queue(DEAD_LETTERS).map(|queue| queue.id);
+                        fail(journey, traveller, queue, &name, *failure);
+                    }
+                }
+            }
+            through.retain(|traveller| self.may_go_on(journey, traveller));
+            through.into_iter().rev().for_each(|traveller| waiting.push_front(traveller));
+        }
+        arrived
+    }
+
+    /// Resolves each traveller to its queues, through the pipelines of their bindings. Returns those that a
+    /// binding's pipeline sent on to another topic.
+    pub(crate) async fn pass_bindings(
+        &self,
+        journey: &mut Journey,
+        arrived: Vec<Traveller>,
+    ) -> Vec<Traveller> {
+        let mut piped: Vec<((Name, QueueId), Vec<Traveller>)> = Vec::new();
+        for traveller in arrived {
+            let Traveller { origin, message, hops, to, .. } = traveller;
+            if journey.decided[origin].is_some() {
+                continue;
+            }
+            if self.taps().any() {
+                journey.places[origin].live.push(message.clone());
+            }
+            if let Some(queue) = to {
+                journey.store_in(origin, message, &queue);
+                continue;
+            }
+            let route = journey.route(&message.topic);
+            for way in &route.piped {
+                let traveller = Traveller { origin, message: message.clone(), hops, ingress: None, to: None };
+                match piped.iter_mut().find(|(each, _)| each == way) {
+                    Some((_, group)) => group.push(traveller),
+                    None => piped.push((way.clone(), vec![traveller])),
+                }
+            }
+            if !route.direct.is_empty() {
+                journey.store(origin, message, route.direct.clone(), route.durability);
+            }
+        }
+        let mut sent_on = Vec::new();
+        for ((name, queue), group) in piped {
+            for (traveller, processed) in self.run(journey, &name, group).await {
+                match processed {
+                    Processed::Passed(outputs) => {
+                        for output in outputs {
+                            leave(journey, &traveller, queue, output, &mut sent_on);
+                        }
+                    }
+                    Processed::Dropped { .. } => {}
+                    Processed::Failed(failure) => fail(journey, traveller, Some(queue), &name, *failure),
+                }
+            }
+        }
+        sent_on.retain(|traveller| self.may_go_on(journey, traveller));
+        sent_on
+    }
+
+    /// Runs a group through one pipeline, held at one version. Whose publication is decided stays behind.
+    async fn run(
+        &self,
+        journey: &mut Journey,
+        name: &Name,
+        mut group: Vec<Traveller>,
+    ) -> Vec<(Traveller, Processed)> {
+        group.retain(|traveller| journey.decided[traveller.origin].is_none());
+        journey.enter(self, name).await;
+        let messages = group.iter().map(|traveller| traveller.message.clone()).collect();
+        let (number, outcome) = match journey.entered(name) {
+            Some(active) => (active.number(), active.run(messages, journey.now).await),
+            // It was removed: its messages pass unprocessed from then on.
+            None => (0, Ok(messages.into_iter().map(pass_unchanged).collect())),
+        };
+        match outcome {
+            Ok(mut processed) => {
+                processed.iter_mut().for_each(|each| mark(each, name, number));
+                group.into_iter().zip(processed).collect()
+            }
+            Err(reason) => {
+                for traveller in group {
+                    let text = format!("pipeline {name} does not run: {reason}");
+                    journey.reject(traveller.origin, rejection(ErrorCode::Unavailable, text));
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// Bounds what pipelines make: hops against loops, and the size of a message.
+    fn may_go_on(&self, journey: &mut Journey, traveller: &Traveller) -> bool {
+        let (hops, hops_max) = (traveller.hops, self.config().hops_max);
+        let (bytes, bytes_max) = (traveller.message.encoded_bytes(), self.config().message_bytes_max);
+        let objection = if hops > hops_max {
+            let topic = &traveller.message.topic;
+            let text = format!("pipelines sent the message on {hops} times, last to {topic}: a loop?");
+            rejection(ErrorCode::StageFailed, text)
+        } else if bytes > bytes_max {
+            let text = format!("a pipeline made a message of {bytes} bytes, over the limit of {bytes_max}");
+            rejection(ErrorCode::TooLarge, text)
+        } else {
+            return true;
+        };
+        journey.reject(traveller.origin, objection);
+        false
+    }
+}
+
+/// What a binding's pipeline made of a message: into the binding's queue, or where a stage sent it.
+fn leave(
+    journey: &mut Journey,
+    traveller: &Traveller,
+    queue: QueueId,
+    output: Output,
+    sent_on: &mut Vec<Traveller>,
+) {
+    match &output.to {
+        Some(Target::Topic(_)) => sent_on.push(traveller.go_on(output)),
+        Some(Target::Queue(other)) => journey.store_in(traveller.origin, output.message, other),
+        None => {
+            let known = journey.topology.queues().find(|(_, known)| known.id == queue);
+            let durability = known.map_or(Durability::Fsync, |(_, known)| known.policy.durability);
+            journey.store(traveller.origin, output.message, vec![Destination::from(queue)], durability);
+        }
+    }
+}
+
+/// Does what the stage's policy says about a failure: its publisher is told, or it is dead-lettered. A message
+/// that may be tried again is its publisher's to send again: it was not stored.
+fn fail(
+    journey: &mut Journey,
+    traveller: Traveller,
+    queue: Option<QueueId>,
+    pipeline: &Name,
+    failure: Failure,
+) {
+    let stage = format!("{pipeline}/{}", failure.stage);
+    let retry = match failure.kind {
+        FailureKind::Retry { after } => Some(after),
+        FailureKind::Rejected | FailureKind::Fault(_) => None,
+    };
+    match (failure.policy, queue) {
+        (OnFailure::DeadLetter, Some(queue)) if retry.is_none() => {
+            journey.dead_letter(traveller.origin, traveller.message, queue, stage, failure);
+        }
+        _ => {
+            let code = match failure.kind {
+                FailureKind::Rejected => ErrorCode::RejectedByStage,
+                FailureKind::Retry { .. } | FailureKind::Fault(_) => ErrorCode::StageFailed,
+            };
+            let milliseconds =
+                |after: std::time::Duration| u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+            journey.reject(
+                traveller.origin,
+                Rejection {
+                    code,
+                    stage: Some(stage),
+                    reason: failure.problem.to_string(),
+                    retry_after_ms: retry.flatten().map(milliseconds),
+                },
+            );
+        }
+    }
+}
+
+fn pass_unchanged(message: Message) -> Processed {
+    Processed::Passed(vec![Output { message, to: None }])
+}
+
+/// Notes in its headers which version of which pipeline a message passed.
+fn mark(processed: &mut Processed, name: &Name, number: u32) {
+    let Processed::Passed(outputs) = processed else { return };
+    for output in outputs {
+        let headers = &output.message.headers;
+        let passed = match headers.text(PIPELINE_HEADER) {
+            Some(before) => format!("{before}, {name}/{number}"),
+            None => format!("{name}/{number}"),
+        };
+        // Headers at their limit stay as they are: the note is not worth the message.
+        if let Ok(marked) = headers.edit().set(PIPELINE_HEADER, passed).build() {
+            output.message.headers = marked;
+        }
+    }
+}
+
+fn durability(topology: &Topology, queue: &Name) -> Durability {
+    topology.queue(queue.as_str()).map_or(Durability::Fsync, |known| known.policy.durability)
+}
+
+fn rejection(code: ErrorCode, reason: String) -> Rejection {
+    Rejection { code, stage: None, reason, retry_after_ms: None }
+}

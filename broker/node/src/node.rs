@@ -1,0 +1,192 @@
+//! The handle of a running broker, and how it starts and stops.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::JoinHandle;
+use wharf_pipeline::{Compiler, Engine, EngineConfig, Limits};
+use wharf_protocol::{Pattern, Timestamp};
+use wharf_queue::{Change, DEAD_LETTERS, QueuePolicy};
+
+use crate::access::Access;
+use crate::alarm::Alarms;
+use crate::error::StartError;
+use crate::pipelines::Pipelines;
+use crate::plugins::Components;
+use crate::shard::Shard;
+use crate::status::Counts;
+use crate::tap::Taps;
+use crate::{Config, Credentials, NodeError, Principal, Tap};
+
+/// One running broker. Cheap to clone; it runs until [`Node::shutdown`], whatever becomes of the clones.
+///
+/// ```
+/// # use wharf_node::{Config, Identity, Node, Principal, Publication};
+/// # use wharf_protocol::{Message, Receipt};
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let data = folder.path();
+/// let node = Node::start(Config::new(data)).await?;
+/// let me = Principal::system();
+/// node.create_queue(&me, "orders".parse()?, Default::default()).await?;
+/// node.bind(&me, wharf_node::Binding {
+///     pattern: "orders.#".parse()?,
+///     queue: "orders".parse()?,
+///     pipeline: None,
+/// }).await?;
+///
+/// let message = Message::new("orders.eu".parse()?, "an order");
+/// let receipts = node.publish(&me, vec![Publication { message, session: None }]).await;
+/// assert!(matches!(receipts.await[..], [Receipt::Stored(_)]));
+/// node.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Node(Arc<Rooms>);
+
+/// What the steps of a message's way take what they need from. Nothing outside this file sees it whole.
+struct Rooms {
+    config: Config,
+    access: Access,
+    shard: Shard,
+    engine: Engine,
+    components: Arc<Components>,
+    pipelines: Pipelines,
+    taps: Taps,
+    alarms: Arc<Alarms>,
+    counts: Counts,
+    started_at: Timestamp,
+    watch: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Node {
+    /// Opens the data folder, folds the state from the log, prepares every pipeline, and is ready.
+    ///
+    /// # Errors
+    /// What keeps it from starting, and in which file.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let folder = |source| StartError::Folder { folder: config.data.clone(), source };
+        make_private(&config.data).map_err(folder)?;
+        let shard = Shard::open(&config.data.join("shard-0"), config.segment_bytes).await?;
+        let components = Arc::new(Components::open(config.data.join("plugins")).map_err(folder)?);
+        let engine = Engine::new(engine_config(&config))?;
+        let pipelines = Pipelines::default();
+        pipelines.open(&engine, &components, &shard.topology().clone()).await?;
+        let dead_letters = DEAD_LETTERS.parse().expect("the constant is a name");
+        if shard.topology().queue(DEAD_LETTERS).is_none() {
+            let policy = QueuePolicy::default();
+            shard.change(Change::CreateQueue { name: dead_letters, policy }).await?;
+        }
+        let alarms = Arc::new(Alarms::default());
+        alarms.look(&config.data, config.disk_free_bytes_min);
+        let watch = alarms.watch(config.data.clone(), config.disk_free_bytes_min);
+        Ok(Self(Arc::new(Rooms {
+            access: Access::new(config.principals.clone()),
+            shard,
+            engine,
+            components,
+            pipelines,
+            taps: Taps::default(),
+            alarms,
+            counts: Counts::default(),
+            started_at: Timestamp::wall_clock(),
+            watch: Mutex::new(Some(watch)),
+            config,
+        })))
+    }
+
+    /// Whose credentials these are; `None`: nobody's.
+    pub fn authenticate(&self, credentials: Credentials<'_>) -> Option<Principal> {
+        self.0.access.authenticate(credentials)
+    }
+
+    /// What it was started with.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// A live view of the messages whose topic matches `pattern` and that `who` may consume: at most once, lossy.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub fn tap(&self, who: &Principal, pattern: Pattern) -> Result<Tap, NodeError> {
+        match self.0.shard.failure() {
+            Some(_) => Err(self.0.shard.gone()),
+            None => Ok(self.0.taps.open(who.clone(), pattern)),
+        }
+    }
+
+    /// Resolves when the node stops by itself, after a failed write, to the reason. It takes nothing more then:
+    /// end the process and look at the disk.
+    pub async fn failed(&self) -> String {
+        self.0.shard.failed().await
+    }
+
+    /// Finishes what has its place in the log, writes a snapshot, and stops. Consumers are told.
+    pub async fn shutdown(&self) {
+        let watch = self.0.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(watch) = watch {
+            watch.abort();
+        }
+        self.0.taps.close();
+        self.0.shard.stop().await;
+    }
+
+    pub(crate) fn shard(&self) -> &Shard {
+        &self.0.shard
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    pub(crate) fn components(&self) -> &Arc<Components> {
+        &self.0.components
+    }
+
+    pub(crate) fn pipelines_in_use(&self) -> &Pipelines {
+        &self.0.pipelines
+    }
+
+    pub(crate) fn taps(&self) -> &Taps {
+        &self.0.taps
+    }
+
+    pub(crate) fn alarms(&self) -> &Alarms {
+        &self.0.alarms
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.0.counts
+    }
+
+    pub(crate) fn started_at(&self) -> Timestamp {
+        self.0.started_at
+    }
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
+    let default = EngineConfig::default();
+    EngineConfig {
+        limits: Limits { component_bytes: config.plugin_bytes_max, ..Limits::default() },
+        threads: if config.plugin_threads == 0 { default.threads } else { config.plugin_threads },
+        cache: Some(config.data.join("cache")),
+        compiler: config.compiler.clone().map_or(Compiler::InProcess, Compiler::Child),
+        ..default
+    }
+}
+
+/// Makes `folder`, for its owner alone.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("data", &self.0.config.data).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,386 @@
+//! Pipelines in use: each name has a slot, and each slot the version that messages pass now.
+//!
+//! A swap is atomic at a place in the log. Who runs a pipeline holds its slot for reading until the outcome
+//! has its place in the order of the log; who swaps waits for them, writes the record that activates the new
+//! version, and only then lets the next ones in. So every message stored before that record passed the old
+//! version, and every later one the new.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use wharf_pipeline::{Engine, Item, Pipeline, PipelineSpec, Processed, StageStats};
+use wharf_protocol::{Message, Name, Timestamp};
+use wharf_queue::{Change, Topology};
+
+use crate::plugins::{Components, pin};
+use crate::view::{PipelineChange, PipelineView, TryDestination, TryReport, TryResult};
+use crate::{Action, Node, NodeError, Principal};
+
+/// The version of a pipeline that messages pass now.
+pub(crate) enum Active {
+    /// It runs.
+    Ready { number: u32, pipeline: Arc<Pipeline> },
+    /// It could not be prepared; messages that would pass it are refused with this reason.
+    Broken { number: u32, reason: String },
+}
+
+type Slot = Arc<RwLock<Active>>;
+
+/// A pipeline held at one version until this is dropped.
+pub(crate) type Entered = OwnedRwLockReadGuard<Active>;
+
+/// Every pipeline in use, by name.
+#[derive(Default)]
+pub(crate) struct Pipelines {
+    slots: ArcSwap<BTreeMap<Name, Slot>>,
+    /// One change at a time: what a change was checked against still holds when it is made.
+    changing: Mutex<()>,
+}
+
+impl Pipelines {
+    /// Prepares the active version of every pipeline that the log knows. One that cannot be prepared is
+    /// kept as broken, so that nothing passes unprocessed.
+    pub(crate) async fn open(
+        &self,
+        engine: &Engine,
+        components: &Arc<Components>,
+        topology: &Topology,
+    ) -> Result<(), NodeError> {
+        let mut slots = BTreeMap::new();
+        for (name, pipeline) in topology.pipelines() {
+            let number = pipeline.active;
+            let spec = parse(name, &pipeline.active_version().spec)?;
+            let active = match prepare(engine, components, topology, &spec).await {
+                Ok(pipeline) => Active::Ready { number, pipeline },
+                Err(error) => {
+                    tracing::error!(%name, number, %error, "a pipeline does not run");
+                    Active::Broken { number, reason: error.to_string() }
+                }
+            };
+            slots.insert(name.clone(), Arc::new(RwLock::new(active)));
+        }
+        self.slots.store(Arc::new(slots));
+        Ok(())
+    }
+
+    /// Holds pipeline `name` at the version in use; waits while it is being swapped. `None`: it is gone.
+    pub(crate) async fn enter(&self, name: &Name) -> Option<Entered> {
+        let slot = self.slots.load().get(name).cloned()?;
+        Some(slot.read_owned().await)
+    }
+
+    /// Keeps everybody out of pipeline `name`, which is made if there is none.
+    async fn lock(&self, name: &Name) -> (OwnedRwLockWriteGuard<Active>, bool) {
+        if let Some(slot) = self.slots.load().get(name) {
+            return (Arc::clone(slot).write_owned().await, false);
+        }
+        let active = Active::Broken { number: 0, reason: format!("pipeline {name} is being made") };
+        let slot = Arc::new(RwLock::new(active));
+        let guard = Arc::clone(&slot).write_owned().await;
+        let mut slots = BTreeMap::clone(&self.slots.load());
+        slots.insert(name.clone(), slot);
+        self.slots.store(Arc::new(slots));
+        (guard, true)
+    }
+
+    fn forget(&self, name: &Name) {
+        let mut slots = BTreeMap::clone(&self.slots.load());
+        slots.remove(name);
+        self.slots.store(Arc::new(slots));
+    }
+
+    /// What the stages of every pipeline have done.
+    pub(crate) async fn stats(&self) -> BTreeMap<Name, Vec<StageStats>> {
+        let mut stats = BTreeMap::new();
+        let slots = self.slots.load_full();
+        for (name, slot) in slots.iter() {
+            stats.insert(name.clone(), slot.read().await.stats());
+        }
+        stats
+    }
+}
+
+impl Active {
+    pub(crate) fn number(&self) -> u32 {
+        match self {
+            Self::Ready { number, .. } | Self::Broken { number, .. } => *number,
+        }
+    }
+
+    /// Runs messages through it: an answer for each, in order.
+    ///
+    /// # Errors
+    /// Why it does not run.
+    pub(crate) async fn run(&self, messages: Vec<Message>, now: Timestamp) -> Result<Vec<Processed>, String> {
+        match self {
+            Self::Ready { pipeline, .. } => {
+                Ok(pipeline.run(messages.into_iter().map(Item::new).collect(), now).await)
+            }
+            Self::Broken { reason, .. } => Err(reason.clone()),
+        }
+    }
+
+    fn stats(&self) -> Vec<StageStats> {
+        match self {
+            Self::Ready { pipeline, .. } => pipeline.stats(),
+            Self::Broken { .. } => Vec::new(),
+        }
+    }
+}
+
+impl Node {
+    /// Makes `spec`, the text of a pipeline file in TOML or JSON, the next version of pipeline `name`, and
+    /// swaps it in. Plugins without a version are pinned to the one uploaded last.
+    ///
+    /// # Errors
+    /// What is wrong with the file, a plugin or its configuration; not allowed.
+    pub async fn apply_pipeline(
+        &self,
+        who: &Principal,
+        name: Name,
+        spec: &str,
+        note: Option<String>,
+    ) -> Result<PipelineView, NodeError> {
+        who.check(Action::Administer)?;
+        let mut spec = parse(&name, spec)?;
+        if spec.name != name {
+            return Err(NodeError::Invalid(format!("the file describes pipeline {}, not {name}", spec.name)));
+        }
+        let _changing = self.pipelines_in_use().changing.lock().await;
+        let topology = self.shard().topology().clone();
+        for stage in &mut spec.stages {
+            stage.plugin = pin(&topology, &stage.plugin)?.0;
+        }
+        let pipeline = prepare(self.engine(), self.components(), &topology, &spec).await?;
+        let change = Change::ApplyPipeline {
+            name: name.clone(),
+            spec: write(&spec)?.into(),
+            ingress: spec.ingress.clone(),
+            by: who.name().to_owned(),
+            note: note.unwrap_or_default(),
+        };
+        self.swap(&name, change, pipeline).await?;
+        self.pipeline(who, &name).await
+    }
+
+    /// Swaps an older version of a pipeline in again: `to`, or the one before the version in use.
+    ///
+    /// # Errors
+    /// No such pipeline or version; one of its plugins is gone; not allowed.
+    pub async fn rollback_pipeline(
+        &self,
+        who: &Principal,
+        name: &Name,
+        to: Option<u32>,
+    ) -> Result<PipelineView, NodeError> {
+        who.check(Action::Administer)?;
+        let _changing = self.pipelines_in_use().changing.lock().await;
+        let topology = self.shard().topology().clone();
+        let known = topology.pipeline(name.as_str()).ok_or_else(|| missing(name))?;
+        let number = match to {
+            Some(number) => number,
+            None => known.versions.range(..known.active).next_back().map(|(number, _)| *number).ok_or_else(
+                || NodeError::Conflict(format!("pipeline {name} has no earlier version to go back to")),
+            )?,
+        };
+        let version = known.versions.get(&number).ok_or_else(|| NodeError::NotFound {
+            kind: "pipeline version",
+            name: format!("{name}/{number}"),
+        })?;
+        let spec = parse(name, &version.spec)?;
+        let pipeline = prepare(self.engine(), self.components(), &topology, &spec).await?;
+        let by = who.name().to_owned();
+        let change = Change::RollbackPipeline { name: name.clone(), to: Some(number), by };
+        self.swap(name, change, pipeline).await?;
+        self.pipeline(who, name).await
+    }
+
+    /// Removes a pipeline that no binding names. Messages of its ingress pattern pass unprocessed from then on.
+    ///
+    /// # Errors
+    /// No such pipeline; a binding names it; not allowed.
+    pub async fn remove_pipeline(&self, who: &Principal, name: &Name) -> Result<(), NodeError> {
+        who.check(Action::Administer)?;
+        let _changing = self.pipelines_in_use().changing.lock().await;
+        if self.shard().topology().pipeline(name.as_str()).is_none() {
+            return Err(missing(name));
+        }
+        let (_kept_out, _) = self.pipelines_in_use().lock(name).await;
+        self.shard().change(Change::RemovePipeline { name: name.clone() }).await?;
+        self.pipelines_in_use().forget(name);
+        Ok(())
+    }
+
+    /// Every pipeline.
+    ///
+    /// # Errors
+    /// Not allowed.
+    pub async fn pipelines(&self, who: &Principal) -> Result<Vec<PipelineView>, NodeError> {
+        who.check(Action::Administer)?;
+        let topology = self.shard().topology().clone();
+        let mut views = Vec::new();
+        for (name, _) in topology.pipelines() {
+            views.push(self.pipeline(who, name).await?);
+        }
+        Ok(views)
+    }
+
+    /// One pipeline.
+    ///
+    /// # Errors
+    /// No such pipeline; not allowed.
+    pub async fn pipeline(&self, who: &Principal, name: &Name) -> Result<PipelineView, NodeError> {
+        who.check(Action::Administer)?;
+        let topology = self.shard().topology().clone();
+        let known = topology.pipeline(name.as_str()).ok_or_else(|| missing(name))?;
+        let entered = self.pipelines_in_use().enter(name).await.ok_or_else(|| missing(name))?;
+        let version = known.active_version();
+        let bound = topology.bindings().iter().filter(|binding| binding.pipeline.as_ref() == Some(name));
+        Ok(PipelineView {
+            name: name.clone(),
+            number: known.active,
+            ingress: version.ingress.clone(),
+            bound_to: bound.map(|binding| binding.queue.clone()).collect(),
+            spec: version.spec.to_string(),
+            stages: entered.stats(),
+            broken: match &*entered {
+                Active::Ready { .. } => None,
+                Active::Broken { reason, .. } => Some(reason.clone()),
+            },
+        })
+    }
+
+    /// Who activated which version of a pipeline when, oldest first.
+    ///
+    /// # Errors
+    /// No such pipeline; not allowed.
+    pub async fn pipeline_history(
+        &self,
+        who: &Principal,
+        name: &Name,
+    ) -> Result<Vec<PipelineChange>, NodeError> {
+        who.check(Action::Administer)?;
+        let topology = self.shard().topology();
+        let known = topology.pipeline(name.as_str()).ok_or_else(|| missing(name))?;
+        let last = known.history.len().saturating_sub(1);
+        let changes = known.history.iter().enumerate().map(|(i, activation)| PipelineChange {
+            number: activation.number,
+            activated_at: activation.at,
+            by: activation.by.clone(),
+            note: activation.note.clone(),
+            index: activation.index,
+            active: i == last,
+        });
+        Ok(changes.collect())
+    }
+
+    /// What the version in use would do with `message`: every stage's account. Stores and delivers nothing.
+    ///
+    /// # Errors
+    /// No such pipeline; it does not run; not allowed.
+    pub async fn try_pipeline(
+        &self,
+        who: &Principal,
+        name: &Name,
+        message: Message,
+    ) -> Result<TryReport, NodeError> {
+        who.check(Action::Administer)?;
+        let entered = self.pipelines_in_use().enter(name).await.ok_or_else(|| missing(name))?;
+        let (number, pipeline) = match &*entered {
+            Active::Ready { number, pipeline } => (*number, Arc::clone(pipeline)),
+            Active::Broken { reason, .. } => return Err(NodeError::Unavailable(reason.clone())),
+        };
+        drop(entered);
+        let traced = pipeline.run_traced(Item::new(message), Timestamp::wall_clock()).await;
+        let (result, outputs) = match traced.processed {
+            Processed::Passed(outputs) => (TryResult::Passed, outputs),
+            Processed::Dropped { .. } => (TryResult::Dropped, Vec::new()),
+            Processed::Failed(_) => (TryResult::Failed, Vec::new()),
+        };
+        let topology = self.shard().topology();
+        let bound_here = |binding: &&wharf_queue::Binding| binding.pipeline.as_ref() == Some(name);
+        let destinations = outputs.into_iter().map(|output| {
+            let bindings = topology.resolve(&output.message.topic);
+            let queues = match output.to {
+                Some(wharf_pipeline::Target::Queue(queue)) => vec![queue],
+                Some(wharf_pipeline::Target::Topic(_)) => {
+                    bindings.iter().map(|binding| binding.queue.clone()).collect()
+                }
+                // Out of a binding's pipeline a message goes on to that binding's queue alone.
+                None if bindings.iter().any(bound_here) => {
+                    bindings.iter().copied().filter(bound_here).map(|binding| binding.queue.clone()).collect()
+                }
+                None => bindings.iter().map(|binding| binding.queue.clone()).collect(),
+            };
+            TryDestination { topic: output.message.topic.to_string(), queues }
+        });
+        Ok(TryReport {
+            pipeline: name.clone(),
+            number,
+            destinations: destinations.collect(),
+            steps: traced.steps,
+            result,
+        })
+    }
+
+    /// Waits until nobody is in the pipeline, writes `change`, and lets the next ones into `next`.
+    async fn swap(&self, name: &Name, change: Change, next: Arc<Pipeline>) -> Result<(), NodeError> {
+        let in_use = self.pipelines_in_use();
+        let (mut active, is_new) = in_use.lock(name).await;
+        if let Err(error) = self.shard().change(change).await {
+            if is_new {
+                in_use.forget(name);
+            }
+            return Err(error);
+        }
+        let number = self.shard().topology().pipeline(name.as_str()).map_or(0, |known| known.active);
+        *active = Active::Ready { number, pipeline: next };
+        Ok(())
+    }
+}
+
+/// The pipeline that `text` describes, as TOML or, when it begins like it, JSON.
+fn parse(name: &Name, text: &str) -> Result<PipelineSpec, NodeError> {
+    let spec = match text.trim_start().starts_with('{') {
+        true => PipelineSpec::from_json(text.as_bytes()),
+        false => PipelineSpec::from_toml(text),
+    };
+    spec.map_err(|error| NodeError::Invalid(format!("pipeline {name}: {error}")))
+}
+
+fn write(spec: &PipelineSpec) -> Result<String, NodeError> {
+    toml::to_string(spec)
+        .map_err(|error| NodeError::Invalid(format!("the pipeline cannot be written: {error}")))
+}
+
+async fn prepare(
+    engine: &Engine,
+    components: &Arc<Components>,
+    topology: &Topology,
+    spec: &PipelineSpec,
+) -> Result<Arc<Pipeline>, NodeError> {
+    let mut plugins = Vec::with_capacity(spec.stages.len());
+    for stage in &spec.stages {
+        let (_, digest) = pin(topology, &stage.plugin)?;
+        plugins.push(components.get(engine, &digest).await?);
+    }
+    let (engine, spec) = (engine.clone(), spec.clone());
+    let prepared = tokio::task::spawn_blocking(move || engine.prepare(spec, plugins)).await;
+    match prepared {
+        Ok(pipeline) => pipeline.map_err(|error| NodeError::Invalid(crate::error::chain(&error))),
+        Err(error) => Err(NodeError::Invalid(format!("preparing the pipeline failed: {error}"))),
+    }
+}
+
+fn missing(name: &Name) -> NodeError {
+    NodeError::NotFound { kind: "pipeline", name: name.to_string() }
+}
+
+impl fmt::Debug for Pipelines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.slots.load().keys()).finish()
+    }
+}

@@ -1,0 +1,115 @@
+//! The way of a message: from a door to its place in the log.
+
+use wharf_protocol::{ErrorCode, Message, Receipt, Rejection, Session, Stored};
+use wharf_queue::{Durability, Publish};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::journey::{Journey, Traveller};
+use crate::{Action, Node, Principal, Receipts};
+
+/// A message to publish, and its place in its producer's run, if it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// The message.
+    pub message: Message,
+    /// Its place; a sequence that was stored before is a duplicate.
+    pub session: Option<Session>,
+}
+
+impl Node {
+    /// Publishes a batch: checks, processes, routes and stores each message.
+    ///
+    /// Returns once the batch has its place in the order of the log; call again for the next batch of the same
+    /// producer only then. The receipts come when it is durable.
+    ///
+    /// # Cancel safety
+    /// Dropped before it returns, none or all of the batch may be stored. Send it again with its sequences.
+    pub async fn publish(&self, who: &Principal, batch: Vec<Publication>) -> Receipts {
+        let (mut journey, admitted) = self.admit(who, batch);
+        let mut travellers = admitted;
+        while !travellers.is_empty() {
+            let arrived = self.pass_ingress(&mut journey, travellers).await;
+            travellers = self.pass_bindings(&mut journey, arrived).await;
+        }
+        self.store(journey).await
+    }
+
+    /// May they come in? Access, size, alarms.
+    fn admit(&self, who: &Principal, batch: Vec<Publication>) -> (Journey, Vec<Traveller>) {
+        let topology = self.shard().topology().clone();
+        let mut journey = Journey::new(topology, batch.len());
+        let mut travellers = Vec::with_capacity(batch.len());
+        let alarm = self.alarms().raised();
+        for (origin, publication) in batch.into_iter().enumerate() {
+            let message = publication.message;
+            journey.identify(publication.session, dedup_key(&message));
+            match self.objection(who, &message, alarm.as_deref()) {
+                Some(rejection) => journey.reject(origin, rejection),
+                None => travellers.push(Traveller::new(origin, message)),
+            }
+        }
+        (journey, travellers)
+    }
+
+    fn objection(&self, who: &Principal, message: &Message, alarm: Option<&str>) -> Option<Rejection> {
+        let rejection =
+            |code, reason: String| Some(Rejection { code, stage: None, reason, retry_after_ms: None });
+        if let Some(reason) = alarm {
+            return rejection(ErrorCode::Unavailable, reason.to_owned());
+        }
+        let (bytes, max) = (message.encoded_bytes(), self.config().message_bytes_max);
+        if bytes > max {
+            let reason = format!("the message has {bytes} bytes, over the limit of {max}");
+            return rejection(ErrorCode::TooLarge, reason);
+        }
+        let refused = who.check(Action::Publish(message.topic.as_str())).err()?;
+        rejection(refused.code(), refused.to_string())
+    }
+
+    /// Hands what came through to the shard, one record a publication, and lets go of the pipelines.
+    async fn store(&self, journey: Journey) -> Receipts {
+        let (mut decided, places, _entered) = journey.finish();
+        let mut records = Vec::with_capacity(places.len());
+        let mut bytes = 0;
+        let mut durability = Durability::Memory;
+        for (place, decided) in places.into_iter().zip(&mut decided) {
+            if decided.is_some() {
+                self.counts().rejected();
+                continue;
+            }
+            place.live.iter().for_each(|message| self.taps().offer(message));
+            if place.entries.is_empty() {
+                self.counts().unrouted();
+                *decided = Some(Receipt::Stored(Stored { index: 0, entries: 0 }));
+                continue;
+            }
+            self.counts().accepted();
+            bytes += place.entries.iter().map(|entry| entry.message.encoded_bytes()).sum::<usize>();
+            durability = durability.max(place.durability);
+            records.push(Publish {
+                session: place.session,
+                dedup: place.dedup,
+                topology: place.revision,
+                entries: place.entries,
+            });
+        }
+        if records.is_empty() {
+            return Receipts::new(decided, None);
+        }
+        match self.shard().publish(records, bytes, durability).await {
+            Ok(stored) => Receipts::new(decided, Some(stored)),
+            // The receipts say that the node is closing.
+            Err(_) => Receipts::new(decided, None),
+        }
+    }
+}
+
+/// What makes a second message a duplicate: the topic and the id that its publisher gave it.
+fn dedup_key(message: &Message) -> Option<u128> {
+    let id = message.message_id.as_ref()?;
+    let mut bytes = Vec::with_capacity(message.topic.as_str().len() + 1 + id.len());
+    bytes.extend_from_slice(message.topic.as_str().as_bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(id.as_bytes());
+    Some(xxh3_128(&bytes))
+}

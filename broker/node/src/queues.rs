@@ -1,0 +1,142 @@
+//! Queues and bindings, as an administrator sees and changes them.
+
+use wharf_protocol::{Pattern, QueueName};
+use wharf_queue::{Change, QueuePolicy};
+
+use crate::view::{Binding, QueueView};
+use crate::{Action, Node, NodeError, Principal};
+
+impl Node {
+    /// Makes a queue. The same name with the same policy again is fine.
+    ///
+    /// # Errors
+    /// It exists with another policy; the policy is impossible; not allowed.
+    pub async fn create_queue(
+        &self,
+        who: &Principal,
+        name: QueueName,
+        policy: QueuePolicy,
+    ) -> Result<QueueView, NodeError> {
+        who.check(Action::Administer)?;
+        self.shard().change(Change::CreateQueue { name: name.clone(), policy }).await?;
+        self.queue(who, &name).await
+    }
+
+    /// Removes a queue with its messages and bindings; its consumers are told.
+    ///
+    /// # Errors
+    /// No such queue; not allowed.
+    pub async fn delete_queue(&self, who: &Principal, name: &QueueName) -> Result<(), NodeError> {
+        who.check(Action::Administer)?;
+        self.known(name)?;
+        self.shard().change(Change::DeleteQueue { name: name.clone() }).await?;
+        Ok(())
+    }
+
+    /// Settles all that waits in a queue; what consumers hold stays theirs. Returns how many.
+    ///
+    /// # Errors
+    /// No such queue; not allowed.
+    pub async fn purge_queue(&self, who: &Principal, name: &QueueName) -> Result<u64, NodeError> {
+        who.check(Action::Administer)?;
+        self.known(name)?;
+        let changed = self.shard().change(Change::PurgeQueue { name: name.clone() }).await?;
+        Ok(changed.messages)
+    }
+
+    /// Every queue, by name.
+    ///
+    /// # Errors
+    /// Not allowed.
+    pub async fn queues(&self, who: &Principal) -> Result<Vec<QueueView>, NodeError> {
+        who.check(Action::Administer)?;
+        self.queue_views().await
+    }
+
+    /// One queue.
+    ///
+    /// # Errors
+    /// No such queue; not allowed.
+    pub async fn queue(&self, who: &Principal, name: &QueueName) -> Result<QueueView, NodeError> {
+        who.check(Action::Administer)?;
+        let wanted = name.clone();
+        let found = self.shard().query(move |state, _| {
+            let policy = state.topology().queue(wanted.as_str())?.policy.clone();
+            Some(QueueView::new(state.queue(wanted.as_str())?, policy))
+        });
+        found.await?.ok_or_else(|| missing(name))
+    }
+
+    /// Sends messages of matching topics to a queue, through a pipeline if one is named. A binding of the same
+    /// pattern and queue is replaced.
+    ///
+    /// # Errors
+    /// No such queue or pipeline; not allowed.
+    pub async fn bind(&self, who: &Principal, binding: Binding) -> Result<(), NodeError> {
+        who.check(Action::Administer)?;
+        self.known(&binding.queue)?;
+        if let Some(pipeline) = &binding.pipeline
+            && self.shard().topology().pipeline(pipeline.as_str()).is_none()
+        {
+            return Err(NodeError::NotFound { kind: "pipeline", name: pipeline.to_string() });
+        }
+        let Binding { pattern, queue, pipeline } = binding;
+        self.shard().change(Change::Bind { pattern, queue, pipeline }).await?;
+        Ok(())
+    }
+
+    /// Removes a binding.
+    ///
+    /// # Errors
+    /// No such binding; not allowed.
+    pub async fn unbind(
+        &self,
+        who: &Principal,
+        pattern: &Pattern,
+        queue: &QueueName,
+    ) -> Result<(), NodeError> {
+        who.check(Action::Administer)?;
+        let topology = self.shard().topology().clone();
+        let bound = |binding: &&wharf_queue::Binding| binding.pattern == *pattern && binding.queue == *queue;
+        if !topology.bindings().iter().any(|binding| bound(&binding)) {
+            return Err(NodeError::NotFound { kind: "binding", name: format!("{pattern} to {queue}") });
+        }
+        self.shard().change(Change::Unbind { pattern: pattern.clone(), queue: queue.clone() }).await?;
+        Ok(())
+    }
+
+    /// Every binding, by pattern.
+    ///
+    /// # Errors
+    /// Not allowed.
+    pub async fn bindings(&self, who: &Principal) -> Result<Vec<Binding>, NodeError> {
+        who.check(Action::Administer)?;
+        let topology = self.shard().topology();
+        let bindings = topology.bindings().iter().map(|binding| Binding {
+            pattern: binding.pattern.clone(),
+            queue: binding.queue.clone(),
+            pipeline: binding.pipeline.clone(),
+        });
+        Ok(bindings.collect())
+    }
+
+    pub(crate) async fn queue_views(&self) -> Result<Vec<QueueView>, NodeError> {
+        let views = self.shard().query(|state, _| {
+            let policy = |name: &QueueName| state.topology().queue(name.as_str()).map(|q| q.policy.clone());
+            let views = state.queues().filter_map(|view| Some((policy(&view.name)?, view)));
+            views.map(|(policy, view)| QueueView::new(view, policy)).collect()
+        });
+        views.await
+    }
+
+    fn known(&self, name: &QueueName) -> Result<(), NodeError> {
+        match self.shard().topology().queue(name.as_str()) {
+            Some(_) => Ok(()),
+            None => Err(missing(name)),
+        }
+    }
+}
+
+fn missing(name: &QueueName) -> NodeError {
+    NodeError::NotFound { kind: "queue", name: name.to_string() }
+}

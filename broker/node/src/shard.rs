@@ -1,0 +1,269 @@
+//! One log and the state folded from it, behind a handle.
+//!
+//! A thread of its own owns both ([`owner`]): it drains what waits, writes it together, syncs once, applies it,
+//! and carries the effects out. The handle hides the channel; waiting for room in it is the back-pressure.
+
+mod owner;
+mod pending;
+mod recent;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use wharf_log::LogReader;
+use wharf_protocol::{Message, MessageId, Receipt, Settlement};
+use wharf_queue::{
+    Attach, Change, ConsumerId, Durability, Publish, Record, Redrive, Stamped, State, Topology,
+};
+
+use crate::outlet::Outlet;
+use crate::{NodeError, StartError};
+
+/// What may wait for the owner, in units of [`ROOM_UNIT_BYTES`]; a command takes one, and one more for each
+/// unit of messages that it carries.
+const ROOM_UNITS: usize = 64 * 1024;
+const ROOM_UNIT_BYTES: usize = 1024;
+
+/// The handle of a shard. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Shard {
+    commands: mpsc::UnboundedSender<Queued>,
+    /// What bounds `commands`: all but a departure wait for room.
+    room: Arc<Semaphore>,
+    reader: Arc<dyn LogReader>,
+    topology: Arc<ArcSwap<Topology>>,
+    failure: watch::Receiver<Option<String>>,
+    consumers: Arc<AtomicU64>,
+}
+
+/// A command that waits for the owner, and the room that it takes meanwhile.
+struct Queued {
+    command: Command,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// Run on the owner's thread, between two commits.
+type Question = Box<dyn FnOnce(&State, &wharf_log::Stats) + Send>;
+
+/// What the owner is asked to do.
+enum Command {
+    Publish {
+        records: Vec<Publish>,
+        durability: Durability,
+        reply: oneshot::Sender<Vec<Receipt>>,
+    },
+    Settle {
+        consumer: ConsumerId,
+        settlements: Vec<Settlement>,
+        durability: Durability,
+        reply: oneshot::Sender<Result<Vec<u64>, NodeError>>,
+    },
+    Attach {
+        attach: Attach,
+        outlet: Arc<Outlet>,
+        reply: oneshot::Sender<Result<(), NodeError>>,
+    },
+    Credit {
+        consumer: ConsumerId,
+        add: u32,
+    },
+    Detach {
+        consumer: ConsumerId,
+    },
+    Change {
+        record: Record,
+        reply: oneshot::Sender<Result<Changed, NodeError>>,
+    },
+    Query(Question),
+    Stop(oneshot::Sender<()>),
+}
+
+/// What a change did, where it has something to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changed {
+    /// Messages purged or redriven.
+    pub(crate) messages: u64,
+    /// Messages that were to be redriven and stay.
+    pub(crate) kept: u64,
+}
+
+impl Shard {
+    /// Opens the log in `folder`, folds the state from it, and starts the owner.
+    pub(crate) async fn open(folder: &Path, segment_bytes: u32) -> Result<Self, StartError> {
+        owner::start(folder.to_owned(), segment_bytes).await
+    }
+
+    /// The topology as of the last record applied.
+    pub(crate) fn topology(&self) -> arc_swap::Guard<Arc<Topology>> {
+        self.topology.load()
+    }
+
+    /// Gives `records` their place in the order of the log; the answer comes when they are durable.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits for room, nothing was done; afterwards nothing undoes it.
+    pub(crate) async fn publish(
+        &self,
+        records: Vec<Publish>,
+        bytes: usize,
+        durability: Durability,
+    ) -> Result<oneshot::Receiver<Vec<Receipt>>, NodeError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Publish { records, durability, reply }, bytes).await?;
+        Ok(answer)
+    }
+
+    /// Hands settlements on; the answer is the tags that were stale.
+    pub(crate) async fn settle(
+        &self,
+        consumer: ConsumerId,
+        settlements: Vec<Settlement>,
+        durability: Durability,
+    ) -> Result<oneshot::Receiver<Result<Vec<u64>, NodeError>>, NodeError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Settle { consumer, settlements, durability, reply }, 0).await?;
+        Ok(answer)
+    }
+
+    /// Attaches a new consumer whose deliveries go to `outlet`.
+    pub(crate) async fn attach(
+        &self,
+        mut attach: Attach,
+        outlet: Arc<Outlet>,
+    ) -> Result<ConsumerId, NodeError> {
+        let consumer = ConsumerId(self.consumers.fetch_add(1, Ordering::Relaxed));
+        attach.consumer = consumer;
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Attach { attach, outlet, reply }, 0).await?;
+        self.answer(answer).await??;
+        Ok(consumer)
+    }
+
+    pub(crate) async fn credit(&self, consumer: ConsumerId, add: u32) -> Result<(), NodeError> {
+        self.send(Command::Credit { consumer, add }, 0).await
+    }
+
+    /// Lets a consumer go. Never waits: a departure has to get through when nothing else does.
+    pub(crate) fn detach(&self, consumer: ConsumerId) {
+        // The owner being gone means that its consumers are.
+        let _ = self.send_at_once(Command::Detach { consumer });
+    }
+
+    /// Changes the topology; returns when the change is durable and [`Shard::topology`] shows it.
+    pub(crate) async fn change(&self, change: Change) -> Result<Changed, NodeError> {
+        self.record(Record::Topology(change)).await
+    }
+
+    /// Sends dead letters on their way again.
+    pub(crate) async fn redrive(&self, redrive: Redrive) -> Result<Changed, NodeError> {
+        self.record(Record::Redrive(redrive)).await
+    }
+
+    async fn record(&self, record: Record) -> Result<Changed, NodeError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Change { record, reply }, 0).await?;
+        self.answer(answer).await?
+    }
+
+    /// Runs `ask` on the owner's thread, between two commits: keep it short.
+    pub(crate) async fn query<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&State, &wharf_log::Stats) -> T + Send + 'static,
+    ) -> Result<T, NodeError> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Box::new(move |state: &State, log: &wharf_log::Stats| {
+            // Nobody waits for the answer any more: fine.
+            let _ = reply.send(ask(state, log));
+        });
+        self.send(Command::Query(ask), 0).await?;
+        self.answer(answer).await
+    }
+
+    /// Reads stored messages back, in the order of `ids`. Files are touched off the async threads.
+    pub(crate) async fn read(&self, ids: Vec<MessageId>) -> Result<Vec<Message>, NodeError> {
+        let reader = Arc::clone(&self.reader);
+        let read = tokio::task::spawn_blocking(move || read_bodies(&*reader, &ids));
+        read.await.map_err(|error| NodeError::Closing(error.to_string()))?
+    }
+
+    /// Takes no more, writes a snapshot, and ends the owner.
+    pub(crate) async fn stop(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.send_at_once(Command::Stop(reply)).is_ok() {
+            // An error means that it had stopped before.
+            let _ = answer.await;
+        }
+    }
+
+    /// Why the owner stopped by itself, once it has.
+    pub(crate) async fn failed(&self) -> String {
+        let mut failure = self.failure.clone();
+        let seen = failure.wait_for(Option::is_some).await;
+        match seen {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// The reason, if the owner stopped by itself.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.borrow().clone()
+    }
+
+    /// Waits for room, for a command with `bytes` of messages.
+    async fn send(&self, command: Command, bytes: usize) -> Result<(), NodeError> {
+        let units = (1 + bytes / ROOM_UNIT_BYTES).min(ROOM_UNITS);
+        let units = u32::try_from(units).expect("clamped to the room there is");
+        let room = Arc::clone(&self.room).acquire_many_owned(units).await.map_err(|_| self.gone())?;
+        self.commands.send(Queued { command, _room: Some(room) }).map_err(|_| self.gone())
+    }
+
+    fn send_at_once(&self, command: Command) -> Result<(), NodeError> {
+        self.commands.send(Queued { command, _room: None }).map_err(|_| self.gone())
+    }
+
+    async fn answer<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, NodeError> {
+        answer.await.map_err(|_| self.gone())
+    }
+
+    /// Why there is no owner.
+    pub(crate) fn gone(&self) -> NodeError {
+        NodeError::Closing(self.failure().unwrap_or_else(|| "it was told to".into()))
+    }
+}
+
+fn read_bodies(reader: &dyn LogReader, ids: &[MessageId]) -> Result<Vec<Message>, NodeError> {
+    let indexes: Vec<u64> = ids.iter().map(|id| id.index).collect();
+    let mut bodies: Vec<Bytes> = Vec::with_capacity(ids.len());
+    reader
+        .read(&indexes, &mut bodies)
+        .map_err(|error| NodeError::Unavailable(format!("a stored message cannot be read: {error}")))?;
+    ids.iter().zip(bodies).map(|(id, body)| message_in(*id, body)).collect()
+}
+
+/// The message that `body`, a record, holds at `id`.
+fn message_in(id: MessageId, body: Bytes) -> Result<Message, NodeError> {
+    let stamped = Stamped::decode(body)
+        .map_err(|error| NodeError::Unavailable(format!("record {} cannot be read: {error}", id.index)))?;
+    let Record::Publish(mut publish) = stamped.record else {
+        return Err(NodeError::Unavailable(format!("record {} holds no message", id.index)));
+    };
+    let entry = usize::from(id.entry);
+    if entry >= publish.entries.len() {
+        return Err(NodeError::Unavailable(format!("record {} has no message {entry}", id.index)));
+    }
+    Ok(publish.entries.swap_remove(entry).message)
+}
+
+/// A durability by the name that the log gives it.
+fn log_durability(durability: Durability) -> wharf_log::Durability {
+    match durability {
+        Durability::Memory => wharf_log::Durability::Memory,
+        Durability::Os => wharf_log::Durability::Os,
+        Durability::Fsync => wharf_log::Durability::Fsync,
+    }
+}

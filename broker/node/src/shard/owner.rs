@@ -1,0 +1,467 @@
+//! The thread that owns a log and its state: drain, write together, sync once, apply, carry out.
+
+use std::collections::HashMap;
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::{self, Runtime};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use wharf_log::{AppendError, Batch, LocalLog, LogEngine, Options, Replay};
+use wharf_protocol::{Receipt, Timestamp};
+use wharf_queue::{ConsumerId, Deliver, Durability, Effect, Record, Stamped, State, Topology};
+
+use super::pending::{Pending, Reply, attached, moves_a_lease, refused, rejection};
+use super::recent::Recent;
+use super::{Changed, Command, Queued, ROOM_UNITS, Shard, log_durability};
+use crate::error::chain;
+use crate::outlet::{Closed, Outgoing, Outlet};
+use crate::{NodeError, StartError};
+
+/// Commands taken together.
+const COMMANDS_MAX: usize = 4096;
+/// Bytes of payload written together.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A snapshot is due after so much log, or four times its own size, whichever is more.
+const SNAPSHOT_LOG_BYTES_MIN: usize = 256 * 1024 * 1024;
+/// How long records that a full disk held back wait before they are tried again.
+const FULL_DISK_PAUSE: Duration = Duration::from_millis(200);
+
+struct Owner {
+    log: LocalLog,
+    state: State,
+    commands: mpsc::UnboundedReceiver<Queued>,
+    consumers: HashMap<ConsumerId, Consumer>,
+    recent: Recent,
+    /// The stamp of the last record: time never goes back in a log.
+    now: Timestamp,
+    topology: Arc<ArcSwap<Topology>>,
+    batch: Batch,
+    effects: Vec<Effect>,
+    /// Consumers whose outlet is to be filled after the batch.
+    touched: Vec<ConsumerId>,
+    /// Leases that moved while the disk was full, in order.
+    held_back: Vec<Record>,
+    log_bytes_since_snapshot: usize,
+    snapshot_bytes: usize,
+}
+
+struct Consumer {
+    outlet: Arc<Outlet>,
+    /// Its deliveries of the batch being applied.
+    fresh: Vec<Outgoing>,
+    empty: bool,
+}
+
+/// Why the owner ends.
+enum End {
+    /// It was told to, and somebody waits for it.
+    Stopped(oneshot::Sender<()>),
+    /// Every handle is gone.
+    Abandoned,
+    /// The log takes no more.
+    Failed(String),
+}
+
+/// Opens the log, folds the state from it, and starts the thread that owns both.
+pub(super) async fn start(folder: PathBuf, segment_bytes: u32) -> Result<Shard, StartError> {
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let (failed, failure) = watch::channel(None);
+    let (opened, outcome) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("wharf-shard".into());
+    let run = move || {
+        let timer = runtime::Builder::new_current_thread().enable_time().build();
+        let open = timer
+            .map_err(StartError::Thread)
+            .and_then(|timer| Owner::open(&folder, segment_bytes, receiver).map(|owner| (timer, owner)));
+        match open {
+            Ok((timer, mut owner)) => {
+                // Nobody waits for the outcome any more: the channel of commands is closed as well.
+                let _ = opened.send(Ok((owner.log.reader(), Arc::clone(&owner.topology))));
+                let end = owner.run(&timer);
+                owner.close(end, &failed);
+            }
+            Err(error) => drop(opened.send(Err(error))),
+        }
+    };
+    thread.spawn(run).map_err(StartError::Thread)?;
+    let (reader, topology) = outcome.await.map_err(|_| StartError::Recovery)??;
+    Ok(Shard {
+        commands,
+        room: Arc::new(Semaphore::new(ROOM_UNITS)),
+        reader,
+        topology,
+        failure,
+        consumers: Arc::new(AtomicU64::new(1)),
+    })
+}
+
+impl Owner {
+    fn open(
+        folder: &Path,
+        segment_bytes: u32,
+        commands: mpsc::UnboundedReceiver<Queued>,
+    ) -> Result<Self, StartError> {
+        let mut state = State::default();
+        let mut effects = Vec::new();
+        let options = Options { segment_bytes, ..Options::default() };
+        let log = LocalLog::open(folder, options, &mut |replay| {
+            match replay {
+                Replay::Snapshot { bytes, .. } => state = State::restore(bytes)?,
+                Replay::Record { index, body } => {
+                    effects.clear();
+                    state.apply(index, &Stamped::decode(body)?, &mut effects);
+                }
+            }
+            Ok(())
+        })?;
+        let mut owner = Self {
+            topology: Arc::new(ArcSwap::new(Arc::clone(state.topology()))),
+            log,
+            now: state.now(),
+            state,
+            commands,
+            consumers: HashMap::new(),
+            recent: Recent::default(),
+            batch: Batch::new(),
+            effects,
+            touched: Vec::new(),
+            held_back: Vec::new(),
+            log_bytes_since_snapshot: 0,
+            snapshot_bytes: 0,
+        };
+        owner.log.claim()?;
+        let mut restart = Pending::default();
+        restart.add(Record::Restart, Durability::Fsync, Reply::Nobody);
+        owner.append(&mut restart).map(|batch| owner.carry_out(batch, restart))?;
+        Ok(owner)
+    }
+
+    fn run(&mut self, timer: &Runtime) -> End {
+        let mut commands = Vec::with_capacity(COMMANDS_MAX);
+        loop {
+            if !timer.block_on(self.drain(&mut commands)) {
+                return End::Abandoned;
+            }
+            if let Err(end) = self.work_off(&mut commands) {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for commands, or for the state's next timer, and takes all that came; false when none will.
+    async fn drain(&mut self, commands: &mut Vec<Queued>) -> bool {
+        let pause = if self.held_back.is_empty() {
+            self.state.next_timer().map(|due| due.since(Timestamp::wall_clock()))
+        } else {
+            Some(FULL_DISK_PAUSE)
+        };
+        let received = self.commands.recv_many(commands, COMMANDS_MAX);
+        match pause {
+            None => received.await > 0,
+            Some(pause) => tokio::time::timeout(pause, received).await != Ok(0),
+        }
+    }
+
+    /// Turns commands into batches of a bounded size, and answers questions between two batches.
+    fn work_off(&mut self, commands: &mut Vec<Queued>) -> Result<(), End> {
+        let mut pending = Pending::default();
+        for record in mem::take(&mut self.held_back) {
+            pending.add_record(record);
+        }
+        if self.state.next_timer().is_some_and(|due| due <= Timestamp::wall_clock()) {
+            pending.add_record(Record::Tick);
+        }
+        for Queued { command, _room } in commands.drain(..) {
+            if pending.bytes >= BATCH_BYTES_MAX || !command.is_record() {
+                self.commit(mem::take(&mut pending))?;
+            }
+            match command {
+                Command::Publish { records, durability, reply } => {
+                    pending.add_publish(records, durability, reply);
+                }
+                Command::Settle { consumer, settlements, durability, reply } => {
+                    let record = Record::Settle { consumer, settlements };
+                    pending.add(record, durability, Reply::Settle(reply));
+                }
+                Command::Attach { attach, outlet, reply } => {
+                    let consumer = Consumer { outlet, fresh: Vec::new(), empty: false };
+                    self.consumers.insert(attach.consumer, consumer);
+                    pending.add(Record::Attach(attach), Durability::Memory, Reply::Attach(reply));
+                }
+                Command::Credit { consumer, add } => {
+                    pending.add_record(Record::Credit { consumer, add });
+                }
+                Command::Detach { consumer } => {
+                    self.consumers.remove(&consumer);
+                    pending.add_record(Record::Detach { consumer });
+                }
+                Command::Change { record, reply } => {
+                    pending.add(record, Durability::Fsync, Reply::Change(reply));
+                }
+                Command::Query(ask) => ask(&self.state, &self.log.stats()),
+                Command::Stop(reply) => return Err(End::Stopped(reply)),
+            }
+        }
+        self.commit(pending)?;
+        self.snapshot_when_due();
+        Ok(())
+    }
+
+    /// Writes, syncs, applies, carries out. A full disk is told to those who wait, and ends nothing.
+    fn commit(&mut self, mut pending: Pending) -> Result<(), End> {
+        if pending.is_empty() {
+            return Ok(());
+        }
+        match self.append(&mut pending) {
+            Ok(written) => {
+                self.carry_out(written, pending);
+                Ok(())
+            }
+            Err(AppendError::Full(failure)) => {
+                self.refuse_for_want_of_room(pending, &failure.to_string());
+                Ok(())
+            }
+            Err(AppendError::TooLarge { bytes, max }) => {
+                let error = NodeError::TooLarge(format!("a record of {bytes} bytes is over the log's {max}"));
+                self.refuse(pending, &error);
+                Ok(())
+            }
+            Err(error @ (AppendError::Conflict { .. } | AppendError::Failed(_))) => {
+                let reason = chain(&error);
+                self.refuse(pending, &NodeError::Closing(reason.clone()));
+                Err(End::Failed(reason))
+            }
+        }
+    }
+
+    /// Stamps and writes the records; returns them with the index of the first.
+    fn append(&mut self, pending: &mut Pending) -> Result<(u64, Vec<Stamped>), AppendError> {
+        let at = self.now.max(Timestamp::wall_clock());
+        let records = mem::take(&mut pending.records);
+        let stamped: Vec<Stamped> = records.into_iter().map(|record| Stamped { at, record }).collect();
+        self.batch.clear();
+        for each in &stamped {
+            self.batch.push(|out| each.encode(out));
+        }
+        let bytes = self.batch.bytes();
+        let next = self.log.next();
+        match self.log.append(next, &mut self.batch, log_durability(pending.durability)) {
+            Ok(indexes) => {
+                self.now = at;
+                self.log_bytes_since_snapshot += bytes;
+                Ok((indexes.start, stamped))
+            }
+            Err(error) => {
+                pending.records = stamped.into_iter().map(|each| each.record).collect();
+                Err(error)
+            }
+        }
+    }
+
+    /// Applies what was written and tells everybody concerned.
+    fn carry_out(&mut self, (first, stamped): (u64, Vec<Stamped>), pending: Pending) {
+        let mut effects = mem::take(&mut self.effects);
+        let mut next = 0;
+        for mut part in pending.parts {
+            let mut done = Done::default();
+            for each in &stamped[next..next + part.records] {
+                self.state.apply(first + next as u64, each, &mut effects);
+                next += 1;
+                for effect in effects.drain(..) {
+                    self.effect(effect, first, &stamped[..next], &mut part.reply, &mut done);
+                }
+            }
+            done.tell(part.reply);
+        }
+        self.effects = effects;
+        self.fill_outlets();
+        for (each, index) in stamped.into_iter().zip(first..) {
+            let publish = match each.record {
+                Record::Publish(publish) => Some(publish),
+                _ => None,
+            };
+            self.recent.push(index, publish);
+        }
+    }
+
+    fn effect(
+        &mut self,
+        effect: Effect,
+        first: u64,
+        applied: &[Stamped],
+        reply: &mut Reply,
+        done: &mut Done,
+    ) {
+        match effect {
+            Effect::Receipt(receipt) => done.receipt(receipt, reply),
+            Effect::Deliver(deliver) => self.deliver(deliver, first, applied),
+            Effect::Settled { .. } => {}
+            Effect::Empty { consumer } => {
+                if let Some(entry) = self.consumers.get_mut(&consumer) {
+                    entry.empty = true;
+                    self.touched.push(consumer);
+                }
+            }
+            Effect::Cancelled { consumer } => {
+                if let Some(entry) = self.consumers.remove(&consumer) {
+                    entry.outlet.close(Closed::QueueDeleted);
+                }
+            }
+            Effect::TopologyChanged => self.topology.store(Arc::clone(self.state.topology())),
+            Effect::Purged { messages, .. } => done.changed.messages = messages,
+            Effect::Redriven { moved, kept } => done.changed = Changed { messages: moved, kept },
+            Effect::Refused(refusal) => {
+                let gone = applied.last().and_then(|last| attached(&last.record));
+                gone.and_then(|consumer| self.consumers.remove(&consumer));
+                done.refuse(refusal, reply);
+            }
+        }
+    }
+
+    fn deliver(&mut self, deliver: Deliver, first: u64, applied: &[Stamped]) {
+        let Some(consumer) = self.consumers.get_mut(&deliver.consumer) else { return };
+        let id = deliver.id;
+        let body = match id.index.checked_sub(first) {
+            None => self.recent.message(id),
+            Some(place) => usize::try_from(place).ok().and_then(|place| match &applied.get(place)?.record {
+                Record::Publish(publish) => {
+                    publish.entries.get(usize::from(id.entry)).map(|entry| entry.message.clone())
+                }
+                _ => None,
+            }),
+        };
+        if consumer.fresh.is_empty() && !consumer.empty {
+            self.touched.push(deliver.consumer);
+        }
+        consumer.empty = false;
+        consumer.fresh.push(Outgoing {
+            tag: deliver.tag,
+            id,
+            offset: deliver.offset,
+            attempt: deliver.attempt,
+            redelivered: deliver.redelivered,
+            stored_at: deliver.stored_at,
+            death: deliver.death,
+            body,
+        });
+    }
+
+    fn fill_outlets(&mut self) {
+        for id in self.touched.drain(..) {
+            let Some(consumer) = self.consumers.get_mut(&id) else { continue };
+            if !consumer.fresh.is_empty() {
+                consumer.outlet.put(&mut consumer.fresh);
+            }
+            if mem::take(&mut consumer.empty) {
+                consumer.outlet.put_empty();
+            }
+        }
+    }
+
+    /// Nothing was written: publishers and changes are refused, leases that moved are kept for later.
+    fn refuse_for_want_of_room(&mut self, pending: Pending, why: &str) {
+        tracing::warn!(why, "the disk is full: refusing publishes until there is room");
+        let error = NodeError::Unavailable(format!("the disk is full: {why}"));
+        let mut records = pending.records.into_iter();
+        for part in pending.parts {
+            for record in records.by_ref().take(part.records) {
+                if let Some(consumer) = attached(&record) {
+                    self.consumers.remove(&consumer);
+                }
+                if moves_a_lease(&record) {
+                    self.held_back.push(record);
+                }
+            }
+            part.reply.refuse(part.records, &error);
+        }
+    }
+
+    fn refuse(&mut self, pending: Pending, error: &NodeError) {
+        for record in &pending.records {
+            if let Some(consumer) = attached(record) {
+                self.consumers.remove(&consumer);
+            }
+        }
+        for part in pending.parts {
+            part.reply.refuse(part.records, error);
+        }
+    }
+
+    fn snapshot_when_due(&mut self) {
+        if self.log_bytes_since_snapshot >= SNAPSHOT_LOG_BYTES_MIN.max(4 * self.snapshot_bytes) {
+            self.snapshot();
+        }
+    }
+
+    /// Writes the state beside the log and gives up the records that nothing needs any more.
+    fn snapshot(&mut self) {
+        let at = self.log.next() - 1;
+        let bytes = self.state.snapshot();
+        self.log_bytes_since_snapshot = 0;
+        self.snapshot_bytes = bytes.len();
+        let written = self.log.write_snapshot(at, &bytes);
+        if let Err(error) = written {
+            tracing::error!(error = chain(&error), "a snapshot was not written: the log keeps growing");
+            return;
+        }
+        if let Err(error) = self.log.trim(self.state.oldest_live_index()) {
+            tracing::error!(error = chain(&error), "the log was not trimmed: it keeps growing");
+        }
+    }
+
+    fn close(mut self, end: End, failed: &watch::Sender<Option<String>>) {
+        if let End::Failed(reason) = &end {
+            tracing::error!(reason, "stopped after a failed write");
+            failed.send_replace(Some(reason.clone()));
+        } else {
+            self.snapshot();
+        }
+        for consumer in self.consumers.values() {
+            consumer.outlet.close(Closed::Stopping);
+        }
+        drop(self.log);
+        if let End::Stopped(reply) = end {
+            // Nobody waits any more: stopped all the same.
+            let _ = reply.send(());
+        }
+    }
+}
+
+/// What the records of one command did, as far as somebody is told.
+#[derive(Default)]
+struct Done {
+    stale: Vec<u64>,
+    changed: Changed,
+    refused: Option<NodeError>,
+}
+
+impl Done {
+    fn receipt(&mut self, receipt: Receipt, reply: &mut Reply) {
+        if let Reply::Publish { receipts, .. } = reply {
+            receipts.push(receipt);
+        }
+    }
+
+    fn refuse(&mut self, refusal: wharf_queue::Refusal, reply: &mut Reply) {
+        if let Reply::Publish { receipts, .. } = reply {
+            receipts.push(Receipt::Rejected(rejection(refusal.code, refusal.reason)));
+        } else {
+            self.refused = Some(refused(refusal));
+        }
+    }
+
+    /// Answers. Whoever stopped waiting does not need it.
+    fn tell(self, reply: Reply) {
+        match reply {
+            Reply::Publish { receipts, reply } => drop(reply.send(receipts)),
+            Reply::Settle(reply) => drop(reply.send(self.refused.map_or(Ok(self.stale), Err))),
+            Reply::Attach(reply) => drop(reply.send(self.refused.map_or(Ok(()), Err))),
+            Reply::Change(reply) => drop(reply.send(self.refused.map_or(Ok(self.changed), Err))),
+            Reply::Nobody => {}
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Commands on their way into one batch: their records in order, and who waits for each.
+
+use tokio::sync::oneshot;
+use wharf_protocol::{ErrorCode, Receipt, Rejection};
+use wharf_queue::{ConsumerId, Durability, Publish, Record, Refusal};
+
+use super::{Changed, Command};
+use crate::NodeError;
+
+/// Records to be written together.
+pub(super) struct Pending {
+    pub(super) records: Vec<Record>,
+    /// Each covers the next few of `records`.
+    pub(super) parts: Vec<Part>,
+    /// The strongest that any of them needs.
+    pub(super) durability: Durability,
+    /// Bytes of payload, for bounding a batch.
+    pub(super) bytes: usize,
+}
+
+/// The records of one command.
+pub(super) struct Part {
+    pub(super) records: usize,
+    pub(super) reply: Reply,
+}
+
+/// Who waits for what a command's records do.
+pub(super) enum Reply {
+    Publish { receipts: Vec<Receipt>, reply: oneshot::Sender<Vec<Receipt>> },
+    Settle(oneshot::Sender<Result<Vec<u64>, NodeError>>),
+    Attach(oneshot::Sender<Result<(), NodeError>>),
+    Change(oneshot::Sender<Result<Changed, NodeError>>),
+    Nobody,
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Self { records: Vec::new(), parts: Vec::new(), durability: Durability::Memory, bytes: 0 }
+    }
+}
+
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// A record that nobody waits for.
+    pub(super) fn add_record(&mut self, record: Record) {
+        self.add(record, Durability::Memory, Reply::Nobody);
+    }
+
+    /// Messages that came together, and the durability that their queues promise.
+    pub(super) fn add_publish(
+        &mut self,
+        published: Vec<Publish>,
+        durability: Durability,
+        reply: oneshot::Sender<Vec<Receipt>>,
+    ) {
+        let receipts = Vec::with_capacity(published.len());
+        self.parts.push(Part { records: published.len(), reply: Reply::Publish { receipts, reply } });
+        self.durability = self.durability.max(durability);
+        self.bytes += published.iter().map(payload_bytes).sum::<usize>();
+        self.records.extend(published.into_iter().map(Record::Publish));
+    }
+
+    /// One record and who waits for it.
+    pub(super) fn add(&mut self, record: Record, durability: Durability, reply: Reply) {
+        self.records.push(record);
+        self.parts.push(Part { records: 1, reply });
+        self.durability = self.durability.max(durability);
+    }
+}
+
+impl Reply {
+    /// Says that nothing was written, and why.
+    pub(super) fn refuse(self, records: usize, error: &NodeError) {
+        // Whoever stopped waiting does not need the answer.
+        match self {
+            Self::Publish { reply, .. } => {
+                let rejection = rejection(error.code(), error.to_string());
+                let _ = reply.send(vec![Receipt::Rejected(rejection); records]);
+            }
+            Self::Settle(reply) => drop(reply.send(Err(error.clone()))),
+            Self::Attach(reply) => drop(reply.send(Err(error.clone()))),
+            Self::Change(reply) => drop(reply.send(Err(error.clone()))),
+            Self::Nobody => {}
+        }
+    }
+}
+
+/// What a publisher is told of a message that was refused after its pipelines.
+pub(super) fn rejection(code: ErrorCode, reason: String) -> Rejection {
+    Rejection { code, stage: None, reason, retry_after_ms: None }
+}
+
+/// A refusal of the state, as the node says it.
+pub(super) fn refused(refusal: Refusal) -> NodeError {
+    match refusal.code {
+        ErrorCode::NotFound | ErrorCode::Conflict => NodeError::Conflict(refusal.reason),
+        ErrorCode::TooLarge => NodeError::TooLarge(refusal.reason),
+        ErrorCode::Unavailable => NodeError::Unavailable(refusal.reason),
+        _ => NodeError::Invalid(refusal.reason),
+    }
+}
+
+/// What a full disk must not lose: a lease that moved. It is tried again; the rest is refused.
+pub(super) fn moves_a_lease(record: &Record) -> bool {
+    matches!(record, Record::Credit { .. } | Record::Detach { .. } | Record::Restart)
+}
+
+/// A consumer that a record brings.
+pub(super) fn attached(record: &Record) -> Option<ConsumerId> {
+    match record {
+        Record::Attach(attach) => Some(attach.consumer),
+        _ => None,
+    }
+}
+
+fn payload_bytes(publish: &Publish) -> usize {
+    publish.entries.iter().map(|entry| entry.message.payload.len()).sum()
+}
+
+impl Command {
+    /// Whether it is a record, and not a question or a farewell.
+    pub(super) fn is_record(&self) -> bool {
+        !matches!(self, Self::Query(_) | Self::Stop(_))
+    }
+}

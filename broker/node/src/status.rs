@@ -1,0 +1,100 @@
+//! A node at a glance, and in numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::view::{LogView, Metrics, PublishCounts, Status};
+use crate::{Action, Node, NodeError, Principal};
+
+/// Counts of publishes since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    accepted: AtomicU64,
+    rejected: AtomicU64,
+    unrouted: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn accepted(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn rejected(&self) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unrouted(&self) {
+        self.unrouted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> PublishCounts {
+        PublishCounts {
+            accepted: self.accepted.load(Ordering::Relaxed),
+            rejected: self.rejected.load(Ordering::Relaxed),
+            unrouted: self.unrouted.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Node {
+    /// The node at a glance.
+    ///
+    /// # Errors
+    /// Not allowed; the node is stopping.
+    pub async fn status(&self, who: &Principal) -> Result<Status, NodeError> {
+        who.check(Action::Administer)?;
+        let queues = self.queue_views().await?;
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at(),
+            data: self.config().data.clone(),
+            queues: queues.len() as u64,
+            messages: queues.iter().map(|queue| queue.ready + queue.leased + queue.delayed).sum(),
+            alarm: self.alarms().raised(),
+            log: self.log_view().await?,
+        })
+    }
+
+    /// Everything that metrics show.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub async fn metrics(&self) -> Result<Metrics, NodeError> {
+        Ok(Metrics {
+            queues: self.queue_views().await?,
+            pipelines: self.pipelines_in_use().stats().await,
+            log: self.log_view().await?,
+            publishes: self.counts().read(),
+            alarm: self.alarms().raised().is_some(),
+        })
+    }
+
+    /// Whether publishing is possible now.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn ready(&self) -> Result<(), String> {
+        match self.shard().failure().or_else(|| self.alarms().raised()) {
+            Some(reason) => Err(reason),
+            None => Ok(()),
+        }
+    }
+
+    async fn log_view(&self) -> Result<LogView, NodeError> {
+        self.shard().query(|state, log| log_view(state.applied(), log)).await
+    }
+}
+
+fn log_view(last_index: u64, stats: &wharf_log::Stats) -> LogView {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let edges = wharf_log::SYNC_BUCKETS.iter().map(|edge| micros(*edge)).chain([u64::MAX]);
+    LogView {
+        last_index,
+        bytes: stats.bytes,
+        segments: stats.segments as u64,
+        records: stats.records_appended,
+        syncs: stats.syncs.count(),
+        sync_time_us: edges.zip(stats.syncs.counts).collect(),
+        sync_time_total_us: micros(stats.syncs.total),
+    }
+}

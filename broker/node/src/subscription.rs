@@ -1,0 +1,206 @@
+//! One consumer of one queue: deliveries out, credit and settlements back.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::oneshot;
+use wharf_protocol::{Delivery, QueueName, Settlement};
+use wharf_queue::{Attach, ConsumerId, Durability};
+
+use crate::outlet::{Closed, Outgoing, Outlet, Taken};
+use crate::shard::Shard;
+use crate::{Action, Node, NodeError, Principal};
+
+/// Deliveries handed over together.
+const DELIVERIES_MAX: usize = 512;
+/// The most credit that a consumer can have in one grant.
+const CREDIT_MAX: u32 = 65_536;
+
+/// How a queue is consumed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubscribeOptions {
+    /// At most once: a message is settled before it is delivered.
+    pub auto_settle: bool,
+    /// Tell when nothing is ready, with [`Event::Empty`].
+    pub notify_empty: bool,
+    /// How many messages may come before the first credit, at most 65,536.
+    pub credit: u32,
+}
+
+/// What [`Subscription::next`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Deliveries were appended.
+    Deliveries,
+    /// There is credit and nothing to deliver; it comes after all deliveries before it.
+    Empty,
+}
+
+/// One consumer. Dropping it detaches it: what it holds goes back to the queue, marked redelivered.
+#[derive(Debug)]
+pub struct Subscription {
+    outlet: Arc<Outlet>,
+    controls: Controls,
+    queue: QueueName,
+    taken: Vec<Outgoing>,
+    _detach: Detach,
+}
+
+/// Credit and settlements of one subscription, from any task.
+#[derive(Clone)]
+pub struct Controls {
+    shard: Shard,
+    consumer: ConsumerId,
+    durability: Durability,
+}
+
+/// Resolves when settlements are durable, to the tags that were stale: their lease had ended.
+#[derive(Debug)]
+pub struct Settled(oneshot::Receiver<Result<Vec<u64>, NodeError>>);
+
+struct Detach {
+    shard: Shard,
+    consumer: ConsumerId,
+}
+
+impl Node {
+    /// Becomes a consumer of `queue`.
+    ///
+    /// # Errors
+    /// No such queue; not allowed; the node is stopping.
+    pub async fn subscribe(
+        &self,
+        who: &Principal,
+        queue: &QueueName,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, NodeError> {
+        who.check(Action::Consume(queue.as_str()))?;
+        let shard = self.shard();
+        let durability = match shard.topology().queue(queue.as_str()) {
+            Some(queue) => queue.policy.durability,
+            None => return Err(NodeError::NotFound { kind: "queue", name: queue.to_string() }),
+        };
+        let outlet = Arc::new(Outlet::default());
+        let attach = Attach {
+            consumer: ConsumerId::default(),
+            queue: queue.clone(),
+            credit: options.credit.min(CREDIT_MAX),
+            auto_settle: options.auto_settle,
+            notify_empty: options.notify_empty,
+        };
+        let consumer = shard.attach(attach, Arc::clone(&outlet)).await?;
+        Ok(Subscription {
+            outlet,
+            controls: Controls { shard: shard.clone(), consumer, durability },
+            queue: queue.clone(),
+            taken: Vec::new(),
+            _detach: Detach { shard: shard.clone(), consumer },
+        })
+    }
+}
+
+impl Subscription {
+    /// Waits for at least one delivery and appends what waits, at most 512, to `out`.
+    ///
+    /// # Errors
+    /// The queue was deleted; the node is stopping; a stored message cannot be read.
+    ///
+    /// # Cancel safety
+    /// What is not appended stays, in order.
+    pub async fn next(&mut self, out: &mut Vec<Delivery>) -> Result<Event, NodeError> {
+        if self.taken.is_empty() {
+            match self.outlet.take(DELIVERIES_MAX, &mut self.taken).await {
+                Ok(Taken::Some) => {}
+                Ok(Taken::Empty) => return Ok(Event::Empty),
+                Err(why) => return Err(self.closed(why)),
+            }
+        }
+        self.read_missing_bodies().await?;
+        for each in self.taken.drain(..) {
+            let Some(message) = each.body else { continue };
+            out.push(Delivery {
+                tag: each.tag,
+                id: each.id,
+                offset: each.offset,
+                attempt: each.attempt,
+                redelivered: each.redelivered,
+                stored_at: each.stored_at,
+                death: each.death,
+                message,
+            });
+        }
+        Ok(Event::Deliveries)
+    }
+
+    /// Its credit and settlements, for another task.
+    pub fn controls(&self) -> Controls {
+        self.controls.clone()
+    }
+
+    async fn read_missing_bodies(&mut self) -> Result<(), NodeError> {
+        let missing: Vec<_> =
+            self.taken.iter().filter(|each| each.body.is_none()).map(|each| each.id).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut bodies = self.controls.shard.read(missing).await?.into_iter();
+        for each in self.taken.iter_mut().filter(|each| each.body.is_none()) {
+            each.body = bodies.next();
+        }
+        Ok(())
+    }
+
+    fn closed(&self, why: Closed) -> NodeError {
+        match why {
+            Closed::QueueDeleted => NodeError::NotFound { kind: "queue", name: self.queue.to_string() },
+            Closed::Stopping => self.controls.shard.gone(),
+        }
+    }
+}
+
+impl Controls {
+    /// Allows `add` more messages to come.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub async fn credit(&self, add: u32) -> Result<(), NodeError> {
+        self.shard.credit(self.consumer, add.min(CREDIT_MAX)).await
+    }
+
+    /// Hands settlements on, in order. They are durable when what comes back resolves.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<Settled, NodeError> {
+        self.shard.settle(self.consumer, settlements, self.durability).await.map(Settled)
+    }
+}
+
+impl Future for Settled {
+    type Output = Result<Vec<u64>, NodeError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.0).poll(context));
+        Poll::Ready(answer.unwrap_or_else(|_| Err(NodeError::Closing("the settlement is in doubt".into()))))
+    }
+}
+
+impl Drop for Detach {
+    fn drop(&mut self) {
+        self.shard.detach(self.consumer);
+    }
+}
+
+impl std::fmt::Debug for Controls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controls").field("consumer", &self.consumer).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Detach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "consumer {}", self.consumer)
+    }
+}

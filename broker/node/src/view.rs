@@ -1,0 +1,288 @@
+//! What people see of a node: plain values, for the admin API and the console.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use wharf_pipeline::{PipelineSpec, Reads, StageStats, Step};
+use wharf_protocol::{Death, MessageId, Name, Pattern, QueueName, Timestamp};
+use wharf_queue::{QueuePolicy, Topology};
+
+/// A queue: what it promises, and its numbers. `ready + leased + delayed + settled = enqueued`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueView {
+    /// Its name.
+    pub name: QueueName,
+    /// How it treats its messages.
+    pub policy: QueuePolicy,
+    /// Messages that the next consumer with credit gets.
+    pub ready: u64,
+    /// Messages that consumers hold.
+    pub leased: u64,
+    /// Messages that wait for their time.
+    pub delayed: u64,
+    /// Consumers attached.
+    pub consumers: u64,
+    /// Messages that ever came in.
+    pub enqueued: u64,
+    /// Messages that are done, in any way.
+    pub settled: u64,
+    /// Messages that consumers acked, or got at most once.
+    pub acked: u64,
+    /// Messages that went to the dead-letter queue.
+    pub dead_lettered: u64,
+    /// Messages whose time to live ran out.
+    pub expired: u64,
+    /// Deliveries, first and further ones.
+    pub delivered: u64,
+    /// Deliveries that were nacked or whose lease lapsed.
+    pub failed: u64,
+    /// Deliveries that came back because their consumer left.
+    pub returned: u64,
+    /// Dead letters that lie here.
+    pub dead: u64,
+    /// When the oldest message that is not settled was stored.
+    pub oldest_stored_at: Option<Timestamp>,
+}
+
+/// Topics, and the queue that their messages go to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// Which topics.
+    pub pattern: Pattern,
+    /// Where to.
+    pub queue: QueueName,
+    /// Through which pipeline.
+    pub pipeline: Option<Name>,
+}
+
+/// One version of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginView {
+    /// Its name.
+    pub name: Name,
+    /// Its version.
+    pub version: Name,
+    /// The SHA-256 of the component, in hexadecimal.
+    pub digest: String,
+    /// The component's size.
+    pub bytes: u64,
+    /// As what it can be used.
+    pub kinds: Vec<String>,
+    /// One line about it.
+    pub summary: String,
+    /// When it was uploaded.
+    pub uploaded_at: Timestamp,
+    /// Who did.
+    pub by: String,
+    /// Pipelines with a version that uses it.
+    pub used_by: Vec<Name>,
+    /// Which fields it reads; only when one plugin is asked for.
+    pub reads: Option<Reads>,
+    /// The JSON Schema of its configuration; only when one plugin is asked for.
+    pub config_schema: Option<String>,
+}
+
+/// A pipeline and the version of it that is in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineView {
+    /// Its name.
+    pub name: Name,
+    /// The number of the version in use.
+    pub number: u32,
+    /// Topics whose messages pass it on their way in.
+    pub ingress: Option<Pattern>,
+    /// Queues whose bindings name it.
+    pub bound_to: Vec<QueueName>,
+    /// The specification in use, as TOML; every plugin has its version.
+    pub spec: String,
+    /// What each stage has done since this version was activated or the broker started.
+    pub stages: Vec<StageStats>,
+    /// Why it does not run, when it does not.
+    pub broken: Option<String>,
+}
+
+/// One activation of a pipeline's version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineChange {
+    /// The version's number.
+    pub number: u32,
+    /// When.
+    pub activated_at: Timestamp,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub note: String,
+    /// The place in the log: messages stored later passed this version.
+    pub index: u64,
+    /// Whether it is the one in use.
+    pub active: bool,
+}
+
+/// What a pipeline would do with a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TryReport {
+    /// The pipeline.
+    pub pipeline: Name,
+    /// The number of the version that ran.
+    pub number: u32,
+    /// What each stage was given, said and changed.
+    pub steps: Vec<Step>,
+    /// `passed`, `dropped` or `failed`.
+    pub result: TryResult,
+    /// Where each resulting message would have been stored.
+    pub destinations: Vec<TryDestination>,
+}
+
+/// What came of a message in a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TryResult {
+    /// One or more messages come out.
+    Passed,
+    /// Nothing does, on purpose.
+    Dropped,
+    /// A stage refused it or broke on it.
+    Failed,
+}
+
+/// One message that a trial made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TryDestination {
+    /// Its topic.
+    pub topic: String,
+    /// Queues that would store it as it is; none when nothing is bound.
+    pub queues: Vec<QueueName>,
+}
+
+/// One dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterView {
+    /// Its id.
+    pub id: MessageId,
+    /// The queue where it lies.
+    pub queue: QueueName,
+    /// Its place there.
+    pub offset: u64,
+    /// Why.
+    pub death: Death,
+}
+
+/// A node at a glance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The broker's version.
+    pub version: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Where its data is.
+    pub data: PathBuf,
+    /// Queues.
+    pub queues: u64,
+    /// Messages that are not settled.
+    pub messages: u64,
+    /// Why publishes are refused, if they are.
+    pub alarm: Option<String>,
+    /// The log.
+    pub log: LogView,
+}
+
+/// The log in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogView {
+    /// The index of the last record.
+    pub last_index: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Segments with records.
+    pub segments: u64,
+    /// Records appended since the start.
+    pub records: u64,
+    /// Syncs since the start.
+    pub syncs: u64,
+    /// Syncs by duration: the upper edge of each bucket in microseconds, and its count.
+    pub sync_time_us: Vec<(u64, u64)>,
+    /// All syncs together, in microseconds.
+    pub sync_time_total_us: u64,
+}
+
+/// Everything that metrics show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Every queue.
+    pub queues: Vec<QueueView>,
+    /// The stages of every pipeline.
+    pub pipelines: BTreeMap<Name, Vec<StageStats>>,
+    /// The log.
+    pub log: LogView,
+    /// Publishes taken, by what they were told.
+    pub publishes: PublishCounts,
+    /// Whether an alarm holds publishers back.
+    pub alarm: bool,
+}
+
+/// Publishes since the start, by receipt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishCounts {
+    /// Handed on to be stored (duplicates among them).
+    pub accepted: u64,
+    /// Refused by access, size, alarm or a pipeline.
+    pub rejected: u64,
+    /// Accepted with nothing bound to their topic.
+    pub unrouted: u64,
+}
+
+impl QueueView {
+    pub(crate) fn new(view: wharf_queue::QueueView, policy: QueuePolicy) -> Self {
+        Self {
+            name: view.name,
+            policy,
+            ready: view.ready,
+            leased: view.leased,
+            delayed: view.delayed,
+            consumers: view.consumers,
+            enqueued: view.enqueued,
+            settled: view.settled,
+            acked: view.acked,
+            dead_lettered: view.dead_lettered,
+            expired: view.expired,
+            delivered: view.delivered,
+            failed: view.failed,
+            returned: view.returned,
+            dead: view.dead,
+            oldest_stored_at: view.oldest_stored_at,
+        }
+    }
+}
+
+impl PluginView {
+    pub(crate) fn new(
+        topology: &Topology,
+        name: &Name,
+        version: &Name,
+        plugin: &wharf_queue::Plugin,
+    ) -> Self {
+        let uses = |spec: &PipelineSpec| {
+            spec.stages
+                .iter()
+                .any(|stage| stage.plugin.name == *name && stage.plugin.version.as_ref() == Some(version))
+        };
+        let used_by = topology.pipelines().filter(|(_, pipeline)| {
+            let mut specs = pipeline.versions.values().map(|version| PipelineSpec::from_toml(&version.spec));
+            specs.any(|spec| spec.is_ok_and(|spec| uses(&spec)))
+        });
+        Self {
+            name: name.clone(),
+            version: version.clone(),
+            digest: hex::encode(plugin.digest),
+            bytes: plugin.bytes,
+            kinds: plugin.kinds.clone(),
+            summary: plugin.summary.clone(),
+            uploaded_at: plugin.at,
+            by: plugin.by.clone(),
+            used_by: used_by.map(|(name, _)| name.clone()).collect(),
+            reads: None,
+            config_schema: None,
+        }
+    }
+}
