@@ -19,22 +19,27 @@ fn main() -> Result<()> {
     let parent = arguments.next().map_or(std::env::current_dir()?, PathBuf::from);
     let dir = tempfile::tempdir_in(parent)?;
     let body = vec![7; body_bytes];
+    let mut batch = Batch::new();
 
     let mut log = LocalLog::open(dir.path(), Options::default(), &mut |_| Ok(()))?;
-    let begun = Measure::begin()?;
-    let mut batch = Batch::new();
-    while log.next() <= records {
-        let left = records + 1 - log.next();
-        for _ in 0..batch_records.min(left) {
+    let mut append = |log: &mut LocalLog| -> Result<()> {
+        for _ in 0..batch_records {
             batch.push(|out| out.extend_from_slice(&body));
         }
         log.append(log.next(), &mut batch, Durability::Fsync)?;
+        Ok(())
+    };
+
+    let begun = Measure::begin()?;
+    while log.next() <= records {
+        append(&mut log)?;
     }
-    begun.report("append, fsync", records)?;
+    begun.report("append, fsync, into new segments", log.next() - 1)?;
     let stats = log.stats();
     let mean = stats.syncs.total / stats.syncs.count().max(1) as u32;
     println!("  {} syncs, mean {mean:.0?}, longest {:.0?}", stats.syncs.count(), stats.syncs.longest);
 
+    let records = log.next() - 1;
     let begun = Measure::begin()?;
     let reader = log.reader();
     let indexes: Vec<u64> = (1..=records).collect();
@@ -47,8 +52,24 @@ fn main() -> Result<()> {
 
     drop(log);
     let begun = Measure::begin()?;
-    let log = LocalLog::open(dir.path(), Options::default(), &mut |_| Ok(()))?;
-    begun.report("reopen without a snapshot", log.next() - 1)
+    let mut log = LocalLog::open(dir.path(), Options::default(), &mut |_| Ok(()))?;
+    begun.report("reopen without a snapshot", log.next() - 1)?;
+
+    // From here on old segments become new ones, as in a broker whose messages are consumed.
+    for at in [records - 1, records] {
+        log.write_snapshot(at, b"state")?;
+    }
+    log.trim(records)?;
+    let (begun, mut appended) = (Measure::begin()?, 0);
+    while appended < records {
+        append(&mut log)?;
+        appended += batch_records;
+        if log.stats().segments > 2 {
+            log.write_snapshot(log.next() - 1, b"state")?;
+            log.trim(log.next())?;
+        }
+    }
+    begun.report("append, fsync, into recycled segments", appended)
 }
 
 struct Measure {
