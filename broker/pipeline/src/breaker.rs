@@ -34,6 +34,15 @@ pub enum BreakerState {
 #[derive(Debug, Default)]
 pub(crate) struct Breaker(Mutex<State>);
 
+/// Whether a stage may be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Yes,
+    /// With one message, to see whether it works again.
+    Trial,
+    No,
+}
+
 #[derive(Debug, Default)]
 struct State {
     faults_in_a_row: u32,
@@ -44,15 +53,15 @@ struct State {
 }
 
 impl Breaker {
-    /// Whether the stage may be called now. Each `true` is answered by one `succeeded`, `faulted` or both.
-    pub(crate) fn admits(&self, now: Instant) -> bool {
+    /// Whether the stage may be called now. A trial is answered by `succeeded` or `faulted`.
+    pub(crate) fn admits(&self, now: Instant) -> Admission {
         let mut state = self.lock();
         match state.open_until {
-            None => true,
-            Some(until) if now < until || state.trying => false,
+            None => Admission::Yes,
+            Some(until) if now < until || state.trying => Admission::No,
             Some(_) => {
                 state.trying = true;
-                true
+                Admission::Trial
             }
         }
     }
@@ -102,16 +111,16 @@ mod tests {
         }
         breaker.succeeded();
         breaker.faulted(start);
-        assert!(breaker.admits(start), "a success in between starts the count again");
+        assert_eq!(breaker.admits(start), Admission::Yes, "a success in between starts the count again");
         for _ in 1..FAULTS_TO_OPEN {
             breaker.faulted(start);
         }
-        assert!(!breaker.admits(start));
+        assert_eq!(breaker.admits(start), Admission::No);
         assert_eq!(breaker.state(start), BreakerState::Open);
 
         let later = start + BACK_OFF_MIN;
-        assert!(breaker.admits(later), "one call may try");
-        assert!(!breaker.admits(later), "and only one");
+        assert_eq!(breaker.admits(later), Admission::Trial, "one call may try");
+        assert_eq!(breaker.admits(later), Admission::No, "and only one");
         breaker.succeeded();
         assert_eq!(breaker.state(later), BreakerState::Closed);
     }
@@ -124,9 +133,9 @@ mod tests {
         }
         for doubling in 0..4 {
             let back_off = BACK_OFF_MIN * 2_u32.pow(doubling);
-            assert!(!breaker.admits(now + back_off - Duration::from_millis(1)));
+            assert_eq!(breaker.admits(now + back_off - Duration::from_millis(1)), Admission::No);
             now += back_off;
-            assert!(breaker.admits(now));
+            assert_eq!(breaker.admits(now), Admission::Trial);
             breaker.faulted(now);
         }
     }

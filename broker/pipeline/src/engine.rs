@@ -1,78 +1,82 @@
-//! The engine: one a process.
+//! The engine: wasmtime, configured once a process, with the threads, the ticker and the instances it may have.
+
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
-use crate::{Limits, LoadError, Pipeline, PipelineSpec, Plugin, PrepareError};
+use crate::bindings::Host_;
+use crate::cache::Cache;
+use crate::compile;
+use crate::host::Host;
+use crate::stage::Stage;
+use crate::ticker::Ticker;
+use crate::worker::{Workers, aside};
+use crate::{CompileError, Compiler, Limits, LoadError, Pipeline, PipelineSpec, Plugin, PrepareError, wasi};
+
+/// How many elements a table may have.
+pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
+
+/// How much of an instance's memory stays mapped for the next one, instead of going back to the system.
+const KEEP_RESIDENT_BYTES: usize = 2 * 1024 * 1024;
+
+/// How many core instances, memories and tables a component may have: a plugin without an adapter has one of
+/// each and a few small shims.
+const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 16;
+const MEMORIES_PER_COMPONENT_MAX: u32 = 2;
+const TABLES_PER_COMPONENT_MAX: u32 = 8;
 
 /// How to make an [`Engine`].
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
     /// The bounds on guest code.
     pub limits: Limits,
-    /// How many threads run guest code.
+    /// How many threads run guest code. A pipeline never holds all of them, so that one whose plugin loops
+    /// does not stop the others; hence one more than there are cores.
     pub threads: usize,
-    /// How many instances may exist at once.
+    /// How many instances may live at once, at work or waiting to be used again.
     pub instances: u32,
-    /// Where compiled plugins are kept; `None`: they are compiled again in each process.
+    /// The folder where compiled plugins are kept, private to the broker; `None`: they are compiled again in
+    /// each process.
     pub cache: Option<PathBuf>,
     /// Who compiles.
     pub compiler: Compiler,
-    /// Counts fuel: exact and repeatable, and slower. For harnesses.
+    /// Counts fuel: exact, the same in each run, and slower. For harnesses.
     pub fuel: bool,
-}
-
-/// Who compiles components.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Compiler {
-    /// This process: for tests and harnesses.
-    InProcess,
-    /// A child, started as `EXE compile-plugin`, whose `main` calls [`compile_plugin_main`](crate::compile_plugin_main).
-    Child(PathBuf),
 }
 
 /// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
 #[error("the plugin engine does not start: {0}")]
-pub struct EngineError(pub(crate) String);
+pub struct EngineError(String);
 
 /// Runs plugins. Cheap to clone; one a process.
 #[derive(Clone)]
-pub struct Engine;
-
-impl Engine {
-    /// Starts the engine and its threads.
-    ///
-    /// # Errors
-    /// What this machine lacks.
-    pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
-        let _ = config;
-        Ok(Self)
-    }
-
-    /// Checks, compiles and describes a component. Blocks for as long as compiling takes.
-    ///
-    /// # Errors
-    /// What is wrong with the component.
-    pub fn load(&self, wasm: &Bytes) -> Result<Arc<Plugin>, LoadError> {
-        let _ = wasm;
-        Err(LoadError::NotWasm)
-    }
-
-    /// Makes `spec` ready to run, with one plugin a stage. Blocks while each stage's `init` runs.
-    ///
-    /// # Errors
-    /// The first stage that does not fit its plugin, and why.
-    pub fn prepare(
-        &self,
-        spec: PipelineSpec,
-        plugins: Vec<Arc<Plugin>>,
-    ) -> Result<Arc<Pipeline>, PrepareError> {
-        let _ = (spec, plugins);
-        Err(PrepareError::Plugins { stages: 0, plugins: 0 })
-    }
+pub struct Engine {
+    inner: Arc<Inner>,
 }
+
+pub(crate) struct Inner {
+    pub(crate) wasmtime: wasmtime::Engine,
+    pub(crate) linker: Linker<Host>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) fuel: bool,
+    pub(crate) ticker: Ticker,
+    pub(crate) workers: Workers,
+    pub(crate) threads: usize,
+    compiler: Compiler,
+    cache: Option<Cache>,
+    instances: Arc<AtomicUsize>,
+    instances_max: usize,
+    /// Stages whose idle instances can be given up when there are too many.
+    stages: Mutex<Vec<Weak<Stage>>>,
+}
+
+/// The right to one living instance.
+pub(crate) struct Slot(Arc<AtomicUsize>);
 
 impl Default for EngineConfig {
     fn default() -> Self {
@@ -86,4 +90,152 @@ impl Default for EngineConfig {
             fuel: false,
         }
     }
+}
+
+impl Engine {
+    /// Starts the engine and its threads.
+    ///
+    /// # Errors
+    /// What this machine lacks.
+    pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
+        let failed = |error: wasmtime::Error| EngineError(format!("{error:#}"));
+        let io_failed = |error: std::io::Error| EngineError(error.to_string());
+        let threads = config.threads.max(1);
+        let instances = config.instances.max(u32::try_from(threads).unwrap_or(u32::MAX));
+
+        let mut settings = settings(&config.limits, config.fuel);
+        settings.allocation_strategy(pool(&config.limits, instances));
+        let wasmtime = wasmtime::Engine::new(&settings).map_err(failed)?;
+        let mut linker = Linker::new(&wasmtime);
+        wasi::link(&mut linker).map_err(failed)?;
+        Host_::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host).map_err(failed)?;
+
+        let cache = config.cache.as_deref().and_then(Cache::open);
+        let inner = Inner {
+            ticker: Ticker::start(wasmtime.clone()).map_err(io_failed)?,
+            workers: Workers::start(threads).map_err(io_failed)?,
+            wasmtime,
+            linker,
+            limits: Arc::new(config.limits),
+            fuel: config.fuel,
+            threads,
+            compiler: config.compiler,
+            cache,
+            instances: Arc::default(),
+            instances_max: instances as usize,
+            stages: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The bounds on guest code.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Checks, compiles and describes a component. Blocks for as long as compiling takes.
+    ///
+    /// # Errors
+    /// What is wrong with the component, and what to do.
+    pub fn load(&self, wasm: &Bytes) -> Result<Arc<Plugin>, LoadError> {
+        let loaded = aside(|| Plugin::load(&self.inner, wasm)).map_err(|_| LoadError::Host)?;
+        loaded.map(Arc::new)
+    }
+
+    /// Makes `spec` ready to run, with one plugin a stage. Blocks while each stage takes its configuration.
+    ///
+    /// Failures and traces name a stage's plugin as `spec` does: resolve `name` to `name@version` before.
+    ///
+    /// # Errors
+    /// The first stage that does not fit its plugin, and why.
+    pub fn prepare(
+        &self,
+        spec: PipelineSpec,
+        plugins: Vec<Arc<Plugin>>,
+    ) -> Result<Arc<Pipeline>, PrepareError> {
+        let prepared =
+            aside(|| Pipeline::prepare(&self.inner, spec, plugins)).map_err(|_| PrepareError::Host)?;
+        prepared.map(Arc::new)
+    }
+}
+
+impl Inner {
+    /// Machine code for `wasm`, from the cache where it is there.
+    pub(crate) fn compile(&self, digest: &str, wasm: &[u8]) -> Result<Component, CompileError> {
+        let key = compile::cache_key(&self.wasmtime, digest);
+        if let Some(code) = self.cache.as_ref().and_then(|cache| cache.get(&key))
+            && let Ok(component) = compile::deserialize(&self.wasmtime, &code)
+        {
+            return Ok(component);
+        }
+        let code = self.compiler.compile(&self.wasmtime, &self.limits, self.fuel, wasm)?;
+        let component = compile::deserialize(&self.wasmtime, &code)?;
+        if let Some(cache) = &self.cache {
+            cache.put(&key, &code);
+        }
+        Ok(component)
+    }
+
+    pub(crate) fn take_slot(&self) -> Result<Slot, String> {
+        let take = || {
+            let free = |living| (living < self.instances_max).then_some(living + 1);
+            let taken = self.instances.fetch_update(SeqCst, SeqCst, free);
+            taken.ok().map(|_| Slot(Arc::clone(&self.instances)))
+        };
+        if let Some(slot) = take() {
+            return Ok(slot);
+        }
+        for stage in self.living_stages() {
+            stage.drop_idle();
+        }
+        take().ok_or_else(|| format!("all {} plugin instances are at work", self.instances_max))
+    }
+
+    pub(crate) fn add_stage(&self, stage: &Arc<Stage>) {
+        let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        stages.retain(|stage| stage.strong_count() > 0);
+        stages.push(Arc::downgrade(stage));
+    }
+
+    fn living_stages(&self) -> Vec<Arc<Stage>> {
+        let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        stages.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+/// What compiled code depends on: the same in the broker and in the child that compiles for it.
+pub(crate) fn settings(limits: &Limits, fuel: bool) -> Config {
+    let mut settings = Config::new();
+    settings.strategy(Strategy::Cranelift);
+    settings.concurrency_support(false);
+    settings.epoch_interruption(true);
+    settings.consume_fuel(fuel);
+    settings.max_wasm_stack(limits.stack_bytes);
+    // Runs repeat bit by bit, on any machine.
+    settings.cranelift_nan_canonicalization(true);
+    settings.wasm_relaxed_simd(false);
+    settings
+}
+
+fn pool(limits: &Limits, instances: u32) -> InstanceAllocationStrategy {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances);
+    pool.total_core_instances(instances.saturating_mul(4));
+    pool.total_memories(instances);
+    pool.total_tables(instances.saturating_mul(2));
+    pool.max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT_MAX);
+    pool.max_memories_per_component(MEMORIES_PER_COMPONENT_MAX);
+    pool.max_tables_per_component(TABLES_PER_COMPONENT_MAX);
+    pool.max_memory_size(limits.memory_bytes);
+    pool.table_elements(TABLE_ELEMENTS_MAX);
+    pool.linear_memory_keep_resident(KEEP_RESIDENT_BYTES);
+    pool.table_keep_resident(KEEP_RESIDENT_BYTES);
+    pool.pagemap_scan(Enabled::Auto);
+    InstanceAllocationStrategy::Pooling(pool)
 }

@@ -1,32 +1,48 @@
 //! Plugins, stages and pipelines: the only crate that names wasmtime.
+//!
+//! ```text
+//!  bytes ─▶ Engine::load ─▶ Plugin ┐
+//!                                  ├─▶ Engine::prepare ─▶ Pipeline::run(messages) ─▶ one answer a message
+//!  TOML ──▶ PipelineSpec ──────────┘
+//! ```
+//!
+//! A plugin is hostile until proven otherwise. Whatever it does, loops, traps, takes memory, floods its log,
+//! answers nonsense, costs the message that it did it on; the messages beside it, the other pipelines and the
+//! process go on. What it may take is in [`Limits`]; what it may use is what its stage grants.
+//!
+//! This crate knows nothing of queues, files of the log, or the network.
 
 mod bindings;
 mod breaker;
+mod cache;
+mod compile;
 mod engine;
 mod host;
+mod instance;
 mod limits;
+mod logbook;
 mod outcome;
 mod pipeline;
 mod plugin;
 mod spec;
+mod stage;
 mod stats;
+mod ticker;
 mod trace;
+mod view;
+mod wasi;
+mod worker;
 
 pub use breaker::{BreakerState, FAULTS_TO_OPEN};
-pub use engine::{Compiler, Engine, EngineConfig, EngineError};
+pub use compile::{COMPILE_SUBCOMMAND, CompileError, Compiler, compile_plugin_main};
+pub use engine::{Engine, EngineConfig, EngineError};
 pub use limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Limits};
 pub use outcome::{Failure, FailureKind, Fault, Item, Output, Problem, Processed};
 pub use pipeline::{Pipeline, PrepareError};
-pub use plugin::{Description, LoadError, Plugin, Reads};
+pub use plugin::{CONTRACT_VERSION, Description, LoadError, Plugin, READ_HEADERS_MAX, Reads};
 pub use spec::{
     DEADLINE_MS_MAX, DECLARED_OUTPUTS_MAX, Grant, Kind, OnFailure, PipelineSpec, PluginRef, PluginRefError,
     STAGES_MAX, SpecError, StageSpec, Target, TargetError,
 };
 pub use stats::{CALL_TIME_EDGES_US, StageStats, Verdicts};
 pub use trace::{Change, EXCERPT_BYTES_MAX, Excerpt, Level, LogLine, Shown, Snapshot, Step, Traced, Verdict};
-
-/// The `main` of the hidden subcommand `compile-plugin`: a component on standard input, machine code on
-/// standard output.
-pub fn compile_plugin_main() -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
-}

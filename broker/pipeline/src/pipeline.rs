@@ -1,16 +1,41 @@
-//! A pipeline, ready to run.
+//! One version of a pipeline, ready to run: messages go in, and one answer for each comes out.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, oneshot};
 use wharf_protocol::{Name, Timestamp};
 
-use crate::{Item, PipelineSpec, Problem, Processed, StageStats, Traced};
+use crate::engine::Inner;
+use crate::host::Unit;
+use crate::instance::{Answer, Report};
+use crate::stage::Stage;
+use crate::trace::Step;
+use crate::worker::aside;
+use crate::{
+    Failure, FailureKind, Fault, Item, Kind, OnFailure, Output, PipelineSpec, Plugin, Problem, Processed,
+    SpecError, StageStats, Target, Traced, Verdict,
+};
 
-/// One version of a pipeline.
+/// One version of a pipeline. Immutable: a new version is another `Pipeline`, and messages in flight finish
+/// with the one that they began with.
 pub struct Pipeline {
+    core: Arc<Core>,
+    /// How many threads it may hold at once.
+    share: Arc<Semaphore>,
+}
+
+struct Core {
     spec: PipelineSpec,
+    stages: Vec<Arc<Stage>>,
+    engine: Arc<Inner>,
 }
 
 /// Why a pipeline cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
+    /// The spec contradicts itself.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
     /// The caller resolved too few or too many plugins.
     #[error("the pipeline has {stages} stages and {plugins} plugins were resolved for it")]
     Plugins {
@@ -19,39 +44,341 @@ pub enum PrepareError {
         /// Plugins given.
         plugins: usize,
     },
+    /// The plugin is not of the kind asked for, or of several and none was named.
+    #[error("stage {stage}: {}", kind_text(*asked, kinds))]
+    Kind {
+        /// Which stage.
+        stage: Name,
+        /// The kind that the spec names.
+        asked: Option<Kind>,
+        /// The kinds that the plugin is.
+        kinds: Vec<Kind>,
+    },
+    /// A policy that would let unchecked messages through.
+    #[error(
+        "stage {0}: on-failure = \"bypass\" would let unchecked messages through a validator; use \"reject\" or \
+         \"dead-letter\""
+    )]
+    BypassedValidator(Name),
+    /// Outputs for a kind that has none.
+    #[error("stage {stage}: a {kind} sends nothing anywhere; remove its outputs")]
+    NoOutputs {
+        /// Which stage.
+        stage: Name,
+        /// Its kind.
+        kind: Kind,
+    },
+    /// A configuration that would not reach the plugin.
+    #[error("stage {0}: it has a config and does not grant \"config\"; add it to the stage's grants")]
+    ConfigNotGranted(Name),
     /// The plugin does not accept its configuration.
-    #[error("stage {stage}: {problem}")]
+    #[error("stage {stage}: the plugin refuses its configuration: {problem}")]
     Config {
         /// Which stage.
         stage: Name,
-        /// What the plugin says.
+        /// What the plugin says, with the path to what is wrong.
         problem: Problem,
     },
+    /// The plugin broke while it took its configuration.
+    #[error("stage {stage}: the plugin broke while it took its configuration: {problem}")]
+    Init {
+        /// Which stage.
+        stage: Name,
+        /// How.
+        problem: Problem,
+    },
+    /// The host failed.
+    #[error("the host failed while it prepared the pipeline")]
+    Host,
+}
+
+fn kind_text(asked: Option<Kind>, kinds: &[Kind]) -> String {
+    let kinds = kinds.iter().map(Kind::to_string).collect::<Vec<_>>().join(", ");
+    match asked {
+        Some(asked) => format!("the plugin is no {asked}; it is: {kinds}"),
+        None => format!("the plugin is several; say which with kind = \"…\", one of: {kinds}"),
+    }
 }
 
 impl Pipeline {
+    pub(crate) fn prepare(
+        engine: &Arc<Inner>,
+        spec: PipelineSpec,
+        plugins: Vec<Arc<Plugin>>,
+    ) -> Result<Self, PrepareError> {
+        spec.check()?;
+        if plugins.len() != spec.stages.len() {
+            return Err(PrepareError::Plugins { stages: spec.stages.len(), plugins: plugins.len() });
+        }
+        let stages = spec.stages.iter().zip(plugins);
+        let stages = stages
+            .map(|(stage, plugin)| Stage::prepare(engine, &spec.name, stage, plugin))
+            .collect::<Result<_, _>>()?;
+        let share = Arc::new(Semaphore::new(engine.threads.saturating_sub(1).max(1)));
+        Ok(Self { core: Arc::new(Core { spec, stages, engine: Arc::clone(engine) }), share })
+    }
+
     /// What it was made from.
     pub fn spec(&self) -> &PipelineSpec {
-        &self.spec
+        &self.core.spec
     }
 
-    /// Runs `batch`, on the engine's threads: one answer a message, in order.
+    /// Runs `batch` on the engine's threads: one answer a message, in order. All messages see `now` as the
+    /// time.
+    ///
+    /// Never fails as a whole: a message that a plugin breaks on has its own failure, and its neighbours do
+    /// not notice. Keep the messages: a failure does not give its message back.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up the answers; the work that began goes on to its end.
+    /// Dropping the future gives up the answers; work that has begun goes on to its end.
     pub async fn run(&self, batch: Vec<Item>, now: Timestamp) -> Vec<Processed> {
-        let _ = (batch, now);
-        vec![]
+        let count = batch.len();
+        let core = Arc::clone(&self.core);
+        let Ok(permit) = Arc::clone(&self.share).acquire_owned().await else {
+            return self.core.lost(count);
+        };
+        let (answer, answered) = oneshot::channel();
+        let job = move || {
+            // Nobody may be waiting any more; the answers are then nobody's.
+            let _ = answer.send(core.process(batch, now));
+            drop(permit);
+        };
+        self.core.engine.workers.run(Box::new(job)).await;
+        answered.await.unwrap_or_else(|_| self.core.lost(count))
     }
 
-    /// Runs one message and tells what each stage did.
-    pub async fn run_traced(&self, item: Item, now: Timestamp) -> Traced {
-        let _ = (item, now);
-        unimplemented!()
+    /// As [`run`](Self::run), for callers outside of async code; blocks, on a thread made for it.
+    pub fn run_blocking(&self, batch: Vec<Item>, now: Timestamp) -> Vec<Processed> {
+        let count = batch.len();
+        aside(|| self.core.process(batch, now)).unwrap_or_else(|_| self.core.lost(count))
+    }
+
+    /// Runs one message and tells what each stage was given, said and changed. Blocks, on a thread made for
+    /// it: for trying a pipeline, not for traffic.
+    pub fn run_traced(&self, item: Item, now: Timestamp) -> Traced {
+        aside(|| self.core.trace(item, now))
+            .unwrap_or_else(|_| Traced { processed: self.core.host_failure(), steps: Vec::new() })
     }
 
     /// What each stage has done so far.
     pub fn stats(&self) -> Vec<StageStats> {
-        vec![]
+        self.core.stages.iter().map(|stage| stage.stats()).collect()
+    }
+}
+
+/// The messages of a batch between two stages.
+struct Flow {
+    units: Vec<Unit>,
+    /// Of each message that came in, what is settled so far: a failure, or who dropped it last.
+    failed: Vec<Option<Box<Failure>>>,
+    dropped_by: Vec<Option<Name>>,
+}
+
+impl Core {
+    /// The way of a batch: each stage answers for every message that came so far.
+    fn process(&self, batch: Vec<Item>, now: Timestamp) -> Vec<Processed> {
+        let mut flow = Flow::new(batch);
+        for stage in &self.stages {
+            let units = Arc::new(std::mem::take(&mut flow.units));
+            let answers = stage.run(&units, now, &mut Vec::new());
+            let units = Arc::unwrap_or_clone(units);
+            for (unit, answer) in units.into_iter().zip(answers) {
+                flow.take(self, stage, unit, answer);
+            }
+            flow.settle();
+        }
+        flow.finish()
+    }
+
+    /// The same way, one message at a time, with an account of each step.
+    fn trace(&self, item: Item, now: Timestamp) -> Traced {
+        let mut flow = Flow::new(vec![item]);
+        let mut steps = Vec::new();
+        for stage in &self.stages {
+            for unit in std::mem::take(&mut flow.units) {
+                let mut reports = Vec::new();
+                let given = unit.clone();
+                let mut answers = stage.run(&Arc::new(vec![unit.clone()]), now, &mut reports);
+                let answer = answers.pop().unwrap_or(Answer::Keep);
+                let (verdict, problem) = said(&answer, stage.policy);
+                let first = flow.units.len();
+                flow.take(self, stage, unit, answer);
+                let report = reports.pop().unwrap_or_else(Report::default);
+                steps.push(Step::new(stage, &given, verdict, problem, &flow.units[first..], report));
+            }
+            flow.settle();
+        }
+        Traced { processed: flow.finish().pop().unwrap_or_else(|| self.host_failure()), steps }
+    }
+
+    /// The answers for messages whose job did not come back.
+    fn lost(&self, count: usize) -> Vec<Processed> {
+        (0..count).map(|_| self.host_failure()).collect()
+    }
+
+    fn host_failure(&self) -> Processed {
+        let stage = &self.stages[0];
+        Processed::Failed(stage.failure(
+            FailureKind::Fault(Fault::Host),
+            Fault::Host.problem("the broker failed while it ran the pipeline"),
+        ))
+    }
+}
+
+impl Flow {
+    fn new(batch: Vec<Item>) -> Self {
+        let mut failed = Vec::new();
+        failed.resize_with(batch.len(), || None);
+        Self {
+            failed,
+            dropped_by: vec![None; batch.len()],
+            units: batch
+                .into_iter()
+                .enumerate()
+                .map(|(origin, item)| Unit { item, origin, to: None })
+                .collect(),
+        }
+    }
+
+    /// What one answer makes of one message.
+    fn take(&mut self, core: &Core, stage: &Stage, unit: Unit, answer: Answer) {
+        let room = core.room(&self.units, unit.origin);
+        match answer {
+            Answer::Keep => self.units.push(unit),
+            Answer::Drop => self.dropped_by[unit.origin] = Some(stage.name.clone()),
+            Answer::Headers(headers) => {
+                let mut unit = unit;
+                unit.item.message.headers = headers;
+                self.units.push(unit);
+            }
+            Answer::To(ids) => self.spread(
+                stage,
+                room,
+                unit.origin,
+                ids.len(),
+                ids.iter().map(|id| {
+                    let mut copy = unit.clone();
+                    copy.send_to(&stage.targets[*id]);
+                    copy
+                }),
+            ),
+            Answer::Emitted(emitted) => self.spread(
+                stage,
+                room,
+                unit.origin,
+                emitted.len(),
+                emitted.into_iter().map(|output| {
+                    let item = Item { message: output.message, attempt: unit.item.attempt };
+                    let mut made = Unit { item, origin: unit.origin, to: unit.to.clone() };
+                    if let Some(id) = output.to {
+                        made.send_to(&stage.targets[id]);
+                    }
+                    made
+                }),
+            ),
+            Answer::Reject(problem) => self.fail(stage, unit, FailureKind::Rejected, problem),
+            Answer::Retry(problem, after) => {
+                let failure = stage.failure(FailureKind::Retry { after }, problem);
+                self.failed[unit.origin].get_or_insert(failure);
+            }
+            Answer::Fault(fault, message) => {
+                self.fail(stage, unit, FailureKind::Fault(fault), fault.problem(message));
+            }
+        }
+    }
+
+    /// One message becomes several, while there is room.
+    fn spread(
+        &mut self,
+        stage: &Stage,
+        room: usize,
+        origin: usize,
+        count: usize,
+        made: impl Iterator<Item = Unit>,
+    ) {
+        if count <= room {
+            self.units.extend(made);
+            return;
+        }
+        let problem = Fault::Answer.problem("one message became more than a pipeline may make of it");
+        let failure = stage.failure(FailureKind::Fault(Fault::Answer), problem);
+        self.failed[origin].get_or_insert(failure);
+    }
+
+    fn fail(&mut self, stage: &Stage, unit: Unit, kind: FailureKind, problem: Problem) {
+        if stage.policy == OnFailure::Bypass {
+            self.units.push(unit);
+        } else {
+            self.failed[unit.origin].get_or_insert(stage.failure(kind, problem));
+        }
+    }
+
+    /// All or nothing: what is left of a message of which a part failed goes no further.
+    fn settle(&mut self) {
+        let failed = &self.failed;
+        self.units.retain(|unit| failed[unit.origin].is_none());
+    }
+
+    fn finish(self) -> Vec<Processed> {
+        let mut outputs: Vec<Vec<Output>> = Vec::new();
+        outputs.resize_with(self.failed.len(), Vec::new);
+        for unit in self.units {
+            outputs[unit.origin].push(Output { message: unit.item.message, to: unit.to });
+        }
+        let settled = outputs.into_iter().zip(self.failed).zip(self.dropped_by);
+        settled
+            .map(|((outputs, failed), dropped_by)| match (failed, dropped_by) {
+                (Some(failure), _) => Processed::Failed(failure),
+                (None, Some(stage)) if outputs.is_empty() => Processed::Dropped { stage },
+                (None, _) => Processed::Passed(outputs),
+            })
+            .collect()
+    }
+}
+
+impl Core {
+    /// How many messages one message may still become.
+    fn room(&self, units: &[Unit], origin: usize) -> usize {
+        // Messages of one origin lie together, and the latest are last.
+        let made = units.iter().rev().take_while(|unit| unit.origin == origin).count();
+        self.engine.limits.outputs.saturating_sub(made)
+    }
+}
+
+impl Unit {
+    fn send_to(&mut self, target: &Target) {
+        if let Target::Topic(topic) = target {
+            self.item.message.topic = topic.clone();
+        }
+        self.to = Some(target.clone());
+    }
+}
+
+impl Stage {
+    fn failure(&self, kind: FailureKind, problem: Problem) -> Box<Failure> {
+        Box::new(Failure {
+            stage: self.name.clone(),
+            plugin: self.plugin_ref.clone(),
+            digest: self.plugin.digest().to_owned(),
+            problem,
+            kind,
+            policy: self.policy,
+        })
+    }
+}
+
+fn said(answer: &Answer, policy: OnFailure) -> (Verdict, Option<Problem>) {
+    let failed = |verdict, problem: Problem| match policy {
+        OnFailure::Bypass => (Verdict::Bypassed, Some(problem)),
+        OnFailure::Reject | OnFailure::DeadLetter => (verdict, Some(problem)),
+    };
+    match answer {
+        Answer::Keep => (Verdict::Passed, None),
+        Answer::Drop => (Verdict::Dropped, None),
+        Answer::To(_) => (Verdict::Routed, None),
+        Answer::Headers(_) | Answer::Emitted(_) => (Verdict::Changed, None),
+        Answer::Retry(problem, _) => (Verdict::Retry, Some(problem.clone())),
+        Answer::Reject(problem) => failed(Verdict::Rejected, problem.clone()),
+        Answer::Fault(fault, message) => failed(Verdict::Fault, fault.problem(message.clone())),
     }
 }

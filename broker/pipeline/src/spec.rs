@@ -262,6 +262,16 @@ impl StageSpec {
 impl Kind {
     /// Every kind.
     pub const ALL: [Self; 4] = [Self::Validator, Self::Router, Self::Transformer, Self::Enricher];
+
+    /// The interface of the contract that a plugin of this kind exports.
+    pub fn interface(self) -> &'static str {
+        match self {
+            Self::Validator => "validate",
+            Self::Router => "route",
+            Self::Transformer => "transform",
+            Self::Enricher => "enrich",
+        }
+    }
 }
 
 impl fmt::Display for Kind {

@@ -1,10 +1,14 @@
-//! What each stage was given, said and changed.
+//! What each stage was given, said and changed: for trying a pipeline, and for the people who read it.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use wharf_protocol::Name;
+use wharf_protocol::{Headers, Message, Name};
 
-use crate::{Kind, PluginRef, Problem, Processed};
+use crate::host::Unit;
+use crate::instance::Report;
+use crate::stage::Stage;
+use crate::{Kind, PluginRef, Problem, Processed, Target};
 
 /// How many bytes of a payload or header value a trace shows.
 pub const EXCERPT_BYTES_MAX: usize = 4096;
@@ -136,4 +140,100 @@ pub enum Level {
     Warn,
     /// Worth acting on.
     Error,
+}
+
+impl Step {
+    pub(crate) fn new(
+        stage: &Stage,
+        given: &Unit,
+        verdict: Verdict,
+        problem: Option<Problem>,
+        outputs: &[Unit],
+        report: Report,
+    ) -> Self {
+        let given = &given.item.message;
+        Self {
+            stage: stage.name.clone(),
+            plugin: stage.plugin_ref.clone(),
+            digest: stage.plugin.digest().to_owned(),
+            kind: stage.kind,
+            given: Snapshot::of(given),
+            verdict,
+            problem,
+            outputs: outputs.iter().map(|unit| Change::between(given, unit)).collect(),
+            log: report.written.lines,
+            log_lines_dropped: report.written.dropped,
+            took_us: u64::try_from(report.took.as_micros()).unwrap_or(u64::MAX),
+            memory_peak_bytes: report.memory_peak_bytes,
+            fuel: report.fuel,
+        }
+    }
+}
+
+impl Snapshot {
+    /// What of `message` a trace shows.
+    pub fn of(message: &Message) -> Self {
+        Self {
+            topic: message.topic.to_string(),
+            headers: excerpts(message.headers.iter()),
+            payload: Excerpt::of(&message.payload),
+        }
+    }
+}
+
+impl Change {
+    fn between(given: &Message, unit: &Unit) -> Self {
+        let made = &unit.item.message;
+        let differs = |(name, value): &(&str, &[u8])| given.headers.get(name) != Some(value);
+        let gone = |headers: &Headers, name: &str| headers.get(name).is_none();
+        Self {
+            to: unit.to.as_ref().map(Target::to_string),
+            headers_set: excerpts(made.headers.iter().filter(differs)),
+            headers_removed: given
+                .headers
+                .iter()
+                .map(|(name, _)| name)
+                .filter(|name| gone(&made.headers, name))
+                .map(str::to_owned)
+                .collect(),
+            payload: (made.payload != given.payload).then(|| Excerpt::of(&made.payload)),
+        }
+    }
+}
+
+impl Excerpt {
+    /// The beginning of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        let beginning = &bytes[..bytes.len().min(EXCERPT_BYTES_MAX)];
+        let shown = match std::str::from_utf8(beginning) {
+            Ok(text) => Shown::Text(text.to_owned()),
+            // Cut within a character, as the end of a longer text may be.
+            Err(error) if error.error_len().is_none() && beginning.len() < bytes.len() => {
+                Shown::Text(String::from_utf8_lossy(&beginning[..error.valid_up_to()]).into_owned())
+            }
+            Err(_) => Shown::Hex(hex::encode(beginning)),
+        };
+        Self { bytes: bytes.len(), shown }
+    }
+}
+
+fn excerpts<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> BTreeMap<String, Excerpt> {
+    headers.map(|(name, value)| (name.to_owned(), Excerpt::of(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_text_where_it_can_be() {
+        assert_eq!(Excerpt::of(b"abc").shown, Shown::Text("abc".to_owned()));
+        assert_eq!(Excerpt::of(&[0xff, 0]).shown, Shown::Hex("ff00".to_owned()));
+        let long = "é".repeat(EXCERPT_BYTES_MAX);
+        let cut = Excerpt::of(&long.as_bytes()[1..]);
+        assert!(matches!(cut.shown, Shown::Hex(_)), "it does not begin with a character");
+        let cut = Excerpt::of(format!("a{long}").as_bytes());
+        assert!(matches!(&cut.shown, Shown::Text(text) if text.len() == EXCERPT_BYTES_MAX - 1));
+        assert_eq!(cut.bytes, 2 * EXCERPT_BYTES_MAX + 1);
+    }
 }

@@ -1,0 +1,402 @@
+//! One living instance of a plugin, and the one way into it.
+//!
+//! Every entry sets the deadline, catches a panic of the host, and says what broke. An instance that broke is
+//! never entered again: its owner drops it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::Resource;
+use wasmtime::{Store, Trap};
+
+use crate::bindings::exports::wharf::plugin::{enrich, lifecycle, route, transform, validate};
+use crate::bindings::wharf::plugin::types;
+use crate::engine::{Inner, Slot};
+use crate::host::{Breach, Call, Emitted, Host, Tally, with_headers};
+use crate::logbook::Written;
+use crate::plugin::Plugin;
+use crate::ticker::TICK;
+use crate::view::Packed;
+use crate::{Description, Fault, Grant, Kind, Problem, Reads};
+
+/// How many bytes of what a plugin wrote before it broke are told with the fault.
+const LAST_WORDS_BYTES_MAX: usize = 512;
+
+/// How much of a problem's texts is kept: they go to publishers, headers and dead letters.
+const PROBLEM_CODE_BYTES_MAX: usize = 64;
+const PROBLEM_MESSAGE_BYTES_MAX: usize = 4096;
+const PROBLEM_PATH_BYTES_MAX: usize = 1024;
+
+pub(crate) struct Instance {
+    store: Store<Host>,
+    exports: Exports,
+    packed: Packed,
+    /// Entered no more once it has fallen to zero.
+    pub(crate) calls_left: u32,
+    _slot: Slot,
+}
+
+struct Exports {
+    lifecycle: lifecycle::Guest,
+    validate: Option<validate::Guest>,
+    route: Option<route::Guest>,
+    transform: Option<transform::Guest>,
+    enrich: Option<enrich::Guest>,
+}
+
+/// What a plugin said of one message, checked.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Keep,
+    Drop,
+    To(Vec<usize>),
+    Headers(wharf_protocol::Headers),
+    Emitted(Vec<Emitted>),
+    Reject(Problem),
+    Retry(Problem, Option<Duration>),
+    Fault(Fault, String),
+}
+
+/// A call that did not come back with answers.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) fault: Fault,
+    pub(crate) message: String,
+}
+
+/// What a call took and wrote.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) written: Written,
+    pub(crate) took: Duration,
+    pub(crate) memory_peak_bytes: usize,
+    pub(crate) fuel: Option<u64>,
+    pub(crate) counters: std::collections::BTreeMap<String, u64>,
+}
+
+impl Instance {
+    /// A new instance, not yet initialised.
+    pub(crate) fn start(
+        engine: &Arc<Inner>,
+        plugin: &Plugin,
+        grants: &[Grant],
+        deadline: Duration,
+    ) -> Result<Self, Broken> {
+        let slot = engine.take_slot().map_err(|message| Broken { fault: Fault::Start, message })?;
+        let limits = &engine.limits;
+        let mut store = Store::new(&engine.wasmtime, Host::new(limits, grants));
+        store.limiter(|host| &mut host.memory);
+        store.set_hostcall_fuel(limits.crossing_bytes);
+        store.set_max_component_handles(limits.handles);
+        let (entered, _) = enter(engine, &mut store, deadline, |store| {
+            let instance = plugin.pre.instantiate(&mut *store)?;
+            let indices = &plugin.indices;
+            Ok(Exports {
+                lifecycle: indices.lifecycle.load(&mut *store, &instance)?,
+                validate: indices.validate.as_ref().map(|i| i.load(&mut *store, &instance)).transpose()?,
+                route: indices.route.as_ref().map(|i| i.load(&mut *store, &instance)).transpose()?,
+                transform: indices.transform.as_ref().map(|i| i.load(&mut *store, &instance)).transpose()?,
+                enrich: indices.enrich.as_ref().map(|i| i.load(&mut *store, &instance)).transpose()?,
+            })
+        });
+        let exports = entered.map_err(|broken| match broken.fault {
+            Fault::Trap => Broken { fault: Fault::Start, ..broken },
+            _ => broken,
+        })?;
+        Ok(Self { store, exports, packed: Packed::default(), calls_left: u32::MAX, _slot: slot })
+    }
+
+    pub(crate) fn describe(&mut self, engine: &Inner, deadline: Duration) -> Result<Description, Broken> {
+        let lifecycle = &self.exports.lifecycle;
+        let (entered, _) = enter(engine, &mut self.store, deadline, |store| lifecycle.call_describe(store));
+        entered.map(|described| Description {
+            summary: described.summary,
+            reads: Reads {
+                topic: described.reads.topic,
+                key: described.reads.key,
+                payload: described.reads.payload,
+                headers: described.reads.headers,
+            },
+            config_schema: described.config_schema,
+        })
+    }
+
+    /// Hands the plugin its configuration; the inner error is the plugin's own.
+    pub(crate) fn init(
+        &mut self,
+        engine: &Inner,
+        deadline: Duration,
+        stage: lifecycle::Stage<'_>,
+        config: &str,
+    ) -> Result<Result<(), Problem>, Broken> {
+        let lifecycle = &self.exports.lifecycle;
+        let (entered, _) =
+            enter(engine, &mut self.store, deadline, |store| lifecycle.call_init(store, stage, config));
+        self.store.data_mut().call.counters.clear();
+        Ok(entered?.map_err(Problem::from))
+    }
+
+    /// Gives the plugin the messages of `call` and takes one answer for each.
+    pub(crate) fn process(
+        &mut self,
+        engine: &Inner,
+        deadline: Duration,
+        kind: Kind,
+        reads: &Reads,
+        call: Call,
+    ) -> (Result<Vec<Answer>, Broken>, Report) {
+        let count = call.count();
+        if let Err(bytes) = self.packed.pack(call.items(), reads, call.now()) {
+            let message = format!("a batch of {bytes} bytes is more than a plugin can address");
+            return (Err(Broken { fault: Fault::Host, message }), Report::default());
+        }
+        self.store.data_mut().call = call;
+        self.calls_left = self.calls_left.saturating_sub(1);
+
+        let (exports, view) = (&self.exports, self.packed.view());
+        let (entered, took) = enter(engine, &mut self.store, deadline, |store| {
+            let batch = Resource::new_borrow(0);
+            match kind {
+                Kind::Validator => exports.validate()?.call_validate(store, view, batch).map(Said::Validate),
+                Kind::Router => exports.route()?.call_route(store, view, batch).map(Said::Route),
+                Kind::Transformer => exports
+                    .transform()?
+                    .call_transform(store, view, batch, Resource::new_borrow(0))
+                    .map(Said::Transform),
+                Kind::Enricher => exports.enrich()?.call_enrich(store, view, batch).map(Said::Enrich),
+            }
+        });
+
+        let fuel = self.store.get_fuel().ok().map(|left| u64::MAX - left);
+        let host = self.store.data_mut();
+        let call = std::mem::take(&mut host.call);
+        let report = Report {
+            written: host.logbook.take(),
+            took,
+            memory_peak_bytes: host.memory.peak_bytes,
+            fuel,
+            counters: if entered.is_ok() { call.counters.clone() } else { Default::default() },
+        };
+        let answers = entered.map_err(|broken| broken.with_last_words(&report.written));
+        (answers.and_then(|said| said.checked(call, count, engine.limits.outputs)), report)
+    }
+
+    /// Whether so much memory has been taken, and can never be given back, that a new instance is better.
+    pub(crate) fn is_bloated(&self, bytes_max: usize) -> bool {
+        self.store.data().memory.bytes > bytes_max / 2
+    }
+}
+
+impl Exports {
+    fn validate(&self) -> wasmtime::Result<&validate::Guest> {
+        self.validate.as_ref().ok_or_else(not_exported)
+    }
+
+    fn route(&self) -> wasmtime::Result<&route::Guest> {
+        self.route.as_ref().ok_or_else(not_exported)
+    }
+
+    fn transform(&self) -> wasmtime::Result<&transform::Guest> {
+        self.transform.as_ref().ok_or_else(not_exported)
+    }
+
+    fn enrich(&self) -> wasmtime::Result<&enrich::Guest> {
+        self.enrich.as_ref().ok_or_else(not_exported)
+    }
+}
+
+fn not_exported() -> wasmtime::Error {
+    Breach::error(Fault::Start, "the plugin is not of this kind")
+}
+
+/// The only way into guest code.
+fn enter<T>(
+    engine: &Inner,
+    store: &mut Store<Host>,
+    deadline: Duration,
+    call: impl FnOnce(&mut Store<Host>) -> wasmtime::Result<T>,
+) -> (Result<T, Broken>, Duration) {
+    let _ticking = engine.ticker.running();
+    // One tick more: the first may come at once.
+    store
+        .set_epoch_deadline(u64::try_from(deadline.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX / 2) + 1);
+    if engine.fuel {
+        let _ = store.set_fuel(u64::MAX);
+    }
+    let start = Instant::now();
+    let entered = catch_unwind(AssertUnwindSafe(|| call(store)));
+    let took = start.elapsed();
+    let result = match entered {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Broken::from_error(&error, store.data(), deadline)),
+        Err(_) => Err(Broken { fault: Fault::Host, message: "the host panicked while it ran it".to_owned() }),
+    };
+    (result, took)
+}
+
+impl Broken {
+    fn from_error(error: &wasmtime::Error, host: &Host, deadline: Duration) -> Self {
+        if let Some(breach) = error.downcast_ref::<Breach>() {
+            return Self { fault: breach.fault, message: breach.message.clone() };
+        }
+        let limit = |fault, message| Self { fault, message };
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::Interrupt) => {
+                limit(Fault::Deadline, format!("it took longer than {} ms", deadline.as_millis()))
+            }
+            Some(Trap::StackOverflow) => limit(Fault::Stack, "it ran out of stack".to_owned()),
+            _ if host.memory.refused => {
+                let mib = host.memory.bytes_max() / (1024 * 1024);
+                limit(Fault::Memory, format!("it asked for more than its {mib} MiB of memory"))
+            }
+            Some(trap) => limit(Fault::Trap, format!("it trapped: {trap}")),
+            None if error.is::<wasmtime_wasi::I32Exit>() => limit(Fault::Trap, "it called exit".to_owned()),
+            None => limit(Fault::Answer, format!("{error:#}")),
+        }
+    }
+
+    /// A panic in a Rust plugin writes its message and place before it traps.
+    fn with_last_words(mut self, written: &Written) -> Self {
+        let last = written.lines.iter().filter(|line| line.level == crate::Level::Error);
+        let words: Vec<_> = last.map(|line| line.text.trim()).filter(|text| !text.is_empty()).collect();
+        if self.fault == Fault::Trap && !words.is_empty() {
+            let mut words = words.join(" ");
+            words.truncate(words.floor_char_boundary(LAST_WORDS_BYTES_MAX));
+            self.message = format!("{}; its last words: {words}", self.message);
+        }
+        self
+    }
+}
+
+/// What came back, of whatever kind.
+enum Said {
+    Validate(Vec<validate::Verdict>),
+    Route(Vec<route::Verdict>),
+    Transform(Vec<transform::Verdict>),
+    Enrich(Vec<enrich::Verdict>),
+}
+
+impl Said {
+    fn checked(self, call: Call, count: usize, outputs_max: usize) -> Result<Vec<Answer>, Broken> {
+        let said = match &self {
+            Self::Validate(verdicts) => verdicts.len(),
+            Self::Route(verdicts) => verdicts.len(),
+            Self::Transform(verdicts) => verdicts.len(),
+            Self::Enrich(verdicts) => verdicts.len(),
+        };
+        if said != count {
+            let message = format!("it gave {said} verdicts for {count} messages");
+            return Err(Broken { fault: Fault::Answer, message });
+        }
+        let declared = call.declared;
+        Ok(match self {
+            Self::Validate(verdicts) => verdicts.into_iter().map(Answer::from).collect(),
+            Self::Route(verdicts) => {
+                verdicts.into_iter().map(|verdict| Answer::routed(verdict, declared, outputs_max)).collect()
+            }
+            Self::Enrich(verdicts) => verdicts
+                .into_iter()
+                .zip(call.items())
+                .map(|(verdict, item)| Answer::enriched(verdict, item))
+                .collect(),
+            Self::Transform(verdicts) => transformed(verdicts, call),
+        })
+    }
+}
+
+impl From<validate::Verdict> for Answer {
+    fn from(verdict: validate::Verdict) -> Self {
+        match verdict {
+            validate::Verdict::Accept => Self::Keep,
+            validate::Verdict::Fail(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<types::Failure> for Answer {
+    fn from(failure: types::Failure) -> Self {
+        match failure {
+            types::Failure::Reject(problem) => Self::Reject(problem.into()),
+            types::Failure::Retry((problem, after_ms)) => {
+                Self::Retry(problem.into(), after_ms.map(|ms| Duration::from_millis(ms.into())))
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn routed(verdict: route::Verdict, declared: usize, outputs_max: usize) -> Self {
+        let ids = match verdict {
+            route::Verdict::Pass => return Self::Keep,
+            route::Verdict::Drop => return Self::Drop,
+            route::Verdict::Fail(failure) => return failure.into(),
+            route::Verdict::To(ids) => ids,
+        };
+        if ids.is_empty() {
+            return Self::Fault(
+                Fault::Answer,
+                "it routed a message to no output; to drop it, say drop".to_owned(),
+            );
+        }
+        if ids.len() > outputs_max {
+            let message = format!("it routed a message to {} outputs; at most {outputs_max}", ids.len());
+            return Self::Fault(Fault::Answer, message);
+        }
+        if let Some(unknown) = ids.iter().find(|id| usize::from(**id) >= declared) {
+            let message = format!("it routed a message to output {unknown} of {declared} declared ones");
+            return Self::Fault(Fault::Answer, message);
+        }
+        Self::To(ids.into_iter().map(usize::from).collect())
+    }
+
+    fn enriched(verdict: enrich::Verdict, item: &crate::Item) -> Self {
+        match verdict {
+            enrich::Verdict::Unchanged => Self::Keep,
+            enrich::Verdict::Fail(failure) => failure.into(),
+            enrich::Verdict::Set(set) => match with_headers(&item.message.headers, &set, &[]) {
+                Ok(headers) => Self::Headers(headers),
+                Err(message) => Self::Fault(Fault::Answer, message.to_owned()),
+            },
+        }
+    }
+}
+
+fn transformed(verdicts: Vec<transform::Verdict>, call: Call) -> Vec<Answer> {
+    let mut emitted: Vec<Vec<Emitted>> =
+        call.tallies.iter().map(|tally| Vec::with_capacity(tally.outputs)).collect();
+    for output in call.emitted {
+        emitted[output.parent].push(output);
+    }
+    let of = |((verdict, emitted), tally): ((transform::Verdict, Vec<Emitted>), Tally)| match verdict {
+        transform::Verdict::Fail(failure) => failure.into(),
+        transform::Verdict::Emitted => match tally.refused {
+            Some(refusal) => {
+                Answer::Fault(Fault::Answer, format!("an output was refused, {}", refusal.name()))
+            }
+            None if emitted.is_empty() => Answer::Drop,
+            None => Answer::Emitted(emitted),
+        },
+        transform::Verdict::Keep | transform::Verdict::Drop if !emitted.is_empty() => Answer::Fault(
+            Fault::Answer,
+            "it emitted outputs for a message that it kept or dropped".to_owned(),
+        ),
+        transform::Verdict::Keep => Answer::Keep,
+        transform::Verdict::Drop => Answer::Drop,
+    };
+    verdicts.into_iter().zip(emitted).zip(call.tallies).map(of).collect()
+}
+
+impl From<types::Problem> for Problem {
+    fn from(problem: types::Problem) -> Self {
+        let cut = |mut text: String, bytes_max: usize| {
+            text.truncate(text.floor_char_boundary(bytes_max));
+            text
+        };
+        Self {
+            code: cut(problem.code, PROBLEM_CODE_BYTES_MAX),
+            message: cut(problem.message, PROBLEM_MESSAGE_BYTES_MAX),
+            path: problem.path.map(|path| cut(path, PROBLEM_PATH_BYTES_MAX)),
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! A stage at work: its instances, its breaker, and the search for the message that breaks it.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use wharf_protocol::{Name, Timestamp};
+
+use crate::bindings::exports::wharf::plugin::lifecycle;
+use crate::breaker::{Admission, Breaker};
+use crate::engine::Inner;
+use crate::host::{Call, Unit};
+use crate::instance::{Answer, Broken, Instance, Report};
+use crate::plugin::START_DEADLINE;
+use crate::stats::Counters;
+use crate::{
+    BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Fault, Grant, Kind, Level, OnFailure, Plugin, PluginRef,
+    PrepareError, Problem, StageSpec, StageStats, Target,
+};
+
+/// After how many calls an instance is replaced: a random number in this range, so that nobody comes to rely
+/// on what an instance remembers.
+const CALLS_BEFORE_RETIREMENT: std::ops::Range<u32> = 5_000..10_000;
+
+pub(crate) struct Stage {
+    pub(crate) name: Name,
+    pub(crate) plugin_ref: PluginRef,
+    pub(crate) plugin: Arc<Plugin>,
+    pub(crate) kind: Kind,
+    pub(crate) policy: OnFailure,
+    pub(crate) targets: Vec<Target>,
+    pipeline: Name,
+    output_names: Vec<String>,
+    config: String,
+    grants: Vec<Grant>,
+    deadline: Duration,
+    fresh: bool,
+    engine: Arc<Inner>,
+    idle: Mutex<Vec<Instance>>,
+    breaker: Breaker,
+    counters: Counters,
+}
+
+/// Messages `first..first + count` of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: usize,
+    count: usize,
+}
+
+/// Why there is no initialised instance.
+enum StartError {
+    Broken(Broken),
+    /// The plugin does not accept its configuration.
+    Config(Problem),
+}
+
+impl Stage {
+    pub(crate) fn prepare(
+        engine: &Arc<Inner>,
+        pipeline: &Name,
+        spec: &StageSpec,
+        plugin: Arc<Plugin>,
+    ) -> Result<Arc<Self>, PrepareError> {
+        let name = spec.name().clone();
+        let kind = choose_kind(spec, &plugin)?;
+        if kind == Kind::Validator && spec.on_failure == OnFailure::Bypass {
+            return Err(PrepareError::BypassedValidator(name));
+        }
+        if !spec.outputs.is_empty() && !matches!(kind, Kind::Router | Kind::Transformer) {
+            return Err(PrepareError::NoOutputs { stage: name, kind });
+        }
+        if !spec.config.is_empty() && !spec.grants.contains(&Grant::Config) {
+            return Err(PrepareError::ConfigNotGranted(name));
+        }
+        let (output_names, targets) =
+            spec.outputs.iter().map(|(name, to)| (name.clone(), to.clone())).unzip();
+        let stage = Self {
+            plugin_ref: spec.plugin.clone(),
+            plugin,
+            kind,
+            policy: spec.on_failure,
+            targets,
+            pipeline: pipeline.clone(),
+            output_names,
+            config: serde_json::to_string(&spec.config).map_err(|_| PrepareError::Host)?,
+            grants: spec.grants.clone(),
+            deadline: spec.deadline_ms.map_or(engine.limits.deadline(), Duration::from_millis),
+            fresh: spec.fresh,
+            engine: Arc::clone(engine),
+            idle: Mutex::default(),
+            breaker: Breaker::default(),
+            counters: Counters::default(),
+            name,
+        };
+        let first = stage.start().map_err(|error| match error {
+            StartError::Config(problem) => PrepareError::Config { stage: stage.name.clone(), problem },
+            StartError::Broken(broken) => PrepareError::Init {
+                stage: stage.name.clone(),
+                problem: broken.fault.problem(broken.message),
+            },
+        })?;
+        stage.put_back(first);
+        let stage = Arc::new(stage);
+        engine.add_stage(&stage);
+        Ok(stage)
+    }
+
+    /// One answer for each of `units`, in order.
+    ///
+    /// A batch that breaks the plugin is halved, on fresh instances, until the message that breaks it is
+    /// alone: it is charged, its neighbours are not.
+    pub(crate) fn run(
+        &self,
+        units: &Arc<Vec<Unit>>,
+        now: Timestamp,
+        reports: &mut Vec<Report>,
+    ) -> Vec<Answer> {
+        let mut answers: Vec<Option<Answer>> = Vec::new();
+        answers.resize_with(units.len(), || None);
+        let mut runs = runs(units);
+        while let Some(run) = runs.pop() {
+            let run = match self.breaker.admits(Instant::now()) {
+                Admission::Yes => run,
+                Admission::No => {
+                    answers[run.range()].fill_with(|| Some(self.suspended()));
+                    self.counters.faults.fetch_add(run.count as u64, Relaxed);
+                    continue;
+                }
+                Admission::Trial => run.alone(&mut runs),
+            };
+            let (called, report) = self.call(units, run, now);
+            match called {
+                Ok(answered) => {
+                    self.judge(&answered);
+                    for (place, answer) in answers[run.range()].iter_mut().zip(answered) {
+                        self.count(&answer);
+                        *place = Some(answer);
+                    }
+                    reports.push(report);
+                }
+                Err(broken) if run.count == 1 => {
+                    self.breaker.faulted(Instant::now());
+                    let answer = Answer::Fault(broken.fault, broken.message);
+                    self.count(&answer);
+                    answers[run.first] = Some(answer);
+                    reports.push(report);
+                }
+                Err(_) => runs.extend(run.halves()),
+            }
+        }
+        let answered = |answer: Option<Answer>| answer.unwrap_or_else(|| self.suspended());
+        answers.into_iter().map(answered).collect()
+    }
+
+    pub(crate) fn stats(&self) -> StageStats {
+        let breaker = self.breaker.state(Instant::now());
+        self.counters.read(self.name.clone(), self.plugin_ref.clone(), self.kind, breaker)
+    }
+
+    pub(crate) fn drop_idle(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(idle);
+    }
+
+    fn call(
+        &self,
+        units: &Arc<Vec<Unit>>,
+        run: Run,
+        now: Timestamp,
+    ) -> (Result<Vec<Answer>, Broken>, Report) {
+        let mut instance = match self.take() {
+            Ok(instance) => instance,
+            Err(broken) => return (Err(broken), Report::default()),
+        };
+        let call = Call::new(Arc::clone(units), run.first, run.count, now, self.targets.len());
+        let reads = &self.plugin.description().reads;
+        let (called, report) = instance.process(&self.engine, self.deadline, self.kind, reads, call);
+
+        self.counters.called(report.took);
+        self.counters.messages.fetch_add(run.count as u64, Relaxed);
+        self.counters.log_lines_dropped.fetch_add(report.written.dropped, Relaxed);
+        self.counters.add_own(&report.counters, self.engine.limits.counters);
+        self.log(&report);
+        let broke = |answer: &Answer| matches!(answer, Answer::Fault(..));
+        if matches!(&called, Ok(answers) if !answers.iter().any(broke)) {
+            self.put_back(instance);
+        }
+        (called, report)
+    }
+
+    /// An instance that has taken its configuration: an idle one, or a new one.
+    fn take(&self) -> Result<Instance, Broken> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(instance) = idle {
+            return Ok(instance);
+        }
+        self.start().map_err(|error| match error {
+            StartError::Broken(broken) => broken,
+            StartError::Config(problem) => Broken {
+                fault: Fault::Start,
+                message: format!("it refused the configuration that it accepted before: {problem}"),
+            },
+        })
+    }
+
+    fn put_back(&self, instance: Instance) {
+        if self.fresh || instance.calls_left == 0 || instance.is_bloated(self.engine.limits.memory_bytes) {
+            return;
+        }
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.engine.threads {
+            idle.push(instance);
+        }
+    }
+
+    fn start(&self) -> Result<Instance, StartError> {
+        let mut instance = Instance::start(&self.engine, &self.plugin, &self.grants, START_DEADLINE)
+            .map_err(StartError::Broken)?;
+        let outputs: Vec<&str> = self.output_names.iter().map(String::as_str).collect();
+        let stage = lifecycle::Stage {
+            pipeline: self.pipeline.as_str(),
+            name: self.name.as_str(),
+            outputs: &outputs,
+        };
+        let init = instance.init(&self.engine, START_DEADLINE, stage, &self.config);
+        init.map_err(StartError::Broken)?.map_err(StartError::Config)?;
+        instance.calls_left = rand::random_range(CALLS_BEFORE_RETIREMENT);
+        self.counters.instances.fetch_add(1, Relaxed);
+        Ok(instance)
+    }
+
+    /// A call came back: that is a success, unless one of its answers was out of bounds.
+    fn judge(&self, answers: &[Answer]) {
+        if answers.iter().any(|answer| matches!(answer, Answer::Fault(..))) {
+            self.breaker.faulted(Instant::now());
+        } else {
+            self.breaker.succeeded();
+        }
+    }
+
+    fn suspended(&self) -> Answer {
+        let message = "it broke several times in a row and is left alone for a while".to_owned();
+        Answer::Fault(Fault::Open, message)
+    }
+
+    fn count(&self, answer: &Answer) {
+        let counter = match answer {
+            Answer::Keep => &self.counters.passed,
+            Answer::Headers(_) | Answer::Emitted(_) => &self.counters.changed,
+            Answer::To(_) => &self.counters.routed,
+            Answer::Drop => &self.counters.dropped,
+            Answer::Reject(_) => &self.counters.rejected,
+            Answer::Retry(..) => &self.counters.retried,
+            Answer::Fault(..) => &self.counters.faults,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    fn log(&self, report: &Report) {
+        let (pipeline, stage) = (&self.pipeline, &self.name);
+        for line in &report.written.lines {
+            let text = line.text.as_str();
+            match line.level {
+                Level::Debug => tracing::debug!(target: "wharf::plugin", %pipeline, %stage, "{text}"),
+                Level::Info => tracing::info!(target: "wharf::plugin", %pipeline, %stage, "{text}"),
+                Level::Warn => tracing::warn!(target: "wharf::plugin", %pipeline, %stage, "{text}"),
+                Level::Error => tracing::error!(target: "wharf::plugin", %pipeline, %stage, "{text}"),
+            }
+        }
+        if report.written.dropped > 0 {
+            let dropped = report.written.dropped;
+            tracing::warn!(target: "wharf::plugin", %pipeline, %stage, dropped, "the plugin wrote too many log lines");
+        }
+    }
+}
+
+fn choose_kind(spec: &StageSpec, plugin: &Plugin) -> Result<Kind, PrepareError> {
+    match (spec.kind, plugin.kinds()) {
+        (Some(kind), kinds) if kinds.contains(&kind) => Ok(kind),
+        (None, [only]) => Ok(*only),
+        (asked, kinds) => {
+            Err(PrepareError::Kind { stage: spec.name().clone(), asked, kinds: kinds.to_vec() })
+        }
+    }
+}
+
+impl Run {
+    fn range(self) -> std::ops::Range<usize> {
+        self.first..self.first + self.count
+    }
+
+    /// The first message by itself; the others go back to `runs`.
+    fn alone(self, runs: &mut Vec<Self>) -> Self {
+        if self.count > 1 {
+            runs.push(Self { first: self.first + 1, count: self.count - 1 });
+        }
+        Self { first: self.first, count: 1 }
+    }
+
+    /// Last half first: they are taken from the end.
+    fn halves(self) -> [Self; 2] {
+        let half = self.count / 2;
+        [Self { first: self.first + half, count: self.count - half }, Self { first: self.first, count: half }]
+    }
+}
+
+/// Runs within the bounds of a call, the last one first.
+fn runs(units: &[Unit]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut bytes = 0;
+    for (i, unit) in units.iter().enumerate() {
+        let message = &unit.item.message;
+        let size = message.payload.len() + message.headers.as_bytes().len();
+        match runs.last_mut() {
+            Some(run) if run.count < BATCH_MESSAGES_MAX && bytes + size <= BATCH_BYTES_MAX => {
+                run.count += 1;
+                bytes += size;
+            }
+            _ => {
+                runs.push(Run { first: i, count: 1 });
+                bytes = size;
+            }
+        }
+    }
+    runs.reverse();
+    runs
+}

@@ -1,0 +1,89 @@
+//! The clock of deadlines: raises the engine's epoch every millisecond while guest code runs, and sleeps
+//! while none does, so that an idle broker costs nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// How long a tick is: deadlines are met to within two of them.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
+
+/// How many ticks without guest code go by before the thread parks: parking at once would wake it for each call.
+const IDLE_TICKS: u32 = 20;
+
+pub(crate) struct Ticker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    running: AtomicUsize,
+    parked: AtomicBool,
+    stop: AtomicBool,
+}
+
+/// While one lives, the epoch rises.
+pub(crate) struct Running<'a>(&'a Shared);
+
+impl Ticker {
+    pub(crate) fn start(engine: wasmtime::Engine) -> std::io::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let ticking = Arc::clone(&shared);
+        let thread =
+            thread::Builder::new().name("wharf-epoch".to_owned()).spawn(move || tick(&engine, &ticking))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    pub(crate) fn running(&self) -> Running<'_> {
+        self.shared.running.fetch_add(1, SeqCst);
+        // The ticker says that it parks before it looks for runners: one of the two sees the other.
+        if self.shared.parked.load(SeqCst) {
+            self.unpark();
+        }
+        Running(&self.shared)
+    }
+
+    fn unpark(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, SeqCst);
+        self.unpark();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn tick(engine: &wasmtime::Engine, shared: &Shared) {
+    let mut idle_ticks = 0;
+    while !shared.stop.load(SeqCst) {
+        if shared.running.load(SeqCst) > 0 {
+            idle_ticks = 0;
+        } else if idle_ticks < IDLE_TICKS {
+            idle_ticks += 1;
+        } else {
+            shared.parked.store(true, SeqCst);
+            while shared.running.load(SeqCst) == 0 && !shared.stop.load(SeqCst) {
+                thread::park();
+            }
+            shared.parked.store(false, SeqCst);
+            idle_ticks = 0;
+        }
+        thread::sleep(TICK);
+        engine.increment_epoch();
+    }
+}
