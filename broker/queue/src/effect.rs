@@ -4,6 +4,9 @@ use wharf_protocol::{Death, ErrorCode, MessageId, Name, Receipt, Timestamp};
 
 use crate::ConsumerId;
 
+/// How many stale tags are told of at most: as many as a consumer can hold deliveries.
+pub const STALE_TAGS_MAX: usize = crate::consumer::WINDOW_TAGS_MAX;
+
 /// One thing to carry out, once the record that caused it is as durable as it has to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -17,8 +20,9 @@ pub enum Effect {
         consumer: ConsumerId,
         /// How many deliveries they settled.
         accepted: u64,
-        /// How many tags named no delivery that this consumer holds: settled before, lapsed, never given.
-        stale: u64,
+        /// The tags that named no delivery that this consumer holds: settled before, lapsed, never given. The
+        /// first [`STALE_TAGS_MAX`] of them.
+        stale: Vec<u64>,
     },
     /// A consumer that asked for it has credit, and its queue has nothing ready.
     Empty {

@@ -56,7 +56,7 @@ mod topology;
 mod view;
 
 pub use codec::DecodeRecordError;
-pub use effect::{Deliver, Effect, Refusal};
+pub use effect::{Deliver, Effect, Refusal, STALE_TAGS_MAX};
 pub use message_ids::{MESSAGE_ID_WINDOW, MESSAGE_IDS_MAX};
 pub use policy::{DEAD_LETTERS, Durability, QueuePolicy};
 pub use producers::{PRODUCER_IDLE_MAX, PRODUCER_RANGES_MAX, PRODUCERS_MAX};

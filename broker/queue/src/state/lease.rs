@@ -6,7 +6,7 @@ use wharf_protocol::{DeathCause, Outcome, Settlement};
 
 use super::State;
 use crate::consumer::Consumer;
-use crate::effect::Refusal;
+use crate::effect::{Refusal, STALE_TAGS_MAX};
 use crate::queue::{Fate, Queue};
 use crate::timers::Timer;
 use crate::{Attach, ConsumerId, Deliver, Effect, QueueId};
@@ -150,22 +150,27 @@ impl State {
         }
     }
 
-    /// Does what a consumer says of its deliveries; what it does not hold is counted as stale.
+    /// Does what a consumer says of its deliveries; what it does not hold is told as stale.
     pub(super) fn settle(&mut self, id: ConsumerId, settlements: &[Settlement], effects: &mut Vec<Effect>) {
-        let (mut accepted, mut named) = (0_u64, 0_u64);
+        let (mut accepted, mut stale) = (0_u64, Vec::new());
         for Settlement { first, last, outcome } in settlements {
-            named = named.saturating_add(last.checked_sub(*first).map_or(0, |more| more.saturating_add(1)));
-            let Some(consumer) = self.consumers.get(&id) else { continue };
-            for tag in consumer.tags(*first, *last) {
-                accepted += u64::from(self.settle_one(id, tag, outcome, effects));
+            let held =
+                self.consumers.get(&id).map_or(*first..*first, |consumer| consumer.tags(*first, *last));
+            add_stale(&mut stale, *first, held.start.min(last.saturating_add(1)));
+            for tag in held.clone() {
+                match self.settle_one(id, tag, outcome, effects) {
+                    true => accepted += 1,
+                    false => add_stale(&mut stale, tag, tag + 1),
+                }
             }
+            add_stale(&mut stale, held.end.max(*first), last.saturating_add(1));
         }
         if let Some(consumer) = self.consumers.get_mut(&id) {
             let queue = self.queues.get_mut(&consumer.queue).expect("a queue's consumers go with it");
             join_line(queue, id, consumer);
             self.touched.push(consumer.queue);
         }
-        effects.push(Effect::Settled { consumer: id, accepted, stale: named.saturating_sub(accepted) });
+        effects.push(Effect::Settled { consumer: id, accepted, stale });
     }
 
     /// Settles one delivery, if the consumer holds it.
@@ -255,6 +260,11 @@ impl State {
             _ => queue.ready(offset),
         }
     }
+}
+
+/// Notes the tags from `from` up to `to`, as far as there is room.
+fn add_stale(stale: &mut Vec<u64>, from: u64, to: u64) {
+    stale.extend((from..to).take(STALE_TAGS_MAX - stale.len()));
 }
 
 /// Puts a consumer that can take more, and does not yet, at the end of its queue's line.

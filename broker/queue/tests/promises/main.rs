@@ -1,0 +1,16 @@
+//! What the state machine of delivery promises, seen from outside.
+//!
+//! Every scenario runs on a [`shard::Shard`], which folds each record three times: as it is, as it was
+//! encoded and decoded, and into a state that went through a snapshot before. All must agree, always.
+
+mod dead_letters;
+mod decoding;
+mod dedup;
+mod delivery;
+mod history;
+mod model;
+mod random;
+mod shard;
+mod snapshots;
+mod time;
+mod topology;
