@@ -294,7 +294,9 @@ impl Node {
             Active::Broken { reason, .. } => return Err(NodeError::Unavailable(reason.clone())),
         };
         drop(entered);
-        let traced = pipeline.run_traced(Item::new(message), Timestamp::wall_clock()).await;
+        let item = Item::new(message);
+        let run = tokio::task::spawn_blocking(move || pipeline.run_traced(item, Timestamp::wall_clock()));
+        let traced = run.await.map_err(|error| NodeError::Unavailable(format!("the trial failed: {error}")))?;
         let (result, outputs) = match traced.processed {
             Processed::Passed(outputs) => (TryResult::Passed, outputs),
             Processed::Dropped { .. } => (TryResult::Dropped, Vec::new()),

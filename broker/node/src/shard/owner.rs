@@ -299,7 +299,7 @@ impl Owner {
         match effect {
             Effect::Receipt(receipt) => done.receipt(receipt, reply),
             Effect::Deliver(deliver) => self.deliver(deliver, first, applied),
-            Effect::Settled { .. } => {}
+            Effect::Settled { stale, .. } => done.stale = stale,
             Effect::Empty { consumer } => {
                 if let Some(entry) = self.consumers.get_mut(&consumer) {
                     entry.empty = true;
