@@ -265,6 +265,3 @@ impl Reader {
         self.bytes.try_get_u64_le().map_err(|_| DecodeRecordError::Truncated(self.total))
     }
 }
-
-#[cfg(test)]
-mod tests;

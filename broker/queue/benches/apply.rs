@@ -1,0 +1,164 @@
+//! What a record costs: `cargo bench -p wharf-queue`.
+//!
+//! Prints nanoseconds of CPU a message on one core, and bytes of memory a waiting message.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use wharf_protocol::{Message, Outcome, ProducerId, Session, Settlement, Timestamp};
+use wharf_queue::{Attach, Change, ConsumerId, Effect, Entry, Publish, QueuePolicy, Record, Stamped, State};
+
+const MESSAGES: u64 = 1_000_000;
+
+struct Shard {
+    state: State,
+    effects: Vec<Effect>,
+}
+
+impl Shard {
+    fn new() -> Self {
+        let mut shard = Self { state: State::default(), effects: Vec::new() };
+        let name = "q".parse().expect("a name");
+        shard.apply(&at(Record::Topology(Change::CreateQueue { name, policy: QueuePolicy::default() })));
+        shard
+    }
+
+    fn apply(&mut self, stamped: &Stamped) -> usize {
+        self.effects.clear();
+        self.state.apply(self.state.applied() + 1, stamped, &mut self.effects);
+        self.effects.len()
+    }
+
+    fn attach(&mut self, credit: u32) {
+        let queue = "q".parse().expect("a name");
+        self.apply(&at(Record::Attach(Attach {
+            consumer: ConsumerId(1),
+            queue,
+            credit,
+            ..Attach::default()
+        })));
+    }
+}
+
+fn at(record: Record) -> Stamped {
+    Stamped { at: Timestamp(1_000), record }
+}
+
+fn publish(shard: &Shard) -> Publish {
+    let message = Message::new("orders.eu.created".parse().expect("a topic"), vec![b'x'; 1024]);
+    let queue = shard.state.topology().queue("q").expect("made").id;
+    Publish::from(Entry { message, destinations: vec![queue.into()] })
+}
+
+fn ack(first: u64, last: u64) -> Stamped {
+    let settlements = vec![Settlement { first, last, outcome: Outcome::Ack }];
+    at(Record::Settle { consumer: ConsumerId(1), settlements })
+}
+
+/// Prints what a run of `messages` cost each.
+fn report(what: &str, messages: u64, took: Duration) {
+    println!("{what:<58} {:>7.0} ns", took.as_nanos() as f64 / messages as f64);
+}
+
+fn main() {
+    codec();
+    waiting();
+    flowing();
+    sessions();
+}
+
+fn codec() {
+    let shard = Shard::new();
+    let stamped = at(Record::Publish(publish(&shard)));
+    let mut out = BytesMut::with_capacity(2_048);
+    let start = Instant::now();
+    for _ in 0..MESSAGES {
+        out.clear();
+        black_box(&stamped).encode(&mut out);
+    }
+    report("encode a publish of 1 KiB", MESSAGES, start.elapsed());
+    let bytes: Bytes = out.freeze();
+    let start = Instant::now();
+    for _ in 0..MESSAGES {
+        black_box(Stamped::decode(black_box(bytes.clone())).expect("a record"));
+    }
+    report("decode a publish of 1 KiB", MESSAGES, start.elapsed());
+}
+
+fn waiting() {
+    let mut shard = Shard::new();
+    let stamped = at(Record::Publish(publish(&shard)));
+    let before = resident_bytes();
+    let start = Instant::now();
+    for _ in 0..MESSAGES {
+        shard.apply(&stamped);
+    }
+    report("publish, nobody waits", MESSAGES, start.elapsed());
+    let each = resident_bytes().saturating_sub(before) as f64 / MESSAGES as f64;
+    println!("{:<58} {each:>7.1} bytes", "memory of a waiting message");
+
+    let start = Instant::now();
+    let snapshot = shard.state.snapshot();
+    report("snapshot, a message", MESSAGES, start.elapsed());
+    println!(
+        "{:<58} {:>7.1} bytes",
+        "snapshot of a waiting message",
+        snapshot.len() as f64 / MESSAGES as f64
+    );
+    let start = Instant::now();
+    black_box(State::restore(&snapshot).expect("a snapshot"));
+    report("restore, a message", MESSAGES, start.elapsed());
+
+    shard.attach(0);
+    let start = Instant::now();
+    for batch in 0..MESSAGES / 100 {
+        shard.apply(&at(Record::Credit { consumer: ConsumerId(1), add: 100 }));
+        shard.apply(&ack(batch * 100 + 1, batch * 100 + 100));
+    }
+    report("drain: deliver and ack by hundreds", MESSAGES, start.elapsed());
+}
+
+fn flowing() {
+    let mut shard = Shard::new();
+    shard.attach(u32::MAX);
+    let stamped = at(Record::Publish(publish(&shard)));
+    let (mut publishing, mut acking) = (Duration::ZERO, Duration::ZERO);
+    for batch in 0..MESSAGES / 1_000 {
+        let start = Instant::now();
+        for _ in 0..1_000 {
+            black_box(shard.apply(&stamped));
+        }
+        publishing += start.elapsed();
+        let acks: Vec<Stamped> = (1..=1_000).map(|n| ack(batch * 1_000 + n, batch * 1_000 + n)).collect();
+        let start = Instant::now();
+        for ack in &acks {
+            shard.apply(ack);
+        }
+        acking += start.elapsed();
+    }
+    report("publish to a waiting consumer", MESSAGES, publishing);
+    report("ack, one a record", MESSAGES, acking);
+}
+
+fn sessions() {
+    let mut shard = Shard::new();
+    let mut publish = publish(&shard);
+    let mut took = Duration::ZERO;
+    for sequence in 1..=MESSAGES {
+        publish.session = Some(Session { producer: ProducerId(7), epoch: 1, sequence });
+        publish.dedup = Some(u128::from(sequence) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        let stamped = at(Record::Publish(publish.clone()));
+        let start = Instant::now();
+        shard.apply(&stamped);
+        took += start.elapsed();
+    }
+    report("publish with a session and a message id", MESSAGES, took);
+}
+
+/// Resident memory of this process, where the system tells.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let resident = pages.as_deref().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    resident.unwrap_or(0) * 4_096
+}

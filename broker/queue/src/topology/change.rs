@@ -1,0 +1,279 @@
+//! How a topology becomes the next one.
+
+use std::collections::BTreeMap;
+
+use wharf_protocol::{ErrorCode, Name, Pattern, Timestamp};
+
+use super::{Activation, Binding, Pipeline, PipelineVersion, Plugin, QueueInfo, Topology};
+use crate::bindings::Matcher;
+use crate::effect::Refusal;
+use crate::{Change, QueueId, QueuePolicy};
+
+/// The most queues.
+const QUEUES_MAX: usize = 65_536;
+/// The most bindings.
+const BINDINGS_MAX: usize = 65_536;
+/// The most versions of plugins.
+const PLUGINS_MAX: usize = 4_096;
+/// The most pipelines.
+const PIPELINES_MAX: usize = 4_096;
+/// The longest specification of a pipeline.
+const SPEC_BYTES_MAX: usize = 256 * 1024;
+/// How many versions of a pipeline are kept; past that, the oldest that is not active goes.
+const VERSIONS_MAX: usize = 256;
+/// How many activations of a pipeline are remembered.
+const HISTORY_MAX: usize = 1_024;
+
+impl Topology {
+    /// Makes `change`, for record `index` of `at`: whether anything is different now. What has to happen to
+    /// messages and consumers beside it is the state's to do.
+    pub(crate) fn change(&mut self, index: u64, at: Timestamp, change: &Change) -> Result<bool, Refusal> {
+        let changed = match change {
+            Change::CreateQueue { name, policy } => self.create_queue(name, policy)?,
+            Change::DeleteQueue { name } => self.delete_queue(name)?,
+            Change::PurgeQueue { name } => {
+                self.known_queue(name)?;
+                false
+            }
+            Change::Bind { pattern, queue, pipeline } => self.bind(pattern, queue, pipeline.as_ref())?,
+            Change::Unbind { pattern, queue } => self.unbind(pattern, queue)?,
+            Change::PutPlugin { name, version, digest, bytes, kinds, summary, by } => {
+                let (kinds, summary, by) = (kinds.clone(), summary.clone(), by.clone());
+                let plugin = Plugin { digest: *digest, bytes: *bytes, kinds, summary, by, at };
+                self.put_plugin(name, version, plugin)?
+            }
+            Change::RemovePlugin { name, version } => self.remove_plugin(name, version)?,
+            Change::ApplyPipeline { name, spec, ingress, by, note } => {
+                let (spec, ingress) = (spec.clone(), ingress.clone());
+                let version = PipelineVersion { spec, ingress, by: by.clone(), note: note.clone(), at };
+                self.apply_pipeline(index, name, version)?
+            }
+            Change::RollbackPipeline { name, to, by } => self.rollback(index, at, name, *to, by)?,
+            Change::RemovePipeline { name } => self.remove_pipeline(name)?,
+        };
+        if changed {
+            self.revision = index;
+        }
+        Ok(changed)
+    }
+
+    fn known_queue(&self, name: &Name) -> Result<&QueueInfo, Refusal> {
+        self.queues.get(name).ok_or_else(|| Refusal::not_found("queue", name))
+    }
+
+    fn create_queue(&mut self, name: &Name, policy: &QueuePolicy) -> Result<bool, Refusal> {
+        if let Some(problem) = policy.problem() {
+            return Err(Refusal::malformed(problem));
+        }
+        if let Some(queue) = self.queues.get(name) {
+            if queue.policy == *policy {
+                return Ok(false);
+            }
+            return Err(Refusal::conflict(format!("queue {name} exists with another policy")));
+        }
+        if self.queues.len() >= QUEUES_MAX || self.next_queue == u32::MAX {
+            return Err(Refusal::full("queues", QUEUES_MAX));
+        }
+        self.add_queue(name.clone(), policy.clone());
+        Ok(true)
+    }
+
+    /// Adds a queue that is known to be none of those here. A dead-letter queue made at need may be one over
+    /// the bound for each queue: refusing it would lose a message.
+    fn add_queue(&mut self, name: Name, policy: QueuePolicy) -> QueueId {
+        let id = QueueId(self.next_queue);
+        self.next_queue += 1;
+        self.queues.insert(name, QueueInfo { id, policy });
+        id
+    }
+
+    /// The number of the dead-letter queue `name`, made by record `index` when there is none.
+    pub(crate) fn dead_letter_queue(&mut self, index: u64, name: &Name) -> QueueId {
+        if let Some(queue) = self.queues.get(name) {
+            return queue.id;
+        }
+        self.revision = index;
+        self.add_queue(name.clone(), QueuePolicy::default())
+    }
+
+    fn delete_queue(&mut self, name: &Name) -> Result<bool, Refusal> {
+        self.known_queue(name)?;
+        self.queues.remove(name);
+        self.bindings.retain(|binding| binding.queue != *name);
+        self.rebuild_matcher();
+        Ok(true)
+    }
+
+    fn bind(&mut self, pattern: &Pattern, queue: &Name, pipeline: Option<&Name>) -> Result<bool, Refusal> {
+        let queue_id = self.known_queue(queue)?.id;
+        if let Some(name) = pipeline
+            && !self.pipelines.contains_key(name)
+        {
+            return Err(Refusal::not_found("pipeline", name));
+        }
+        let (pattern, queue, pipeline) = (pattern.clone(), queue.clone(), pipeline.cloned());
+        let new = Binding { pattern, queue, queue_id, pipeline };
+        match self.position(&new.pattern, &new.queue) {
+            Ok(at) if self.bindings[at] == new => return Ok(false),
+            Ok(at) => self.bindings[at] = new,
+            Err(_) if self.bindings.len() >= BINDINGS_MAX => {
+                return Err(Refusal::full("bindings", BINDINGS_MAX));
+            }
+            Err(at) => self.bindings.insert(at, new),
+        }
+        self.rebuild_matcher();
+        Ok(true)
+    }
+
+    fn unbind(&mut self, pattern: &Pattern, queue: &Name) -> Result<bool, Refusal> {
+        let Ok(at) = self.position(pattern, queue) else {
+            let both = format!("of {pattern} to queue {queue}");
+            return Err(Refusal::not_found("binding", &both));
+        };
+        self.bindings.remove(at);
+        self.rebuild_matcher();
+        Ok(true)
+    }
+
+    fn position(&self, pattern: &Pattern, queue: &Name) -> Result<usize, usize> {
+        self.bindings.binary_search_by(|each| (&each.pattern, &each.queue).cmp(&(pattern, queue)))
+    }
+
+    fn put_plugin(&mut self, name: &Name, version: &Name, plugin: Plugin) -> Result<bool, Refusal> {
+        if let Some(known) = self.plugin(name.as_str(), version.as_str()) {
+            if known.digest == plugin.digest {
+                return Ok(false);
+            }
+            let reason =
+                format!("plugin {name} {version} is registered with another component; raise the version");
+            return Err(Refusal::conflict(reason));
+        }
+        if self.plugins.values().map(BTreeMap::len).sum::<usize>() >= PLUGINS_MAX {
+            return Err(Refusal::full("plugin versions", PLUGINS_MAX));
+        }
+        self.plugins.entry(name.clone()).or_default().insert(version.clone(), plugin);
+        Ok(true)
+    }
+
+    fn remove_plugin(&mut self, name: &Name, version: &Name) -> Result<bool, Refusal> {
+        let versions = self.plugins.get_mut(name).ok_or_else(|| Refusal::not_found("plugin", name))?;
+        if versions.remove(version).is_none() {
+            return Err(Refusal::not_found("plugin", &format!("{name} {version}")));
+        }
+        if versions.is_empty() {
+            self.plugins.remove(name);
+        }
+        Ok(true)
+    }
+
+    fn apply_pipeline(&mut self, index: u64, name: &Name, version: PipelineVersion) -> Result<bool, Refusal> {
+        if version.spec.len() > SPEC_BYTES_MAX {
+            let reason = format!("a pipeline's specification has at most {SPEC_BYTES_MAX} bytes");
+            return Err(Refusal { code: ErrorCode::TooLarge, reason });
+        }
+        if !self.pipelines.contains_key(name) && self.pipelines.len() >= PIPELINES_MAX {
+            return Err(Refusal::full("pipelines", PIPELINES_MAX));
+        }
+        let none = || Pipeline { active: 0, versions: BTreeMap::new(), history: Vec::new() };
+        let pipeline = self.pipelines.entry(name.clone()).or_insert_with(none);
+        // Numbers only grow: a forgotten version's number is not used again.
+        let number = pipeline.versions.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
+        let (by, note, at) = (version.by.clone(), version.note.clone(), version.at);
+        pipeline.versions.insert(number, version);
+        pipeline.activate(Activation { number, by, note, at, index });
+        if pipeline.versions.len() > VERSIONS_MAX
+            && let Some(oldest) = pipeline.versions.keys().find(|n| **n != pipeline.active).copied()
+        {
+            pipeline.versions.remove(&oldest);
+        }
+        Ok(true)
+    }
+
+    fn rollback(
+        &mut self,
+        index: u64,
+        at: Timestamp,
+        name: &Name,
+        to: Option<u32>,
+        by: &str,
+    ) -> Result<bool, Refusal> {
+        let pipeline = self.pipelines.get_mut(name).ok_or_else(|| Refusal::not_found("pipeline", name))?;
+        let number = match to {
+            Some(number) => number,
+            None => pipeline.before_active().ok_or_else(|| {
+                Refusal::conflict(format!("pipeline {name} has no earlier version to go back to"))
+            })?,
+        };
+        if !pipeline.versions.contains_key(&number) {
+            return Err(Refusal::not_found("version", &format!("{number} of pipeline {name}")));
+        }
+        if number == pipeline.active {
+            return Ok(false);
+        }
+        let note = format!("rolled back from {}", pipeline.active);
+        pipeline.activate(Activation { number, by: by.to_owned(), note, at, index });
+        Ok(true)
+    }
+
+    fn remove_pipeline(&mut self, name: &Name) -> Result<bool, Refusal> {
+        if let Some(user) = self.bindings.iter().find(|each| each.pipeline.as_ref() == Some(name)) {
+            let reason =
+                format!("the binding of {} to queue {} uses pipeline {name}", user.pattern, user.queue);
+            return Err(Refusal::conflict(reason));
+        }
+        self.pipelines.remove(name).ok_or_else(|| Refusal::not_found("pipeline", name))?;
+        Ok(true)
+    }
+
+    /// Builds what follows from the rest: after a change of bindings, and after a restore.
+    pub(crate) fn rebuild_matcher(&mut self) {
+        self.matcher = Matcher::new(&self.bindings);
+    }
+
+    /// The queue `name`, with its name as it is shared.
+    pub(crate) fn named(&self, name: &str) -> Option<(&Name, &QueueInfo)> {
+        self.queues.get_key_value(name)
+    }
+
+    /// What is wrong with a topology that was read from a snapshot.
+    pub(crate) fn inconsistency(&self) -> Option<&'static str> {
+        if self.queues.values().any(|queue| queue.id.0 >= self.next_queue) {
+            return Some("a queue has a number not yet given out");
+        }
+        let known = |each: &Binding| self.queues.get(&each.queue).is_some_and(|q| q.id == each.queue_id);
+        if !self.bindings.iter().all(known) {
+            return Some("a binding leads to no queue");
+        }
+        let key = |each: &Binding| (each.pattern.clone(), each.queue.clone());
+        if !self.bindings.is_sorted_by_key(key) {
+            return Some("bindings are out of order");
+        }
+        if !self.pipelines.values().all(|pipeline| pipeline.versions.contains_key(&pipeline.active)) {
+            return Some("a pipeline's active version is missing");
+        }
+        None
+    }
+}
+
+impl Pipeline {
+    fn activate(&mut self, activation: Activation) {
+        self.active = activation.number;
+        if self.history.len() >= HISTORY_MAX {
+            self.history.remove(0);
+        }
+        self.history.push(activation);
+    }
+
+    /// The version that was active before the one that is, where it is still kept. Going back to a version
+    /// undoes what came after it, so rolling back twice goes back twice.
+    fn before_active(&self) -> Option<u32> {
+        let mut stack: Vec<u32> = Vec::new();
+        for number in self.history.iter().map(|each| each.number) {
+            match stack.iter().position(|each| *each == number) {
+                Some(at) => stack.truncate(at + 1),
+                None => stack.push(number),
+            }
+        }
+        stack.iter().rev().skip(1).find(|number| self.versions.contains_key(number)).copied()
+    }
+}
