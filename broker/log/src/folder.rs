@@ -1,10 +1,12 @@
 //! The log's folder: whose it is, which log it holds, and the names of its files.
 //!
 //! `identity` is written once: "WHARFLOG" | format u32 | zeros u32 | identity u64 | zeros u32 | CRC32C u32.
+//! Its format is that of all files in the folder: whoever changes one of them changes this number too.
 //! Its lock, held while the log is open, keeps a second process out.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,10 +44,9 @@ impl Folder {
     pub(crate) fn claim(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, OpenError> {
         let failed = |doing| move |source| Failure::new(doing, dir, source);
         disk.create_dir(dir).map_err(failed("create"))?;
-        let listing = list(&*disk, dir)?;
         let path = dir.join("identity");
-        let file = match disk.open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => disk.create(&path),
+        let file = match disk.create(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => disk.open(&path),
             other => other,
         };
         let file = file.map_err(|source| Failure::new("open", &path, source))?;
@@ -53,9 +54,10 @@ impl Folder {
             return Err(OpenError::InUse(dir.to_owned()));
         }
         let identity = match read_identity(&*file).map_err(|source| Failure::new("read", &path, source))? {
-            Some(identity) => identity,
+            Some((FORMAT, identity)) => identity,
+            Some((found, _)) => return Err(OpenError::Format { path, found }),
             None => {
-                let identity = surviving_identity(&*disk, dir, &listing)?;
+                let identity = surviving_identity(&*disk, dir)?;
                 write_identity(&*disk, dir, &*file, identity)
                     .map_err(|source| Failure::new("write", &path, source))?;
                 identity
@@ -102,15 +104,17 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Listing, Failure> {
     Ok(listing)
 }
 
-fn read_identity(file: &dyn DiskFile) -> std::io::Result<Option<u64>> {
+/// The format of the folder and the log's identity; `None` when they do not read.
+fn read_identity(file: &dyn DiskFile) -> std::io::Result<Option<(u32, u64)>> {
     let mut bytes = [0; IDENTITY_BYTES];
     let whole = file.read_at(0, &mut bytes)? == IDENTITY_BYTES && bytes[..8] == *MAGIC;
-    let good = whole && crc32c::crc32c(&bytes[..28]) == u32_at(&bytes, 28) && u32_at(&bytes, 8) == FORMAT;
-    Ok(good.then(|| u64_at(&bytes, 16)))
+    let good = whole && crc32c::crc32c(&bytes[..28]) == u32_at(&bytes, 28);
+    Ok(good.then(|| (u32_at(&bytes, 8), u64_at(&bytes, 16))))
 }
 
 /// The identity that the segments agree on, or a new one for a folder without any.
-fn surviving_identity(disk: &dyn Disk, dir: &Path, listing: &Listing) -> Result<u64, OpenError> {
+fn surviving_identity(disk: &dyn Disk, dir: &Path) -> Result<u64, OpenError> {
+    let listing = list(disk, dir)?;
     let mut found = None;
     for id in &listing.segments {
         let path = dir.join(format!("{id:020}.segment"));

@@ -17,7 +17,7 @@ use crate::folder::{Folder, Listing};
 use crate::places::Active;
 use crate::record::Seed;
 use crate::scan::{Scan, traces};
-use crate::segment::{self, Footer, HEADER_BYTES, Header, Sealed, Trailer};
+use crate::segment::{self, FORMAT, Footer, HEADER_BYTES, Header, Sealed, Trailer};
 use crate::snapshot;
 
 /// What a log hands to its owner while it is opened, in this order: at most one snapshot, then records.
@@ -51,6 +51,14 @@ pub enum OpenError {
     /// Another process has the log open.
     #[error("{} is in use by another process; stop that one first", .0.display())]
     InUse(PathBuf),
+    /// The folder was written by a version of the broker that lays it out otherwise.
+    #[error("{} says format {found}, and this version reads format {FORMAT}; use the version that wrote it", path.display())]
+    Format {
+        /// The file that says so.
+        path: PathBuf,
+        /// The format it names.
+        found: u32,
+    },
     /// It cannot be told which log the folder's files belong to.
     #[error("{} is missing or damaged, and no segment tells which log this is; restore it from a copy", .0.display())]
     NoIdentity(PathBuf),

@@ -9,6 +9,9 @@
 //!      |          | u32    |        | u64      | u64| u64    |       | of state   |         | of all before
 //! ```
 
+use std::io::ErrorKind;
+use std::path::Path;
+
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -36,7 +39,7 @@ pub(crate) fn write(folder: &Folder, at: Index, state: &[u8]) -> Result<(), Fail
     folder.sync()
 }
 
-fn write_file(folder: &Folder, path: &std::path::Path, at: Index, state: &[u8]) -> Result<(), Failure> {
+fn write_file(folder: &Folder, path: &Path, at: Index, state: &[u8]) -> Result<(), Failure> {
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(MAGIC);
     header[8..12].copy_from_slice(&FORMAT.to_le_bytes());
@@ -47,6 +50,12 @@ fn write_file(folder: &Folder, path: &std::path::Path, at: Index, state: &[u8]) 
     let crc = crc32c::crc32c(&header[..60]);
     header[60..].copy_from_slice(&crc.to_le_bytes());
 
+    match folder.disk.remove(path) {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            return Err(Failure::new("remove", path, source));
+        }
+        _ => {}
+    }
     let file = folder.disk.create(path).map_err(|source| Failure::new("create", path, source))?;
     let failed = |doing| move |source| Failure::new(doing, path, source);
     file.reserve((HEADER_BYTES + state.len()) as u64).map_err(failed("reserve room for"))?;

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use wharf_log::LogEngine;
+use bytes::Bytes;
+use wharf_log::{Batch, Durability, LogEngine};
 
 use crate::harness::*;
 
@@ -71,6 +72,9 @@ fn a_log_cut_at_any_byte_keeps_what_was_before_the_cut_and_goes_on() {
 
             let mut opened = open(dir.path());
             assert_records(&opened.records, 1, whole);
+            for segment in files(dir.path(), "segment") {
+                assert_eq!(fs::metadata(segment).unwrap().len(), 1024, "room is reserved again");
+            }
             append(&mut opened.log, 3).unwrap();
             drop(opened);
 
@@ -100,6 +104,42 @@ fn a_torn_batch_is_cut_even_when_its_second_half_survived_and_never_returns() {
     drop(opened);
 
     assert_records(&open(dir.path()).records, 1, 3);
+}
+
+#[test]
+fn a_footer_that_survived_without_its_records_is_forgotten() {
+    let dir = scratch();
+    let mut log = open(dir.path()).log;
+    append(&mut log, 4).unwrap();
+    let mut batch = Batch::new();
+    batch.extend((0..30).map(|_| Bytes::from_static(b"torn")));
+    log.append(5, &mut batch, Durability::Fsync).unwrap();
+    drop(log);
+    // The power went after the first segment's footer reached the disk, and before its records did.
+    let segments = files(dir.path(), "segment");
+    for later in &segments[1..] {
+        fs::remove_file(later).unwrap();
+    }
+    let mut bytes = fs::read(&segments[0]).unwrap();
+    let fifth = bytes.windows(8).position(|window| window == 5u64.to_le_bytes()).unwrap();
+    bytes[fifth - 16..fifth + 24].fill(0);
+    fs::write(&segments[0], &bytes).unwrap();
+    let in_footer = u32::from_le_bytes(bytes[1024 - 52..1024 - 48].try_into().unwrap());
+
+    // As many records as the footer counts, but others; a snapshot then makes its word count.
+    let mut opened = open(dir.path());
+    assert_records(&opened.records, 1, 4);
+    batch.extend((4..in_footer).map(|_| Bytes::from_static(b"")));
+    let written = opened.log.append(5, &mut batch, Durability::Fsync).unwrap();
+    opened.log.write_snapshot(written.end - 1, b"state").unwrap();
+    assert_eq!(opened.log.stats().segments, 1);
+    drop(opened);
+
+    let mut opened = open(dir.path());
+    append(&mut opened.log, 1).unwrap();
+    let mut out = Vec::new();
+    opened.log.reader().read(&[written.end - 1, written.end], &mut out).unwrap();
+    assert_eq!(out, [Bytes::new(), body(written.end)]);
 }
 
 #[test]

@@ -142,6 +142,23 @@ fn a_lost_footer_is_made_again() {
 }
 
 #[test]
+fn a_folder_of_another_format_is_refused_untouched() {
+    let dir = scratch();
+    sample(dir.path());
+    let path = dir.path().join("identity");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[8] = 2;
+    let crc = crc32c::crc32c(&bytes[..28]);
+    bytes[28..].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&path, &bytes).unwrap();
+
+    let refused = try_open(dir.path(), small()).unwrap_err();
+
+    assert!(matches!(refused, OpenError::Format { found: 2, .. }), "{refused}");
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
 fn files_of_another_log_are_not_taken_for_ours() {
     let (ours, theirs) = (scratch(), scratch());
     sample(ours.path());
