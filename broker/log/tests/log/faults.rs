@@ -1,27 +1,27 @@
 //! A disk that fails: nothing is confirmed after a failed write, and all that was confirmed is there again.
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use wharf_log::{AppendError, LogEngine, SnapshotError, TrimError};
+use wharf_log::{AppendError, LogEngine, Options, SnapshotError, TrimError};
 
 use crate::harness::*;
 
 /// What a run on a failing disk came to.
-struct Run {
+pub(crate) struct Run {
     /// The last record that was confirmed.
-    confirmed: u64,
+    pub(crate) confirmed: u64,
     /// The last snapshot that was confirmed.
-    snapshot: u64,
+    pub(crate) snapshot: u64,
     /// The log refused to go on at some point.
-    stopped: bool,
-    operations: u64,
+    pub(crate) stopped: bool,
 }
 
-/// Appends, snapshots and trims on `disk`, whatever it answers, and checks that the log stays stopped.
-fn run(dir: &std::path::Path, disk: &Faulty) -> Run {
-    let mut run = Run { confirmed: 0, snapshot: 0, stopped: false, operations: 0 };
-    if let Ok(mut opened) = try_open(dir, disk.options()) {
+/// Appends, snapshots and trims, whatever the disk answers, and checks that the log stays stopped.
+pub(crate) fn run(dir: &Path, options: Options) -> Run {
+    let mut run = Run { confirmed: 0, snapshot: 0, stopped: false };
+    if let Ok(mut opened) = try_open(dir, options) {
         for round in 1..=12 {
             match append(&mut opened.log, 5) {
                 Ok(()) => {
@@ -46,7 +46,6 @@ fn run(dir: &std::path::Path, disk: &Faulty) -> Run {
             }
         }
     }
-    run.operations = disk.0.operations.load(Ordering::SeqCst);
     run
 }
 
@@ -58,8 +57,8 @@ fn whichever_operation_fails_all_that_was_confirmed_is_there_after_a_restart() {
             for at in 1.. {
                 let dir = scratch();
                 let disk = Faulty::new(at, fault, stays);
-                let run = run(dir.path(), &disk);
-                if run.operations < at {
+                let run = run(dir.path(), disk.options());
+                if disk.0.operations.load(Ordering::SeqCst) < at {
                     assert!(at > 100, "the run does enough to fail at");
                     break;
                 }

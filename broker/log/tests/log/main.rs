@@ -8,6 +8,7 @@ mod damage;
 mod faults;
 mod harness;
 mod model;
+mod power;
 mod read;
 mod recycle;
 mod snapshot;
