@@ -40,7 +40,9 @@ pub struct State {
 impl State {
     /// Folds record `index` into the state and appends what is to be done about it to `effects`.
     ///
-    /// What is due by the record's stamp happens first, then what the record says, then deliveries.
+    /// What is due by the record's stamp happens first, then what the record says, then deliveries: so a
+    /// lease that lapses at a record's stamp is over for the settlements in it, and the effects of time
+    /// ([`Effect::TopologyChanged`], when a dead-letter queue is made) come before the record's answer.
     ///
     /// # Panics
     /// If the index does not rise or the stamp goes back: the log guarantees both.
@@ -170,6 +172,7 @@ impl State {
                     let queue = self.queues.get_mut(&id).expect("a queue's timers go with it");
                     // One that a consumer holds may still be acked; it expires when it comes back.
                     if queue.withdraw(offset, &mut self.timers) {
+                        self.touched.push(id);
                         self.expire(id, offset, effects);
                     }
                 }

@@ -2,8 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
-use wharf_protocol::Timestamp;
-use wharf_queue::{ConsumerId, DecodeRecordError, Record, Stamped, State};
+use wharf_protocol::{ProducerId, Session, Timestamp};
+use wharf_queue::{
+    ConsumerId, DecodeRecordError, Destination, Entry, Publish, QueueId, Record, Stamped, State,
+};
 
 use crate::random::{Command, commands, record};
 
@@ -61,6 +63,24 @@ fn the_head_of_a_record_is_checked() {
     assert!(matches!(changed(6, 1), DecodeRecordError::Head));
     let longer = [&good[..], &[0]].concat();
     assert!(matches!(Stamped::decode(longer.into()), Err(DecodeRecordError::Trailing(1))));
+}
+
+/// Logs outlive brokers: these bytes are read by every later version.
+#[test]
+fn a_publish_is_laid_out_as_documented() {
+    let session = Session { producer: ProducerId(0x0102), epoch: 3, sequence: 4 };
+    let destinations = vec![Destination::from(QueueId(5))];
+    let entry = Entry { message: crate::shard::message("body"), destinations };
+    let publish = Publish { session: Some(session), dedup: Some(6), topology: 7, entries: vec![entry] };
+    let bytes = encoded(&Stamped { at: Timestamp(8), record: Record::Publish(publish) });
+
+    let mut expected = vec![1, 0, 3, 0, 1, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+    expected.extend_from_slice(&0x0102_u128.to_le_bytes());
+    expected.extend_from_slice(&[3, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend_from_slice(&6_u128.to_le_bytes());
+    expected.extend_from_slice(&[46, 0, 0, 0, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[..expected.len()], expected);
+    assert_eq!(bytes.len(), expected.len() + 46, "then the message: head, topic and payload");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod delivery;
 mod history;
 mod model;
 mod random;
+mod reference;
 mod shard;
 mod snapshots;
 mod time;
