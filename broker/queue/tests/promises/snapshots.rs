@@ -5,7 +5,7 @@ use wharf_protocol::Timestamp;
 use wharf_queue::{RestoreError, Stamped, State};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::random::{commands, record};
+use crate::random::{Command, commands, create, record};
 use crate::shard::{Shard, message};
 
 /// The snapshot with a checksum that fits again.
@@ -45,7 +45,7 @@ fn a_damaged_snapshot_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     /// A writer that is wrong, rather than a disk: the checksum fits, the content does not.
     #[test]
@@ -54,11 +54,11 @@ proptest! {
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..3),
     ) {
         let mut state = State::default();
-        for command in &before {
-            let at = Timestamp(state.now().0 + command.wait);
-            let stamped = Stamped { at, record: record(&state, command) };
+        for queue in 0..3 {
+            let stamped = Stamped { at: Timestamp(0), record: create(queue) };
             state.apply(state.applied() + 1, &stamped, &mut Vec::new());
         }
+        go_on(&mut state, &before);
         let mut bytes = state.snapshot();
         for (at, byte) in changes {
             let at = at.index(bytes.len() - 8);
@@ -68,10 +68,13 @@ proptest! {
         if changed.applied() > u64::from(u32::MAX) || changed.now().0 > u64::from(u32::MAX) {
             return Ok(());
         }
-        for command in &after {
-            let at = Timestamp(changed.now().0 + command.wait);
-            let stamped = Stamped { at, record: record(&changed, command) };
-            changed.apply(changed.applied() + 1, &stamped, &mut Vec::new());
-        }
+        go_on(&mut changed, &after);
+    }
+}
+
+fn go_on(state: &mut State, commands: &[Command]) {
+    for command in commands {
+        let stamped = Stamped { at: Timestamp(state.now().0 + command.wait), record: record(state, command) };
+        state.apply(state.applied() + 1, &stamped, &mut Vec::new());
     }
 }
