@@ -96,7 +96,8 @@ impl Spares {
 
     /// Takes a segment that was given up: into the pool if there is room, else it is removed.
     ///
-    /// When this returns, the folder no longer has the segment under its name, durably.
+    /// When this returns, the folder no longer has the segment under its name, durably: were a later one
+    /// given up first, a crash could leave a gap that reads as a lost segment.
     pub(crate) fn give(&self, segment: &Path, bytes: u64) -> Result<(), Failure> {
         let pool = &self.pool;
         let mut state = pool.lock();
