@@ -13,6 +13,9 @@ use crate::producers::Seen;
 use crate::queue::{Extra, Fate, Queue};
 use crate::{DEAD_LETTERS, Destination, Effect, Publish, QueueId, Redrive, Selection};
 
+/// The longest text kept of a death; what is over it is cut off. Dead letters are kept in memory.
+const DEATH_TEXT_BYTES_MAX: usize = 1_024;
+
 impl State {
     /// Stores what a published message became, unless it was stored before. Whether it was is decided here,
     /// in the record that stores it.
@@ -116,7 +119,7 @@ impl State {
             Box::new(Death {
                 queue: queue.name.to_string(),
                 cause,
-                reason,
+                reason: bounded(&reason),
                 stage: None,
                 plugin: None,
                 attempts: known.attempts,
@@ -210,6 +213,11 @@ impl State {
 /// A duration as a message's encoding has it: at least a millisecond, so that a replay sees the same.
 fn as_encoded(duration: Duration) -> Duration {
     duration.max(Duration::from_millis(1))
+}
+
+/// A text as far as it is kept.
+fn bounded(text: &str) -> String {
+    text[..text.floor_char_boundary(DEATH_TEXT_BYTES_MAX)].to_owned()
 }
 
 fn dead_letter_name(queue: &Queue) -> Name {

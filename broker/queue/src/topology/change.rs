@@ -19,6 +19,8 @@ const PLUGINS_MAX: usize = 4_096;
 const PIPELINES_MAX: usize = 4_096;
 /// The longest specification of a pipeline.
 const SPEC_BYTES_MAX: usize = 256 * 1024;
+/// The longest text for people in a change, and of all kinds of a plugin together.
+const TEXT_BYTES_MAX: usize = 4 * 1024;
 /// How many versions of a pipeline are kept; past that, the oldest that is not active goes.
 const VERSIONS_MAX: usize = 256;
 /// How many activations of a pipeline are remembered.
@@ -28,6 +30,7 @@ impl Topology {
     /// Makes `change`, for record `index` of `at`: whether anything is different now. What has to happen to
     /// messages and consumers beside it is the state's to do.
     pub(crate) fn change(&mut self, index: u64, at: Timestamp, change: &Change) -> Result<bool, Refusal> {
+        check_texts(change)?;
         let changed = match change {
             Change::CreateQueue { name, policy } => self.create_queue(name, policy)?,
             Change::DeleteQueue { name } => self.delete_queue(name)?,
@@ -253,6 +256,24 @@ impl Topology {
         }
         None
     }
+}
+
+/// Refuses texts that are longer than a person writes: the topology is copied when it changes.
+fn check_texts(change: &Change) -> Result<(), Refusal> {
+    let bytes = match change {
+        Change::PutPlugin { kinds, summary, by, .. } => {
+            summary.len().max(by.len()).max(kinds.iter().map(|kind| kind.len() + 1).sum())
+        }
+        Change::ApplyPipeline { by, note, .. } => by.len().max(note.len()),
+        Change::RollbackPipeline { by, .. } => by.len(),
+        _ => 0,
+    };
+    if bytes <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    let reason =
+        format!("a text of {bytes} bytes is over the {TEXT_BYTES_MAX} that notes, names and summaries have");
+    Err(Refusal { code: ErrorCode::TooLarge, reason })
 }
 
 impl Pipeline {

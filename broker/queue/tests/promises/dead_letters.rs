@@ -100,6 +100,15 @@ fn a_rejected_message_dies_with_the_consumers_reason_where_the_policy_says() {
 }
 
 #[test]
+fn a_reason_is_kept_as_far_as_a_person_reads_it() {
+    let mut shard = Shard::with_queues(&["q"]);
+    shard.attach(1, "q", 1);
+    shard.publish(&["q"], message("m"));
+    shard.settle(1, 1, 1, Outcome::DeadLetter { reason: "é".repeat(100_000) + "x" });
+    assert_eq!(shard.state.dead_letters("dead-letters", 0, 1)[0].death.reason, "é".repeat(512));
+}
+
+#[test]
 fn a_message_that_a_stage_gave_up_is_stored_as_a_dead_letter() {
     let mut shard = Shard::with_queues(&["q", "r"]);
     let death = Death {

@@ -68,6 +68,9 @@ fn what_is_so_already_changes_nothing_and_what_contradicts_it_is_refused() {
     let policy = QueuePolicy { lease_ms: 0, ..QueuePolicy::default() };
     let bad = shard.change(Change::CreateQueue { name: name("r"), policy }).expect_err("refused");
     assert_eq!(bad.code, ErrorCode::Malformed);
+    let (spec, by, note) = ("x".into(), "ann".into(), "why ".repeat(2_000));
+    let long = Change::ApplyPipeline { name: name("p"), spec, ingress: None, by, note };
+    assert_eq!(shard.change(long).expect_err("refused").code, ErrorCode::TooLarge);
     assert_eq!(shard.change(bind("#", "r", None)).expect_err("no queue").code, ErrorCode::NotFound);
     assert_eq!(shard.change(bind("#", "q", Some("p"))).expect_err("no pipeline").code, ErrorCode::NotFound);
     assert_eq!(shard.state.topology().revision(), before);
