@@ -1,0 +1,247 @@
+//! Dead letters: what could not be delivered, why, and the way back.
+
+use axum::Extension;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use wharf_node::{DeadLetterView, Node, Principal};
+use wharf_protocol::{MessageId, QueueName};
+
+use crate::error::{ErrorBody, Problem};
+use crate::extract::{Json, Path, Query};
+use crate::message::MessageJson;
+use crate::trace::word;
+
+/// The most dead letters on a page.
+pub const PAGE_MAX: usize = 1000;
+
+/// Dead letters on a page when nobody says how many.
+const PAGE_DEFAULT: usize = 100;
+
+/// A dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeadLetter {
+    /// Its id, by which it is shown and redriven.
+    pub id: String,
+    /// The dead-letter queue that holds it.
+    pub queue: String,
+    /// Its place there.
+    pub offset: u64,
+    /// Why and from where it came there.
+    pub death: Death,
+    /// The message; only when one dead letter is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<MessageJson>,
+}
+
+/// Why and from where a message came to a dead-letter queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Death {
+    /// The queue it was in or on its way to.
+    pub queue: String,
+    /// `max-attempts`, `rejected`, `stage`, `stage-fault` or `expired`.
+    pub cause: String,
+    /// One sentence.
+    pub reason: String,
+    /// The stage that refused it, as `pipeline/stage`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// The SHA-256 of that stage's plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// Deliveries before it was given up.
+    pub attempts: u32,
+    /// When it was first stored, RFC 3339.
+    pub first_at: String,
+    /// When it was dead-lettered, RFC 3339.
+    pub last_at: String,
+    /// Its id where it died.
+    pub original: String,
+}
+
+/// A page of dead letters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Page {
+    /// The dead letters, without their messages.
+    pub items: Vec<DeadLetter>,
+    /// What to give as `after` for the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Which dead letters go back, and where to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redrive {
+    /// These.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
+    /// All there are.
+    pub all: bool,
+    /// The queue they go to; the one where each died when it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// What became of dead letters that were to go back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Redriven {
+    /// On their way again, with a fresh count of attempts.
+    pub moved: u64,
+    /// Still there: a consumer holds them, or the queue where they died is gone.
+    pub kept: u64,
+}
+
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct PageQuery {
+    /// Only those in this dead-letter queue.
+    #[param(value_type = Option<String>)]
+    queue: Option<QueueName>,
+    /// Only those after the page whose `next` this is.
+    after: Option<String>,
+    /// At most this many: 1 to 1,000, 100 when it is not given.
+    limit: Option<usize>,
+}
+
+pub(crate) fn routes() -> OpenApiRouter<Node> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(redrive)).routes(routes!(show))
+}
+
+/// A page of dead letters: queue by queue, in each the oldest first.
+#[utoipa::path(
+    get, path = "/v1/dead-letters", tag = "dead letters", params(PageQuery),
+    responses((status = 200, body = Page), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)),
+)]
+async fn list(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Query(query): Query<PageQuery>,
+) -> Result<axum::Json<Page>, Problem> {
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(Problem::invalid(format_args!("limit is 1 to {PAGE_MAX}, not {limit}")));
+    }
+    let after = query.after.as_deref().map(cursor).transpose()?;
+    let mut queues = match query.queue {
+        Some(queue) => vec![queue],
+        None => with_dead_letters(&node, &who).await?,
+    };
+    queues.sort_unstable();
+    let mut found = Vec::new();
+    for queue in queues {
+        let from = match &after {
+            Some((last, _)) if queue < *last => continue,
+            Some((last, offset)) if queue == *last => offset.saturating_add(1),
+            _ => 0,
+        };
+        // One more than asked for tells whether there is another page.
+        found.extend(node.dead_letters(&who, Some(&queue), from, limit + 1 - found.len()).await?);
+        if found.len() > limit {
+            break;
+        }
+    }
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|last| format!("{}:{}", last.queue, last.offset));
+    Ok(axum::Json(Page { items: found.into_iter().map(DeadLetter::from).collect(), next }))
+}
+
+/// The queues in which dead letters lie.
+async fn with_dead_letters(node: &Node, who: &Principal) -> Result<Vec<QueueName>, Problem> {
+    let queues = node.queues(who).await?;
+    Ok(queues.into_iter().filter(|queue| queue.dead > 0).map(|queue| queue.name).collect())
+}
+
+/// The place that `next` of a page tells: `QUEUE:OFFSET`.
+fn cursor(text: &str) -> Result<(QueueName, u64), Problem> {
+    let parsed =
+        text.rsplit_once(':').and_then(|(queue, offset)| Some((queue.parse().ok()?, offset.parse().ok()?)));
+    parsed.ok_or_else(|| Problem::invalid(format_args!("after: {text:?} is not the `next` of a page")))
+}
+
+/// One dead letter with its message.
+#[utoipa::path(
+    get, path = "/v1/dead-letters/{id}", tag = "dead letters",
+    params(("id" = String, Path, description = "the dead letter")),
+    responses((status = 200, body = DeadLetter), (status = 404, body = ErrorBody)),
+)]
+async fn show(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Result<axum::Json<DeadLetter>, Problem> {
+    let (found, message) = node.dead_letter(&who, message_id(&id)?).await?;
+    Ok(axum::Json(DeadLetter { message: Some(MessageJson::from(&message)), ..found.into() }))
+}
+
+/// Moves dead letters back to where they died, or to another queue, as new deliveries.
+#[utoipa::path(
+    post, path = "/v1/dead-letters/redrive", tag = "dead letters", request_body = Redrive,
+    responses((status = 200, body = Redriven), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)),
+)]
+async fn redrive(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Json(redrive): Json<Redrive>,
+) -> Result<axum::Json<Redriven>, Problem> {
+    let ids = match (redrive.all, redrive.ids.is_empty()) {
+        (true, true) => None,
+        (false, false) => Some(redrive.ids.iter().map(|id| message_id(id)).collect::<Result<Vec<_>, _>>()?),
+        _ => return Err(Problem::invalid("give either `ids` or `all: true`")),
+    };
+    let to: Option<QueueName> = redrive
+        .to
+        .map(|to| to.parse().map_err(|error| Problem::invalid(format_args!("to: {error}"))))
+        .transpose()?;
+    let redriven = node.redrive(&who, ids, to.as_ref()).await?;
+    Ok(axum::Json(Redriven { moved: redriven.moved, kept: redriven.kept }))
+}
+
+fn message_id(text: &str) -> Result<MessageId, Problem> {
+    text.parse().map_err(Problem::invalid)
+}
+
+impl From<DeadLetterView> for DeadLetter {
+    fn from(view: DeadLetterView) -> Self {
+        Self {
+            id: view.id.to_string(),
+            queue: view.queue.to_string(),
+            offset: view.offset,
+            death: view.death.into(),
+            message: None,
+        }
+    }
+}
+
+impl From<wharf_protocol::Death> for Death {
+    fn from(death: wharf_protocol::Death) -> Self {
+        Self {
+            queue: death.queue,
+            cause: word(&death.cause),
+            reason: death.reason,
+            stage: death.stage,
+            plugin: death.plugin,
+            attempts: death.attempts,
+            first_at: death.first_at.to_string(),
+            last_at: death.last_at.to_string(),
+            original: death.original.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_the_last_queue_and_its_offset() {
+        let (queue, offset) = cursor("tenant:a:17").expect("a cursor");
+        assert_eq!((queue.as_str(), offset), ("tenant:a", 17));
+        for wrong in ["", "17", ":17", "q:", "q:-1"] {
+            assert!(cursor(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

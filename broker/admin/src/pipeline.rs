@@ -1,0 +1,285 @@
+//! Pipelines: numbered versions of a list of stages.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use wharf_node::{Node, PipelineChange, PipelineView, Principal, StageStats};
+use wharf_protocol::{Message, Name};
+
+use crate::error::{Code, ErrorBody, Problem};
+use crate::extract::{Body, Json, Path, Query, content_type};
+use crate::message::MessageJson;
+use crate::trace::{Trace, word};
+
+/// A pipeline, as its active version has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Pipeline {
+    /// Its name.
+    pub name: String,
+    /// The number of the active version.
+    pub version: u32,
+    /// The topics whose messages go through it before they are stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<String>,
+    /// The queues with a binding that goes through it.
+    pub bound_to: Vec<String>,
+    /// Its stages, in order.
+    pub stages: Vec<Stage>,
+    /// The pipeline file of the active version, as TOML; every plugin has its version.
+    pub spec: String,
+    /// Why it does not run, when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
+}
+
+/// A stage of a pipeline, and what it has done since this version was activated or the broker started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Stage {
+    /// Its name in the pipeline.
+    pub name: String,
+    /// Its plugin, as `name@version`.
+    pub plugin: String,
+    /// As what it is used: `validator`, `router`, `transformer`, `enricher`.
+    pub kind: String,
+    /// Calls of the plugin.
+    pub calls: u64,
+    /// Messages given to it.
+    pub messages: u64,
+    /// Messages by what it said of them.
+    pub verdicts: Verdicts,
+    /// Time in calls, in microseconds.
+    pub busy_us: u64,
+    /// Whether it is called: `closed` as usual, `open` not for a while, `half-open` once, to see.
+    pub breaker: String,
+}
+
+/// Messages by what became of them at a stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Verdicts {
+    /// Accepted, passed or kept as they were.
+    pub passed: u64,
+    /// Changed, or made into others.
+    pub changed: u64,
+    /// Sent to declared outputs.
+    pub routed: u64,
+    /// Dropped on purpose.
+    pub dropped: u64,
+    /// Refused.
+    pub rejected: u64,
+    /// To be tried again.
+    pub retried: u64,
+    /// The plugin broke.
+    pub faults: u64,
+}
+
+/// An entry in a pipeline's history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Change {
+    /// The version that was activated.
+    pub version: u32,
+    /// When, RFC 3339.
+    pub at: String,
+    /// By whom.
+    pub by: String,
+    /// Why, in their words.
+    pub note: String,
+    /// The place in the log: messages stored later passed this version.
+    pub index: u64,
+    /// Whether it is the one that messages go through now.
+    pub active: bool,
+}
+
+/// Where a pipeline is rolled back to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rollback {
+    /// The version to go back to; the one before the active one when it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<u32>,
+}
+
+/// Why a pipeline is changed.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Note {
+    /// Why; kept in the history.
+    note: Option<String>,
+}
+
+pub(crate) fn routes() -> OpenApiRouter<Node> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show, put, remove))
+        .routes(routes!(history))
+        .routes(routes!(rollback))
+        .routes(routes!(try_message))
+}
+
+/// Every pipeline.
+#[utoipa::path(get, path = "/v1/pipelines", tag = "pipelines", responses((status = 200, body = [Pipeline])))]
+async fn list(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+) -> Result<axum::Json<Vec<Pipeline>>, Problem> {
+    let pipelines = node.pipelines(&who).await?;
+    Ok(axum::Json(pipelines.into_iter().map(Pipeline::from).collect()))
+}
+
+/// One pipeline.
+#[utoipa::path(
+    get, path = "/v1/pipelines/{name}", tag = "pipelines",
+    params(("name" = String, Path, description = "the pipeline")),
+    responses((status = 200, body = Pipeline), (status = 404, body = ErrorBody)),
+)]
+async fn show(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Path(name): Path<Name>,
+) -> Result<axum::Json<Pipeline>, Problem> {
+    Ok(axum::Json(node.pipeline(&who, &name).await?.into()))
+}
+
+/// Applies a pipeline file as the next version, and activates it at one position in the log.
+///
+/// Messages in flight finish with the version they began with. The file as it is active changes nothing.
+#[utoipa::path(
+    put, path = "/v1/pipelines/{name}", tag = "pipelines",
+    params(("name" = String, Path, description = "the pipeline"), Note),
+    request_body(
+        description = "the pipeline file",
+        content((String = "application/toml"), (serde_json::Value = "application/json")),
+    ),
+    responses((status = 200, body = Pipeline), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)),
+)]
+async fn put(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Path(name): Path<Name>,
+    Query(Note { note }): Query<Note>,
+    headers: HeaderMap,
+    Body(spec): Body,
+) -> Result<axum::Json<Pipeline>, Problem> {
+    let kind = content_type(&headers);
+    if !matches!(kind.as_deref(), None | Some("application/toml" | "application/json" | "text/plain")) {
+        let message = "a pipeline is application/toml or application/json";
+        return Err(Problem::new(Code::UnsupportedMediaType, message));
+    }
+    let spec = std::str::from_utf8(&spec).map_err(|_| Problem::invalid("the pipeline file is not UTF-8"))?;
+    Ok(axum::Json(node.apply_pipeline(&who, name, spec, note).await?.into()))
+}
+
+/// Removes a pipeline that no binding goes through.
+#[utoipa::path(
+    delete, path = "/v1/pipelines/{name}", tag = "pipelines",
+    params(("name" = String, Path, description = "the pipeline")),
+    responses((status = 204), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)),
+)]
+async fn remove(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Path(name): Path<Name>,
+) -> Result<StatusCode, Problem> {
+    node.remove_pipeline(&who, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What was active when, the oldest first.
+#[utoipa::path(
+    get, path = "/v1/pipelines/{name}/history", tag = "pipelines",
+    params(("name" = String, Path, description = "the pipeline")),
+    responses((status = 200, body = [Change]), (status = 404, body = ErrorBody)),
+)]
+async fn history(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Path(name): Path<Name>,
+) -> Result<axum::Json<Vec<Change>>, Problem> {
+    let history = node.pipeline_history(&who, &name).await?;
+    Ok(axum::Json(history.into_iter().map(Change::from).collect()))
+}
+
+/// Activates an earlier version again.
+#[utoipa::path(
+    post, path = "/v1/pipelines/{name}/rollback", tag = "pipelines", request_body = Rollback,
+    params(("name" = String, Path, description = "the pipeline")),
+    responses((status = 200, body = Pipeline), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)),
+)]
+async fn rollback(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Path(name): Path<Name>,
+    Json(Rollback { to }): Json<Rollback>,
+) -> Result<axum::Json<Pipeline>, Problem> {
+    Ok(axum::Json(node.rollback_pipeline(&who, &name, to).await?.into()))
+}
+
+/// Runs a message through the active version and tells what every stage did. Delivers nothing.
+#[utoipa::path(
+    post, path = "/v1/pipelines/{name}/try", tag = "pipelines", request_body = MessageJson,
+    params(("name" = String, Path, description = "the pipeline")),
+    responses((status = 200, body = Trace), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)),
+)]
+async fn try_message(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Path(name): Path<Name>,
+    Json(message): Json<MessageJson>,
+) -> Result<axum::Json<Trace>, Problem> {
+    let message = Message::try_from(message).map_err(Problem::invalid)?;
+    Ok(axum::Json(node.try_pipeline(&who, &name, message).await?.into()))
+}
+
+impl From<PipelineView> for Pipeline {
+    fn from(view: PipelineView) -> Self {
+        Self {
+            name: view.name.to_string(),
+            version: view.number,
+            ingress: view.ingress.map(String::from),
+            bound_to: view.bound_to.iter().map(ToString::to_string).collect(),
+            stages: view.stages.into_iter().map(Stage::from).collect(),
+            spec: view.spec,
+            broken: view.broken,
+        }
+    }
+}
+
+impl From<StageStats> for Stage {
+    fn from(stats: StageStats) -> Self {
+        let verdicts = stats.verdicts;
+        Self {
+            name: stats.stage.to_string(),
+            plugin: stats.plugin.to_string(),
+            kind: stats.kind.to_string(),
+            calls: stats.calls,
+            messages: stats.messages,
+            verdicts: Verdicts {
+                passed: verdicts.passed,
+                changed: verdicts.changed,
+                routed: verdicts.routed,
+                dropped: verdicts.dropped,
+                rejected: verdicts.rejected,
+                retried: verdicts.retried,
+                faults: verdicts.faults,
+            },
+            busy_us: u64::try_from(stats.busy.as_micros()).unwrap_or(u64::MAX),
+            breaker: word(&stats.breaker),
+        }
+    }
+}
+
+impl From<PipelineChange> for Change {
+    fn from(change: PipelineChange) -> Self {
+        Self {
+            version: change.number,
+            at: change.activated_at.to_string(),
+            by: change.by,
+            note: change.note,
+            index: change.index,
+            active: change.active,
+        }
+    }
+}

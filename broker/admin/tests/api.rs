@@ -1,0 +1,267 @@
+//! What the admin API promises, over real HTTP to a real node.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use wharf_node::{Config, Identity, Node};
+
+const ADMIN: &str = "admin-token";
+const SHOP: &str = "shop-token";
+
+/// A node with its API on a port of its own.
+struct Api {
+    address: SocketAddr,
+    node: Node,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<std::io::Result<()>>,
+    _folder: TempDir,
+}
+
+impl Api {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut config = Config::new(folder.path());
+        config.plugin_bytes_max = 64 * 1024;
+        config.segment_bytes = 1024 * 1024;
+        let shop = Identity { admin: false, plugins: false, ..Identity::administrator("shop", sha256(SHOP)) };
+        config.principals = vec![Identity::administrator("admin", sha256(ADMIN)), shop];
+        let node = Node::start(config).await.expect("the node starts");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = tokio::spawn(wharf_admin::serve(node.clone(), listener, async { drop(stopped.await) }));
+        Self { address, node, stop, served, _folder: folder }
+    }
+
+    async fn end(self) {
+        drop(self.stop);
+        self.served.await.expect("it was not aborted").expect("it ends well");
+        self.node.shutdown().await;
+    }
+
+    /// Status and JSON body, as the administrator.
+    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let body = body.map(|body| ("application/json", body.to_string().into_bytes()));
+        let (status, text) = self.send(method, path, Some(ADMIN), body).await;
+        let json = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") };
+        (status, json)
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<(&'static str, Vec<u8>)>,
+    ) -> (u16, String) {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: wharf\r\nconnection: close\r\n");
+        if let Some(token) = token {
+            request += &format!("authorization: Bearer {token}\r\n");
+        }
+        let (kind, body) = body.unwrap_or_default();
+        if !kind.is_empty() {
+            request += &format!("content-type: {kind}\r\n");
+        }
+        request += &format!("content-length: {}\r\n\r\n", body.len());
+        let address = self.address;
+        let exchange = move || {
+            let mut stream = TcpStream::connect(address).expect("it listens");
+            stream.write_all(request.as_bytes()).expect("sent");
+            // A refused body may not be read to its end.
+            let _ = stream.write_all(&body);
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("answered");
+            answer
+        };
+        let answer = tokio::task::spawn_blocking(exchange).await.expect("no panic");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+        assert!(!head.contains("transfer-encoding"), "the reader here is a simple one");
+        (status, body.to_owned())
+    }
+}
+
+fn sha256(text: &str) -> String {
+    use sha2::Digest as _;
+    hex::encode(sha2::Sha256::digest(text))
+}
+
+fn code(body: &Value) -> &str {
+    body["error"]["code"].as_str().unwrap_or_default()
+}
+
+/// A document's routes as (method, path with every parameter filled in).
+fn documented() -> Vec<(String, String)> {
+    let document = serde_json::to_value(wharf_admin::document()).expect("JSON");
+    let paths = document["paths"].as_object().expect("paths").clone();
+    let filled = |path: &str| path.replace("{name}", "n").replace("{version}", "1").replace("{id}", "1-0");
+    let routes = paths.iter().flat_map(|(path, item)| {
+        let methods = item.as_object().expect("methods").keys();
+        methods.map(|method| (method.to_uppercase(), filled(path))).collect::<Vec<_>>()
+    });
+    routes.collect()
+}
+
+#[tokio::test]
+async fn every_documented_route_is_there_and_only_health_is_open() {
+    let api = Api::start().await;
+
+    let routes = documented();
+    assert!(routes.len() > 25, "{routes:?}");
+    for (method, path) in routes {
+        let open = path == "/healthz" || path == "/readyz";
+        let (anonymous, _) = api.send(&method, &path, None, None).await;
+        assert_eq!(anonymous, if open { 200 } else { 401 }, "{method} {path} without a token");
+        let (status, body) = api.send(&method, &path, Some(ADMIN), None).await;
+        assert!(status != 405 && !body.contains("there is no route"), "{method} {path}: {status} {body}");
+        let (status, _) = api.send("TRACE", &path, Some(ADMIN), None).await;
+        assert_eq!(status, 405, "TRACE {path}");
+    }
+
+    let (status, served) = api.call("GET", "/v1/openapi.json", None).await;
+    assert_eq!((status, served), (200, serde_json::to_value(wharf_admin::document()).expect("JSON")));
+    api.end().await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_nobodys_or_no_administrators_gets_nothing() {
+    let api = Api::start().await;
+
+    for (token, expected) in [(None, 401), (Some("wrong"), 401), (Some(""), 401), (Some(SHOP), 403)] {
+        for path in ["/v1/queues", "/metrics", "/v1/openapi.json", "/v1/no-such-route"] {
+            let (status, body) = api.send("GET", path, token, None).await;
+            assert_eq!(status, expected, "{token:?} {path}: {body}");
+            assert!(body.starts_with(r#"{"error":{"code":"#), "{body}");
+        }
+    }
+    api.end().await;
+}
+
+#[tokio::test]
+async fn a_queue_is_made_shown_bound_and_removed() {
+    let api = Api::start().await;
+
+    let policy = json!({"lease_ms": 5000, "durability": "os"});
+    let (status, queue) = api.call("PUT", "/v1/queues/orders", Some(policy.clone())).await;
+    assert_eq!((status, &queue["policy"]["lease_ms"], &queue["ready"]), (200, &json!(5000), &json!(0)));
+    assert_eq!(queue["policy"]["max_attempts"], 20, "what is not given is the default");
+    let (status, _) = api.call("PUT", "/v1/queues/orders", Some(policy)).await;
+    assert_eq!(status, 200, "the same again changes nothing");
+    let (status, body) = api.call("PUT", "/v1/queues/orders", None).await;
+    assert_eq!((status, code(&body)), (409, "conflict"));
+
+    let binding = json!({"pattern": "orders.#", "queue": "orders"});
+    assert_eq!(api.call("POST", "/v1/bindings", Some(binding.clone())).await, (201, binding.clone()));
+    assert_eq!(api.call("GET", "/v1/bindings", None).await, (200, json!([binding])));
+    let (status, _) = api.call("DELETE", "/v1/bindings?pattern=orders.%23&queue=orders", None).await;
+    assert_eq!(status, 204);
+    let (status, body) = api.call("DELETE", "/v1/bindings?pattern=orders.%23&queue=orders", None).await;
+    assert_eq!((status, code(&body)), (404, "not-found"));
+
+    let (status, purged) = api.call("POST", "/v1/queues/orders/purge", None).await;
+    assert_eq!((status, purged), (200, json!({"messages": 0})));
+    assert_eq!(api.call("DELETE", "/v1/queues/orders", None).await.0, 204);
+    let (status, body) = api.call("GET", "/v1/queues/orders", None).await;
+    assert_eq!((status, code(&body)), (404, "not-found"));
+    assert!(body["error"]["hint"].as_str().is_some_and(|hint| hint.contains("wharf queue ls")));
+    api.end().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_said_by_its_place() {
+    let api = Api::start().await;
+
+    let refused = |method, path, body: &'static str| {
+        let body = Some(("application/json", body.as_bytes().to_vec()));
+        let sent = api.send(method, path, Some(ADMIN), body);
+        async move {
+            let (status, text) = sent.await;
+            let json: Value = serde_json::from_str(&text).expect("JSON");
+            (status, json["error"]["message"].as_str().expect("a message").to_owned())
+        }
+    };
+    let (status, message) = refused("PUT", "/v1/queues/q", "{\"lease_ms\": \"long\"}").await;
+    assert_eq!(status, 400);
+    assert!(message.contains("line 1 column"), "{message}");
+    let (status, message) = refused("PUT", "/v1/queues/q", "{\"leaze_ms\": 1}").await;
+    assert!(status == 400 && message.contains("leaze_ms"), "{message}");
+    let (status, message) = refused("PUT", "/v1/queues/a%20b", "{}").await;
+    assert!(status == 400 && message.contains("letters, digits"), "{message}");
+    let (status, message) = refused("POST", "/v1/bindings", "{\"pattern\": \"a*\", \"queue\": \"q\"}").await;
+    assert!(status == 400 && message.contains("wildcard"), "{message}");
+    let (status, message) = refused("POST", "/v1/dead-letters/redrive", "{}").await;
+    assert!(status == 400 && message.contains("all"), "{message}");
+    let (status, message) = refused("GET", "/v1/dead-letters?limit=5000", "").await;
+    assert!(status == 400 && message.contains("1 to 1000"), "{message}");
+    let (status, message) = refused("GET", "/v1/dead-letters/17", "").await;
+    assert!(status == 400 && message.contains("4711-0"), "{message}");
+    let (status, message) = refused("PUT", "/v1/pipelines/p", "{\"name\": \"p\"}").await;
+    assert!(status == 400 && message.contains("stage"), "{message}");
+    let (status, _) =
+        api.send("PUT", "/v1/queues/q", Some(ADMIN), Some(("text/xml", b"<q/>".to_vec()))).await;
+    assert_eq!(status, 415);
+    api.end().await;
+}
+
+#[tokio::test]
+async fn what_is_no_plugin_or_too_large_is_refused_and_nothing_is_kept() {
+    let api = Api::start().await;
+
+    let upload =
+        |bytes: Vec<u8>| api.send("PUT", "/v1/plugins/p/1", Some(ADMIN), Some(("application/wasm", bytes)));
+    let (status, body) = upload(b"not a component".to_vec()).await;
+    assert!(status == 400 && body.contains("component"), "{status} {body}");
+    let (status, body) = upload(b"\0asm\x01\0\0\0".to_vec()).await;
+    assert!(status == 400 && body.contains("component"), "{status} {body}");
+    let (status, body) = upload(vec![0; 64 * 1024 + 1]).await;
+    assert!(status == 413 && body.contains("too-large"), "{status} {body}");
+    let (_, plugins) = api.call("GET", "/v1/plugins", None).await;
+    assert_eq!(plugins, json!([]));
+    api.end().await;
+}
+
+#[tokio::test]
+async fn metrics_are_lines_that_prometheus_reads() {
+    let api = Api::start().await;
+    api.call("PUT", "/v1/queues/orders", None).await;
+
+    let (status, text) = api.send("GET", "/metrics", Some(ADMIN), None).await;
+
+    assert_eq!(status, 200);
+    assert!(text.contains("wharf_queue_ready{queue=\"orders\"} 0\n"), "{text}");
+    assert!(text.contains("wharf_log_fsync_seconds_bucket{le=\"+Inf\"} "), "{text}");
+    let mut family = String::new();
+    for line in text.lines() {
+        if let Some(declared) = line.strip_prefix("# TYPE ") {
+            family = declared.split(' ').next().expect("a name").to_owned();
+            continue;
+        }
+        if line.starts_with("# HELP ") {
+            continue;
+        }
+        assert!(line.starts_with(&family), "{line:?} is not of {family}");
+        let value = line.rsplit(' ').next().expect("a value");
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+    }
+    api.end().await;
+}
+
+#[tokio::test]
+async fn a_stopped_node_is_alive_and_not_ready() {
+    let api = Api::start().await;
+    assert_eq!(api.send("GET", "/readyz", None, None).await.0, 200);
+
+    api.node.shutdown().await;
+
+    assert_eq!(api.send("GET", "/healthz", None, None).await.0, 200);
+    let (status, reason) = api.send("GET", "/readyz", None, None).await;
+    assert!(status == 503 && !reason.trim().is_empty(), "{status} {reason:?}");
+    let (status, body) = api.call("PUT", "/v1/queues/late", None).await;
+    assert_eq!((status, code(&body)), (503, "unavailable"));
+    api.end().await;
+}
