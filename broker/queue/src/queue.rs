@@ -284,18 +284,18 @@ impl Queue {
     }
 
     /// The same, counted one by one; `held` are the messages that consumers hold.
-    pub(crate) fn is_conserved_exactly(&self, held: &BTreeSet<u64>) -> bool {
-        let fresh: BTreeSet<u64> = self.backlog.fresh().collect();
-        let line: BTreeSet<u64> = self.line.iter().map(|rank| unranked(*rank)).collect();
+    pub(crate) fn is_conserved_exactly(&self, held: &[u64]) -> bool {
         let delayed = self.extras.iter().filter(|(_, extra)| extra.not_before.is_some());
-        let delayed: BTreeSet<u64> = delayed.map(|(offset, _)| *offset).collect();
-        let places = [&fresh, &line, &delayed, held];
-        let mut together: Vec<u64> = places.iter().flat_map(|place| place.iter().copied()).collect();
-        together.sort_unstable();
+        let mut places: Vec<u64> = self.backlog.fresh().collect();
+        places.extend(self.line.iter().map(|rank| unranked(*rank)));
+        let ready = places.len();
+        places.extend(delayed.map(|(offset, _)| *offset));
+        let delayed = places.len() - ready;
+        places.extend(held);
+        places.sort_unstable();
         self.is_conserved()
-            && (fresh.len() + line.len(), delayed.len(), held.len())
-                == (self.ready as usize, self.delayed as usize, self.leased as usize)
-            && together.into_iter().eq(self.backlog.unsettled().map(|(offset, _)| offset))
+            && [ready, delayed, held.len()].map(|n| n as u64) == [self.ready, self.delayed, self.leased]
+            && places.into_iter().eq(self.backlog.unsettled().map(|(offset, _)| offset))
             && self.extras.keys().all(|offset| self.backlog.slot(*offset).is_some())
             && self.dead == self.extras.values().filter(|extra| extra.death.is_some()).count() as u64
     }

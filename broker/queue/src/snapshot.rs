@@ -172,7 +172,7 @@ impl State {
             queue.consumers = mine().count() as u64;
             queue.untold =
                 mine().filter(|(_, c)| c.in_line && c.notify_empty && !c.told_empty).count() as u64;
-            if !queue.is_conserved_exactly(&held.into_iter().collect::<BTreeSet<_>>()) {
+            if !queue.is_conserved_exactly(&held) {
                 return Err(RestoreError::Inconsistent("a message is in no place, or in two"));
             }
             let in_line: BTreeSet<ConsumerId> =
