@@ -1,0 +1,171 @@
+//! `wharf dlq`.
+
+use anyhow::Context as _;
+use clap::{Args as ClapArgs, Subcommand};
+use wharf_admin::dead_letter::{DeadLetter, Page, Redrive, Redriven};
+use wharf_protocol::{Message, MessageId, QueueName};
+
+use crate::admin::{Admin, path};
+use crate::connection::Connection;
+use crate::output::{self, Format, Output};
+
+/// Shows dead letters and sends them back
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf dlq ls
+  wharf dlq redrive --all")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Ls(List),
+    Show(Show),
+    Redrive(RedriveArgs),
+}
+
+/// Lists dead letters: queue by queue, in each the oldest first
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf dlq ls
+  wharf dlq ls --queue orders-dead -n 10
+  wharf dlq ls -o json | jq -r '.[] | .death.reason' | sort | uniq -c")]
+struct List {
+    /// Only those in this dead-letter queue
+    #[arg(long)]
+    queue: Option<QueueName>,
+    /// At most this many
+    #[arg(short, value_name = "N", default_value_t = 100)]
+    n: usize,
+    /// Only those after an earlier listing, as that told
+    #[arg(long, value_name = "PLACE")]
+    after: Option<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Shows a dead letter: why it died, and its message
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf dlq show 4711-0
+  wharf dlq show 4711-0 -o json | jq -r .message.payload")]
+struct Show {
+    /// Its id, as `wharf dlq ls` shows it
+    id: MessageId,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Sends dead letters back to the queues where they died, or to another
+#[derive(Debug, ClapArgs)]
+#[command(
+    group = clap::ArgGroup::new("which").required(true),
+    after_help = "\
+Examples:
+  wharf dlq redrive 4711-0 4712-0
+  wharf dlq redrive --all
+  wharf dlq redrive --all --to orders-repaired"
+)]
+struct RedriveArgs {
+    /// Their ids
+    #[arg(group = "which", value_name = "ID")]
+    ids: Vec<MessageId>,
+    /// All there are
+    #[arg(long, group = "which")]
+    all: bool,
+    /// The queue they go to [default: where each died]
+    #[arg(long, value_name = "QUEUE")]
+    to: Option<QueueName>,
+}
+
+pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
+    let admin = connection.admin()?;
+    match args.command {
+        Command::Ls(list) => {
+            let titles = ["ID", "DIED IN", "CAUSE", "AT", "REASON"];
+            let letters = pages(&admin, &list)?;
+            output::list(list.output, &letters, &titles, |letter| {
+                let death = &letter.death;
+                let stage = death.stage.as_ref().map(|stage| format!("{stage}: ")).unwrap_or_default();
+                let reason = format!("{stage}{}", death.reason);
+                vec![
+                    letter.id.clone(),
+                    death.queue.clone(),
+                    death.cause.clone(),
+                    death.last_at.clone(),
+                    reason,
+                ]
+            })
+        }
+        Command::Show(show) => {
+            let letter: DeadLetter = admin.get(&path(["v1", "dead-letters", &show.id.to_string()]))?;
+            print(show.output, letter)
+        }
+        Command::Redrive(args) => {
+            let ids = args.ids.iter().map(ToString::to_string).collect();
+            let body = Redrive { ids, all: args.all, to: args.to.map(String::from) };
+            let redriven: Redriven = admin.post(&path(["v1", "dead-letters", "redrive"]), &body)?;
+            if redriven.kept > 0 {
+                let kept = redriven.kept;
+                output::note(format_args!(
+                    "{kept} stay: a consumer holds them, or the queue where they died is gone"
+                ));
+            }
+            output::line(format_args!("{} dead letters sent back", redriven.moved))
+        }
+    }
+}
+
+fn pages(admin: &Admin, list: &List) -> anyhow::Result<Vec<DeadLetter>> {
+    let mut letters = Vec::new();
+    let mut after = list.after.clone();
+    while letters.len() < list.n {
+        let limit = (list.n - letters.len()).min(wharf_admin::dead_letter::PAGE_MAX).to_string();
+        let mut query = vec![("limit", limit.as_str())];
+        query.extend(list.queue.as_ref().map(|queue| ("queue", queue.as_str())));
+        query.extend(after.as_deref().map(|after| ("after", after)));
+        let page: Page = admin.get_with(&path(["v1", "dead-letters"]), &query)?;
+        letters.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            return Ok(letters);
+        }
+    }
+    if let Some(after) = after {
+        output::note(format_args!("there are more: --after {after}"));
+    }
+    Ok(letters)
+}
+
+fn print(how: Output, letter: DeadLetter) -> anyhow::Result<()> {
+    if how.output == Format::Json {
+        return output::json(&letter);
+    }
+    let message = letter.message.clone().context("the broker left the message out")?;
+    let message = Message::try_from(message)?;
+    let death = &letter.death;
+    let mut rows = vec![
+        ("id", letter.id.clone()),
+        ("lies in", letter.queue.clone()),
+        ("died in", death.queue.clone()),
+        ("cause", death.cause.clone()),
+        ("reason", death.reason.clone()),
+        ("stage", death.stage.clone().unwrap_or_default()),
+        ("plugin", death.plugin.clone().unwrap_or_default()),
+        ("attempts", death.attempts.to_string()),
+        ("first stored", death.first_at.clone()),
+        ("died at", death.last_at.clone()),
+        ("original id", death.original.clone()),
+        ("topic", message.topic.to_string()),
+    ];
+    for (name, value) in message.headers.iter() {
+        rows.push(("header", format!("{name}={}", String::from_utf8_lossy(value))));
+    }
+    rows.push(("payload", String::from_utf8_lossy(&message.payload).into_owned()));
+    output::show(how, &letter, rows)
+}

@@ -1,0 +1,17 @@
+//! The commands, a file for each noun.
+
+pub(crate) mod binding;
+pub(crate) mod completions;
+pub(crate) mod dead_letter;
+pub(crate) mod pipeline;
+pub(crate) mod plugin;
+pub(crate) mod publish;
+pub(crate) mod queue;
+pub(crate) mod serve;
+pub(crate) mod status;
+pub(crate) mod subscribe;
+
+/// A runtime for the commands that speak QUIC: one thread is enough for a client.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}

@@ -1,0 +1,242 @@
+//! `wharf plugin`: from an empty folder to a stage in the broker.
+
+mod harness;
+mod project;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use wharf_admin::plugin::Plugin;
+use wharf_protocol::Name;
+
+use crate::admin::{Admin, path};
+use crate::connection::Connection;
+use crate::output::{self, Output};
+use crate::units::show_bytes;
+
+/// Writes, tests, uploads and shows plugins
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf plugin new strip-pii --kind transformer
+  cd strip-pii && wharf plugin test && wharf plugin build
+  wharf plugin push target/wasm32-wasip2/release/strip_pii.wasm")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    New(New),
+    Build(Project),
+    Test(Test),
+    Push(Push),
+    Ls(List),
+    Show(Show),
+    Rm(Remove),
+    /// Runs messages from standard input through a component, for the tests of plugins
+    #[command(hide = true)]
+    Harness {
+        /// The component
+        file: PathBuf,
+    },
+}
+
+/// Makes a plugin's project, whose tests pass at once
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf plugin new strip-pii
+  wharf plugin new only-eu --kind router
+  wharf plugin new check-total --kind validator --folder plugins/check-total")]
+struct New {
+    /// The plugin's name, and its folder's
+    name: Name,
+    /// What it will be
+    #[arg(long, default_value = "transformer")]
+    kind: Kind,
+    /// Where to make it [default: the name]
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    /// Accepts messages, or rejects them with a reason
+    Validator,
+    /// Lets messages pass, drops them, or sends them elsewhere
+    Router,
+    /// Makes zero, one or many messages of one
+    Transformer,
+}
+
+/// Compiles the plugin in a folder to a component
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf plugin build
+  wharf plugin build plugins/strip-pii")]
+struct Project {
+    /// The plugin's folder
+    #[arg(default_value = ".", value_name = "DIR")]
+    folder: PathBuf,
+}
+
+/// Compiles the plugin in a folder and runs its tests, in the engine and with the limits of the broker
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf plugin test
+  wharf plugin test plugins/strip-pii
+  wharf plugin test -- --nocapture golden          to the tests themselves")]
+struct Test {
+    /// The plugin's folder
+    #[arg(default_value = ".", value_name = "DIR")]
+    folder: PathBuf,
+    /// Arguments for the tests themselves
+    #[arg(last = true, value_name = "ARG")]
+    arguments: Vec<String>,
+}
+
+/// Uploads a component: checked and compiled by the broker, and ready for pipelines
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf plugin push target/wasm32-wasip2/release/strip_pii.wasm
+  wharf plugin push strip_pii.wasm --name strip-pii --version 1.2.0")]
+struct Push {
+    /// The component
+    file: PathBuf,
+    /// Its name [default: the package's that it was built from, or the file's]
+    #[arg(long)]
+    name: Option<Name>,
+    /// Its version [default: the package's that it was built from]
+    #[arg(long)]
+    version: Option<String>,
+}
+
+/// Lists the plugins that the broker has
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf plugin ls
+  wharf plugin ls -o json | jq -r '.[] | .name + \" \" + .digest'")]
+struct List {
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Shows a plugin: what it can be, what it reads, how it is configured, who uses it
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf plugin show xml-to-json
+  wharf plugin show strip-pii 1.2.0 -o json | jq .config_schema")]
+struct Show {
+    /// Its name
+    name: Name,
+    /// Its version [default: the newest]
+    version: Option<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Removes a version that no pipeline uses
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf plugin rm strip-pii 1.1.0")]
+struct Remove {
+    /// Its name
+    name: Name,
+    /// Its version
+    version: String,
+}
+
+pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
+    match args.command {
+        Command::New(new) => project::make(&new.name, new.kind, new.folder),
+        Command::Build(project) => {
+            let component = project::build(&project.folder)?;
+            output::line(format_args!("{}  {}", component.path.display(), show_bytes(component.bytes)))
+        }
+        Command::Test(test) => project::test(&test.folder, &test.arguments),
+        Command::Push(args) => push(args, &connection.admin()?),
+        Command::Ls(args) => list(args, &connection.admin()?),
+        Command::Show(args) => show(args, &connection.admin()?),
+        Command::Rm(args) => {
+            let path = path(["v1", "plugins", args.name.as_str(), &args.version]);
+            connection.admin()?.delete(&path, &[])?;
+            output::line(format_args!("plugin {} {} is gone", args.name, args.version))
+        }
+        Command::Harness { file } => harness::run(&file),
+    }
+}
+
+fn push(args: Push, admin: &Admin) -> anyhow::Result<()> {
+    let component =
+        std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let package = project::package_of(&args.file);
+    let name = match (args.name, &package) {
+        (Some(name), _) => name,
+        (None, Some(package)) => package.name.parse().context("the package's name (give --name)")?,
+        (None, None) => project::name_of(&args.file).parse().context("the file's name (give --name)")?,
+    };
+    let version = args.version.or(package.map(|package| package.version)).context(
+        "no package with a version was found above the file: say which version it is (--version 1.0.0)",
+    )?;
+    let path = path(["v1", "plugins", name.as_str(), &version]);
+    let plugin: Plugin = admin.put_bytes(&path, &[], "application/wasm", &component)?;
+    output::line(format_args!(
+        "plugin {} {} is there: {}, {}, {}",
+        plugin.name,
+        plugin.version,
+        plugin.kinds.join(" and "),
+        show_bytes(plugin.bytes),
+        plugin.digest,
+    ))
+}
+
+fn list(args: List, admin: &Admin) -> anyhow::Result<()> {
+    let plugins: Vec<Plugin> = admin.get(&path(["v1", "plugins"]))?;
+    let titles = ["NAME", "VERSION", "KINDS", "SIZE", "USED BY", "SUMMARY"];
+    output::list(args.output, &plugins, &titles, |plugin| {
+        let used_by = if plugin.used_by.is_empty() { "-".into() } else { plugin.used_by.join(" ") };
+        vec![
+            plugin.name.clone(),
+            plugin.version.clone(),
+            plugin.kinds.join(" "),
+            show_bytes(plugin.bytes),
+            used_by,
+            plugin.summary.clone(),
+        ]
+    })
+}
+
+fn show(args: Show, admin: &Admin) -> anyhow::Result<()> {
+    let segments = ["v1", "plugins", args.name.as_str()].into_iter().chain(args.version.as_deref());
+    let plugin: Plugin = admin.get(&path(segments))?;
+    let schema = plugin.config_schema.as_ref().map(serde_json::to_string_pretty).transpose()?;
+    let rows = vec![
+        ("name", plugin.name.clone()),
+        ("version", plugin.version.clone()),
+        ("summary", plugin.summary.clone()),
+        ("kinds", plugin.kinds.join(" ")),
+        ("reads", reads(&plugin)),
+        ("size", show_bytes(plugin.bytes)),
+        ("digest", plugin.digest.clone()),
+        ("uploaded", format!("{} by {}", plugin.uploaded_at, plugin.uploaded_by)),
+        ("used by", plugin.used_by.join(" ")),
+        ("configuration", schema.unwrap_or_default()),
+    ];
+    output::show(args.output, &plugin, rows)
+}
+
+fn reads(plugin: &Plugin) -> String {
+    let Some(reads) = &plugin.reads else { return String::new() };
+    let fields = [(reads.topic, "topic"), (reads.key, "key"), (reads.payload, "payload")];
+    let fields = fields.into_iter().filter(|(read, _)| *read).map(|(_, name)| name.to_owned());
+    fields.chain(reads.headers.iter().map(|name| format!("header {name}"))).collect::<Vec<_>>().join(", ")
+}

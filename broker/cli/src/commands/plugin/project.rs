@@ -1,0 +1,143 @@
+//! A plugin's project on disk: made, compiled, tested.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail, ensure};
+use serde::Deserialize;
+
+use crate::output;
+use crate::units::show_bytes;
+
+/// What components are compiled for.
+const TARGET: &str = "wasm32-wasip2";
+
+/// A compiled component.
+pub(super) struct Component {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// Its size.
+    pub(super) bytes: u64,
+}
+
+/// The Cargo package that a component was built from.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Package {
+    pub(super) name: String,
+    pub(super) version: String,
+}
+
+/// Makes a project.
+pub(super) fn make(
+    _name: &wharf_protocol::Name,
+    _kind: super::Kind,
+    _folder: Option<PathBuf>,
+) -> anyhow::Result<()> {
+    bail!("plugin projects cannot be made yet")
+}
+
+/// Compiles the project in `folder`.
+pub(super) fn build(folder: &Path) -> anyhow::Result<Component> {
+    ensure!(
+        folder.join("Cargo.toml").is_file(),
+        "{} has no Cargo.toml; `wharf plugin new NAME` makes a plugin's project",
+        folder.display()
+    );
+    let output = cargo(folder)
+        .args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo; plugins are compiled with Rust, from https://rustup.rs")?;
+    if !output.status.success() {
+        bail!("the plugin does not compile (if its target is missing: `rustup target add {TARGET}`)");
+    }
+    let path = component_of(&output.stdout).context(
+        "cargo made no component; a plugin is a library with `crate-type = [\"cdylib\"]` in its Cargo.toml",
+    )?;
+    let bytes = path.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
+    Ok(Component { path, bytes })
+}
+
+/// Compiles the project in `folder` and runs its tests against the component.
+pub(super) fn test(folder: &Path, arguments: &[String]) -> anyhow::Result<()> {
+    let component = build(folder)?;
+    output::note(format_args!("testing {} ({})", component.path.display(), show_bytes(component.bytes)));
+    let status = cargo(folder)
+        .arg("test")
+        .args((!arguments.is_empty()).then_some("--"))
+        .args(arguments)
+        .env("WHARF_PLUGIN_WASM", std::path::absolute(&component.path)?)
+        .env("WHARF_BIN", std::env::current_exe().context("cannot tell where this program is")?)
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "the plugin's tests fail");
+    Ok(())
+}
+
+/// The package in whose target folder `component` lies.
+pub(super) fn package_of(component: &Path) -> Option<Package> {
+    #[derive(Deserialize)]
+    struct Manifest {
+        package: Package,
+    }
+    let absolute = std::path::absolute(component).ok()?;
+    let manifest =
+        absolute.ancestors().skip(1).map(|folder| folder.join("Cargo.toml")).find(|file| file.is_file())?;
+    let package = toml::from_str::<Manifest>(&std::fs::read_to_string(manifest).ok()?).ok()?.package;
+    // A workspace's target folder holds the components of other packages too.
+    (package.name.replace('-', "_") == name_of(component).replace('-', "_")).then_some(package)
+}
+
+/// The name that a file suggests: Cargo writes `strip_pii.wasm` for `strip-pii`.
+pub(super) fn name_of(component: &Path) -> String {
+    component.file_stem().unwrap_or_default().to_string_lossy().replace('_', "-")
+}
+
+fn cargo(folder: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(folder);
+    command
+}
+
+/// The component among the artifacts that cargo tells of, a JSON object a line.
+fn component_of(messages: &[u8]) -> Option<PathBuf> {
+    #[derive(Deserialize)]
+    struct Artifact {
+        filenames: Vec<PathBuf>,
+    }
+    let artifacts = messages
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Artifact>(line).ok());
+    let components = artifacts.flat_map(|artifact| artifact.filenames);
+    components.filter(|file| file.extension().is_some_and(|extension| extension == "wasm")).last()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_component_is_found_among_cargos_messages() {
+        let messages = br#"{"reason":"compiler-artifact","filenames":["/t/release/libserde.rlib"]}
+{"reason":"compiler-artifact","filenames":["/t/wasm32-wasip2/release/strip_pii.wasm"]}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(component_of(messages), Some(PathBuf::from("/t/wasm32-wasip2/release/strip_pii.wasm")));
+        assert_eq!(component_of(b""), None);
+    }
+
+    #[test]
+    fn a_component_takes_name_and_version_from_the_package_around_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let component = folder.path().join("target/wasm32-wasip2/release/strip_pii.wasm");
+        std::fs::create_dir_all(component.parent().expect("a parent")).expect("made");
+        assert_eq!(package_of(&component), None);
+
+        let manifest = "[package]\nname = \"strip-pii\"\nversion = \"1.2.0\"\n[dependencies]\n";
+        std::fs::write(folder.path().join("Cargo.toml"), manifest).expect("written");
+        let package = Package { name: "strip-pii".into(), version: "1.2.0".into() };
+        assert_eq!(package_of(&component), Some(package));
+        assert_eq!(package_of(&component.with_file_name("other.wasm")), None);
+        assert_eq!(name_of(&component), "strip-pii");
+    }
+}

@@ -1,0 +1,274 @@
+//! The configuration of `wharf serve`: a TOML file, then `WHARF_*` in the environment, then flags.
+//!
+//! Every key has a default, and an unknown one is an error that shows its line:
+//!
+//! ```toml
+//! data = "./wharf-data"            # --data, WHARF_DATA
+//! drain = "10s"                    # how long a stopping broker waits for what it has begun
+//!
+//! [quic]
+//! listen = "127.0.0.1:6420"        # --quic, WHARF_QUIC; UDP
+//! names = []                       # what clients call this broker, beside localhost: in the certificate it makes
+//! # certificate = "chain.pem"      # its own certificate and key, in place of one made at first start
+//! # key = "key.pem"
+//!
+//! [admin]
+//! listen = "127.0.0.1:6421"        # --admin, WHARF_ADMIN; TCP
+//!
+//! [limits]
+//! message = "1MiB"
+//! plugin = "32MiB"
+//! disk-free = "256MiB"             # with less, publishers wait
+//! hops = 8                         # passes through pipelines before a message counts as looping
+//!
+//! [log]
+//! segment = "64MiB"
+//!
+//! [plugins]
+//! threads = 0                      # that run plugins; 0: one a core
+//!
+//! [[principals]]                   # beside the administrator, who is made at first start
+//! name = "shop"
+//! token-sha256 = "…"               # printf %s "$TOKEN" | sha256sum
+//! publish = ["orders.#"]
+//! consume = ["orders"]
+//! ```
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Deserializer, de};
+use wharf_node::{Identity, Node};
+use wharf_quic::Certificate;
+
+use crate::units;
+
+/// What a frame has beside its message.
+const FRAME_ROOM_BYTES: usize = 4096;
+
+/// Where the broker listens, where its data is, and what it allows.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub(super) data: PathBuf,
+    pub(super) quic: SocketAddr,
+    pub(super) admin: SocketAddr,
+    pub(super) file: File,
+}
+
+/// A configuration file. What it leaves out has the node's default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct File {
+    data: Option<PathBuf>,
+    #[serde(deserialize_with = "duration")]
+    drain: Option<Duration>,
+    quic: Quic,
+    admin: Listener,
+    limits: Limits,
+    log: Log,
+    plugins: Plugins,
+    principals: Vec<Identity>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Quic {
+    listen: Option<SocketAddr>,
+    names: Vec<String>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Listener {
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Limits {
+    #[serde(deserialize_with = "bytes")]
+    message: Option<u64>,
+    #[serde(deserialize_with = "bytes")]
+    plugin: Option<u64>,
+    #[serde(deserialize_with = "bytes")]
+    disk_free: Option<u64>,
+    hops: Option<u8>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Log {
+    #[serde(deserialize_with = "bytes")]
+    segment: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Plugins {
+    threads: Option<usize>,
+}
+
+/// What flags and the environment say; either wins over the file.
+#[derive(Debug, Default)]
+pub(super) struct Overrides {
+    pub(super) data: Option<PathBuf>,
+    pub(super) quic: Option<SocketAddr>,
+    pub(super) admin: Option<SocketAddr>,
+}
+
+impl Config {
+    /// The configuration in `file`, where one is given, under `overrides`.
+    pub(super) fn load(file: Option<&Path>, overrides: Overrides) -> anyhow::Result<Self> {
+        let Some(path) = file else {
+            return Ok(Self::new(File::default(), overrides));
+        };
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let file = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+        Ok(Self::new(file, overrides))
+    }
+
+    fn new(file: File, overrides: Overrides) -> Self {
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            data: overrides.data.or(file.data.clone()).unwrap_or_else(|| "wharf-data".into()),
+            quic: overrides.quic.or(file.quic.listen).unwrap_or_else(|| loopback(6420)),
+            admin: overrides.admin.or(file.admin.listen).unwrap_or_else(|| loopback(6421)),
+            file,
+        }
+    }
+
+    /// What the node is told. Beside the principals of the file there is `administrator`.
+    pub(super) fn node(&self, administrator: Identity) -> anyhow::Result<wharf_node::Config> {
+        let mut node = wharf_node::Config::new(&self.data);
+        let File { drain, limits, log, plugins, principals, .. } = &self.file;
+        node.principals = std::iter::once(administrator).chain(principals.iter().cloned()).collect();
+        set(&mut node.message_bytes_max, limits.message.map(usize::try_from).transpose()?);
+        set(&mut node.plugin_bytes_max, limits.plugin.map(usize::try_from).transpose()?);
+        set(&mut node.disk_free_bytes_min, limits.disk_free);
+        set(&mut node.hops_max, limits.hops);
+        set(&mut node.segment_bytes, log.segment.map(u32::try_from).transpose()?);
+        set(&mut node.plugin_threads, plugins.threads);
+        set(&mut node.drain, *drain);
+        node.compiler = Some(std::env::current_exe().context("cannot tell where this program is")?);
+        Ok(node)
+    }
+
+    /// What the QUIC door is told.
+    pub(super) fn door(&self, certificate: Certificate, node: &Node) -> wharf_quic::Config {
+        let mut door = wharf_quic::Config::new(self.quic, certificate);
+        // The largest message fits a frame.
+        door.frame_bytes_max = door.frame_bytes_max.max(node.config().message_bytes_max + FRAME_ROOM_BYTES);
+        door
+    }
+
+    /// The files of the configured certificate and its key.
+    pub(super) fn certificate(&self) -> anyhow::Result<Option<(&Path, &Path)>> {
+        match (&self.file.quic.certificate, &self.file.quic.key) {
+            (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+            (None, None) => Ok(None),
+            _ => bail!("quic.certificate and quic.key are given together or not at all"),
+        }
+    }
+
+    /// The names in the certificate that is made at first start, beside those of this machine's loopback.
+    pub(super) fn names(&self) -> &[String] {
+        &self.file.quic.names
+    }
+
+    /// How long a stopping broker waits for what it has begun.
+    pub(super) fn drain(&self) -> Duration {
+        self.file.drain.unwrap_or(wharf_node::Config::new("").drain)
+    }
+}
+
+fn set<T>(setting: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *setting = given;
+    }
+}
+
+/// `"64MiB"`, or a plain number of bytes.
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Bytes {
+        Number(u64),
+        Text(String),
+    }
+    match Bytes::deserialize(deserializer)? {
+        Bytes::Number(number) => Ok(Some(number)),
+        Bytes::Text(text) => units::bytes(&text).map(Some).map_err(de::Error::custom),
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    units::duration(&text).map(Some).map_err(de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, toml::de::Error> {
+        Ok(Config::new(toml::from_str(text)?, Overrides::default()))
+    }
+
+    #[test]
+    fn nothing_needs_to_be_configured_and_nobody_else_gets_in() {
+        let config = parse("").expect("a configuration");
+        assert_eq!(config.data, PathBuf::from("wharf-data"));
+        assert!(config.quic.ip().is_loopback() && config.admin.ip().is_loopback());
+        assert_eq!((config.quic.port(), config.admin.port()), (6420, 6421));
+    }
+
+    #[test]
+    fn the_documented_file_is_accepted() {
+        let documented: String = include_str!("config.rs")
+            .lines()
+            .skip_while(|line| !line.contains("```toml"))
+            .skip(1)
+            .take_while(|line| !line.contains("```"))
+            .map(|line| line.trim_start_matches("//!").trim_start().to_owned() + "\n")
+            .collect();
+        let config = parse(&documented).expect("a configuration");
+        let administrator = Identity::administrator("admin", String::new());
+        let node = config.node(administrator).expect("a node's configuration");
+        let defaults = wharf_node::Config::new("./wharf-data");
+        assert_eq!(node.message_bytes_max, defaults.message_bytes_max);
+        assert_eq!(node.plugin_bytes_max, defaults.plugin_bytes_max);
+        assert_eq!(node.disk_free_bytes_min, defaults.disk_free_bytes_min);
+        assert_eq!(node.segment_bytes, defaults.segment_bytes);
+        assert_eq!((node.hops_max, node.drain), (defaults.hops_max, defaults.drain));
+        let names: Vec<_> = node.principals.iter().map(|principal| principal.name.as_str()).collect();
+        assert_eq!(names, ["admin", "shop"]);
+    }
+
+    #[test]
+    fn a_key_that_does_not_exist_is_an_error_that_shows_its_line() {
+        let error =
+            parse("data = \"d\"\n\n[quic]\nlisten = \"127.0.0.1:1\"\nport = 5\n").expect_err("refused");
+        let text = error.to_string();
+        assert!(
+            text.contains("line 5") && text.contains("port = 5") && text.contains("unknown field"),
+            "{text}"
+        );
+
+        let text = parse("[limits]\nmessage = \"1MB\"\n").expect_err("refused").to_string();
+        assert!(text.contains("line 2") && text.contains("64MiB"), "{text}");
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let file = toml::from_str("data = \"a\"\n[quic]\nlisten = \"127.0.0.1:1\"").expect("a file");
+        let overrides = Overrides { data: Some("b".into()), ..Overrides::default() };
+        let config = Config::new(file, overrides);
+        assert_eq!(config.data, PathBuf::from("b"));
+        assert_eq!(config.quic.port(), 1);
+    }
+}

@@ -1,0 +1,103 @@
+//! Durations, sizes and headers, as people write them.
+
+use std::time::Duration;
+
+/// A duration: a number and a unit, `500ms`, `30s`, `5m`, `2h`, `7d`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let scale: u64 = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        "d" => 24 * 60 * 60 * 1000,
+        _ => return Err("a duration is a number and a unit: 500ms, 30s, 5m, 2h or 7d".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "a duration starts with a whole number: 30s".to_owned())?;
+    number.checked_mul(scale).map(Duration::from_millis).ok_or_else(|| "that is too long".into())
+}
+
+/// A number of bytes: `4096`, `64KiB`, `16MiB`, `2GiB`.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let scale: u64 = match unit {
+        "" | "B" => 1,
+        "KiB" | "K" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        _ => return Err("a size is a number of bytes, or one with KiB, MiB or GiB: 64MiB".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "a size starts with a whole number: 64MiB".to_owned())?;
+    number.checked_mul(scale).ok_or_else(|| "that is too large".into())
+}
+
+/// A header: `name=value`; the value may be empty and may hold `=`.
+pub(crate) fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a header is name=value".into()),
+    }
+}
+
+/// `duration`, written with the largest unit that leaves a whole number.
+pub(crate) fn show_duration(ms: u64) -> String {
+    match ms {
+        0 => "0s".into(),
+        _ if ms.is_multiple_of(86_400_000) => format!("{}d", ms / 86_400_000),
+        _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
+        _ if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
+        _ if ms.is_multiple_of(1000) => format!("{}s", ms / 1000),
+        _ => format!("{ms}ms"),
+    }
+}
+
+/// A number of bytes with one decimal: `14.2 KiB`.
+#[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+pub(crate) fn show_bytes(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_a_number_and_a_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for wrong in ["", "s", "30", "1.5s", "-1s", "5 m", "99999999999999999999s", "999999999999999999d"] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_duration_prints_as_it_is_written() {
+        for text in ["500ms", "30s", "5m", "2h", "7d"] {
+            let ms = u64::try_from(duration(text).expect("a duration").as_millis()).expect("small");
+            assert_eq!(show_duration(ms), text);
+        }
+    }
+
+    #[test]
+    fn a_size_may_have_a_unit() {
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert_eq!(bytes("64MiB"), Ok(64 << 20));
+        assert!(bytes("64MB").is_err());
+        assert_eq!(show_bytes(14_540), "14.2 KiB");
+    }
+
+    #[test]
+    fn a_header_splits_at_the_first_equals_sign() {
+        assert_eq!(header("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(header("a="), Ok(("a".into(), String::new())));
+        assert!(header("=b").is_err());
+        assert!(header("a").is_err());
+    }
+}

@@ -1,0 +1,10 @@
+//! The real binary, typed at as a newcomer does. One test binary, a module a subject.
+
+#[path = "cli/broker.rs"]
+mod broker;
+#[path = "cli/errors.rs"]
+mod errors;
+#[path = "cli/life.rs"]
+mod life;
+#[path = "cli/walk.rs"]
+mod walk;
