@@ -92,10 +92,15 @@ impl<P: Tested> Harness<P> {
         Self::new(Kind::Component)
     }
 
-    /// Runs `test` with the one and then with the other.
+    /// Runs `test` with the one and then with the other; `WHARF_HARNESS=native` or `=component` chooses one.
     pub fn each(test: impl Fn(Self)) {
-        test(Self::native());
-        test(Self::component());
+        let chosen = std::env::var("WHARF_HARNESS").unwrap_or_default();
+        if chosen != "component" {
+            test(Self::native());
+        }
+        if chosen != "native" {
+            test(Self::component());
+        }
     }
 
     fn new(kind: Kind) -> Self {
@@ -120,11 +125,15 @@ impl<P: Tested> Harness<P> {
         self
     }
 
-    /// Why the plugin refuses this configuration; `None` where it takes it.
-    pub fn refusal(&self) -> Option<Problem> {
+    /// Why the plugin refuses a configuration; `None` where it takes it.
+    ///
+    /// # Panics
+    /// If the component cannot be built or run.
+    #[track_caller]
+    pub fn refusal_of(&self, config: &Value) -> Option<Problem> {
         match self.kind {
-            Kind::Native => native::start::<P>(&self.stage, &self.config).err(),
-            Kind::Component => component::refusal(&self.stage, &self.config),
+            Kind::Native => native::start::<P>(&self.stage, config).err(),
+            Kind::Component => component::refusal(&self.stage, config),
         }
     }
 
@@ -134,7 +143,7 @@ impl<P: Tested> Harness<P> {
     /// If it takes the configuration, or refuses it with another code or path.
     #[track_caller]
     pub fn assert_refused(&self, code: &str, path: Option<&str>) {
-        let Some(problem) = self.refusal() else {
+        let Some(problem) = self.refusal_of(&self.config) else {
             panic!("the plugin takes the configuration {}, and is to refuse it with `{code}`", self.config);
         };
         assert_eq!((problem.code.as_ref(), problem.path.as_deref()), (code, path), "{problem}");

@@ -1,6 +1,9 @@
-//! The compiled component, run by the `wharf` binary in the broker's engine.
+//! The compiled component in the broker's engine: in the `wharf` binary, or in this process.
 
 mod build;
+#[cfg(feature = "harness-engine")]
+mod engine;
+#[cfg(not(feature = "harness-engine"))]
 mod process;
 
 use serde_json::Value;
@@ -9,13 +12,18 @@ use crate::harness::outcome::{Emitted, Outcome, Result, Usage};
 use crate::harness::{Input, wire};
 use crate::{Level, Problem, Stage};
 
+#[cfg(feature = "harness-engine")]
+use engine::Engine;
+#[cfg(not(feature = "harness-engine"))]
+use process::Engine;
+
 /// A component that is running.
-pub(crate) struct Component(process::Engine);
+pub(crate) struct Component(Engine);
 
 impl Component {
     #[track_caller]
     pub(crate) fn start() -> Self {
-        Self(process::Engine::start(build::component()))
+        Self(Engine::start(build::component()))
     }
 
     #[track_caller]

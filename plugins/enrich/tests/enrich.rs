@@ -1,0 +1,85 @@
+//! Natively, and as a component.
+
+use enrich::Enrich;
+use serde_json::{Value, json};
+use wharf_plugin::harness::{Harness, Input};
+
+fn customers(missing: Value) -> Value {
+    let gold = json!({"members": {"tier": "gold", "country": "NL"}, "headers": {"tier": "gold"}});
+    json!({
+        "key": {"json": "/customer/id"},
+        "into": "/customer",
+        "missing": missing,
+        "table": {"c-17": gold, "18": {"headers": {"tier": "none"}}},
+    })
+}
+
+#[test]
+fn members_and_headers_are_added() {
+    Harness::each(|plugin: Harness<Enrich>| {
+        let outcome = plugin
+            .config(customers(json!("reject")))
+            .send(Input::new(r#"{"customer":{"id":"c-17","tier":"?"},"total":12}"#).header("tier", "?"));
+
+        outcome
+            .assert_json(json!({"customer": {"id": "c-17", "tier": "gold", "country": "NL"}, "total": 12}))
+            .assert_header("tier", "gold");
+    });
+}
+
+#[test]
+fn an_entry_of_headers_leaves_the_payload_as_it_came() {
+    Harness::each(|plugin: Harness<Enrich>| {
+        let outcome = plugin.config(customers(json!("reject"))).send(r#"{ "customer": {"id": 18} }"#);
+
+        outcome.assert_payload(r#"{ "customer": {"id": 18} }"#).assert_header("tier", "none");
+    });
+}
+
+#[test]
+fn a_key_that_is_not_in_the_table_is_skipped_rejected_or_given_a_default() {
+    let send =
+        |missing| Harness::<Enrich>::native().config(customers(missing)).send(r#"{"customer":{"id":"x"}}"#);
+
+    send(json!("skip")).assert_payload(r#"{"customer":{"id":"x"}}"#);
+    let outcome = send(json!("reject"));
+    let problem = outcome.assert_rejected("unknown-key");
+    assert_eq!(
+        problem.to_string(),
+        "unknown-key: `x`, from the payload, is not in the table (at /customer/id)"
+    );
+    send(json!({"default": {"members": {"tier": "none"}}}))
+        .assert_json(json!({"customer": {"id": "x", "tier": "none"}}));
+}
+
+#[test]
+fn a_key_can_be_a_header_of_a_payload_that_is_no_json() {
+    Harness::each(|plugin: Harness<Enrich>| {
+        let config = json!({
+            "key": {"header": "customer"}, "missing": "reject", "table": {"c-17": {"headers": {"tier": "gold"}}},
+        });
+        let plugin = plugin.config(config);
+
+        plugin
+            .send(Input::new("<xml/>").header("customer", "c-17"))
+            .assert_payload("<xml/>")
+            .assert_header("tier", "gold");
+        plugin.send("<xml/>").assert_rejected("no-key");
+    });
+}
+
+#[test]
+fn a_payload_without_the_object_is_rejected_with_its_place() {
+    let config = json!({"key": {"header": "k"}, "into": "/a", "table": {"1": {"members": {"b": 2}}}});
+    let outcome = Harness::<Enrich>::native().config(config).send(Input::new("[]").header("k", "1"));
+
+    assert_eq!(outcome.assert_rejected("no-object").path.as_deref(), Some("/a"));
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_its_place() {
+    Harness::each(|plugin: Harness<Enrich>| {
+        let plugin = plugin.config(json!({"key": {"header": "k"}, "table": {"a": {"memebrs": {}}}}));
+        plugin.assert_refused("bad-config", Some("/table/a/memebrs"));
+    });
+}
