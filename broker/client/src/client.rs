@@ -198,6 +198,7 @@ fn start_thread(
     let run = move || {
         // One thread for all the sockets: handing packets between threads costs a fifth of the rate.
         let _finished = finished.drop_guard();
+        let runtime = runtime;
         runtime.block_on(keeper.run(connected));
     };
     thread::Builder::new().name("wharf-client".into()).spawn(run).map_err(failed)?;

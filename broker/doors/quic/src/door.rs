@@ -65,7 +65,9 @@ impl Door {
         let (address, stopped) = (config.address, stop.clone());
         let finished = closed.clone().drop_guard();
         let run = move || {
+            // Dropped last: once the door is closed, its address is free.
             let _finished = finished;
+            let runtime = runtime;
             runtime.block_on(async {
                 let settings = settings_for(&config, Path::Network, Arc::clone(&tls));
                 let endpoint = match wharf_transport::server(config.address, settings) {

@@ -1,0 +1,8 @@
+//! The client against a real broker in the same process.
+
+mod broker;
+mod consume;
+mod publish;
+mod reconnect;
+mod refusals;
+mod request;
