@@ -33,11 +33,13 @@ pub struct ConsumeOptions {
     pub auto_settle: bool,
     /// End once nothing is left to deliver.
     pub until_empty: bool,
+    /// Ask for so many deliveries at most, and end after them: what comes later stays with the broker, untouched.
+    pub limit: Option<u64>,
 }
 
 impl Default for ConsumeOptions {
     fn default() -> Self {
-        Self { prefetch: 1024, auto_settle: false, until_empty: false }
+        Self { prefetch: 1024, auto_settle: false, until_empty: false, limit: None }
     }
 }
 
@@ -76,8 +78,12 @@ impl Consumer {
     }
 
     fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        if !self.desk.is_wanting() {
+            return Poll::Ready(None);
+        }
         loop {
             if let Some(delivery) = self.ready.pop(&self.desk) {
+                self.desk.got_one();
                 let desk = Some(Arc::clone(&self.desk));
                 let client = self.client.downgrade();
                 return Poll::Ready(Some(Delivery { delivery, round: self.ready.round, desk, client }));
@@ -173,7 +179,7 @@ pub(crate) async fn open(
     options: ConsumeOptions,
 ) -> Result<Consumer, ConsumeError> {
     let prefetch = options.prefetch.max(1);
-    let desk = Arc::new(Desk::new(prefetch, options.auto_settle));
+    let desk = Arc::new(Desk::new(prefetch, options.auto_settle, options.limit));
     let left = Arc::new(Notify::new());
     let ConsumeOptions { auto_settle, until_empty, .. } = options;
     let subscribe = Subscribe { queue, credit: prefetch, auto_settle, until_empty };
@@ -237,7 +243,8 @@ impl Role {
 
     /// Consumes over one stream.
     async fn consume(&mut self, up: &Up) -> Ended {
-        let (send, reader) = match up.open(&Frame::Subscribe(self.subscribe.clone())).await {
+        let subscribe = Subscribe { credit: self.desk.first_credit(), ..self.subscribe.clone() };
+        let (send, reader) = match up.open(&Frame::Subscribe(subscribe)).await {
             Ok((send, reader, Frame::Subscribed(_))) => (send, reader),
             Ok((.., other)) => return unexpected(&other),
             Err(ended) => return ended,

@@ -31,6 +31,9 @@ pub(super) struct Desk {
     changed: Notify,
     /// Credit is given back when so much has come together.
     credit_step: u32,
+    prefetch: u32,
+    /// Deliveries that the user still wants.
+    wanted: AtomicU64,
     auto_settle: bool,
 }
 
@@ -42,6 +45,8 @@ struct State {
     waker: Option<Waker>,
     /// Credit to give back.
     credit: u32,
+    /// How much more may be given back: what is wanted beyond the credit that the broker has.
+    allowance: u64,
     /// The `Settle` frame that grows.
     filling: Filling,
     /// Frames that are full and not written.
@@ -84,13 +89,17 @@ impl Fetched {
 
 /// The user's side.
 impl Desk {
-    pub(super) fn new(prefetch: u32, auto_settle: bool) -> Self {
+    pub(super) fn new(prefetch: u32, auto_settle: bool, limit: Option<u64>) -> Self {
+        let wanted = limit.unwrap_or(u64::MAX);
+        let state = State { allowance: wanted, ..State::default() };
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             round: AtomicU64::new(0),
             filled: Notify::new(),
             changed: Notify::new(),
             credit_step: (prefetch / 4).max(1),
+            prefetch,
+            wanted: AtomicU64::new(wanted),
             auto_settle,
         }
     }
@@ -140,8 +149,22 @@ impl Desk {
 
     /// Whether that is enough to tell the broker.
     fn give_back(&self, state: &mut State) -> bool {
+        if state.allowance == 0 {
+            return false;
+        }
+        state.allowance -= 1;
         state.credit += 1;
         state.credit >= self.credit_step
+    }
+
+    /// Whether the user wants more deliveries.
+    pub(super) fn is_wanting(&self) -> bool {
+        self.wanted.load(Ordering::Acquire) > 0
+    }
+
+    /// The user has got one.
+    pub(super) fn got_one(&self) {
+        self.wanted.fetch_sub(1, Ordering::AcqRel);
     }
 
     pub(super) fn end(&self) -> Option<ConsumeError> {
@@ -168,6 +191,14 @@ impl Desk {
 
 /// The task's side.
 impl Desk {
+    /// The credit that a new subscription begins with.
+    pub(super) fn first_credit(&self) -> u32 {
+        let wanted = self.wanted.load(Ordering::Acquire);
+        let credit = u32::try_from(wanted).unwrap_or(u32::MAX).min(self.prefetch);
+        self.lock().allowance = wanted - u64::from(credit);
+        credit
+    }
+
     /// A subscription stands.
     pub(super) fn open(&self) {
         self.lock().opened = true;
@@ -330,7 +361,7 @@ mod tests {
 
     #[test]
     fn neighbours_with_one_outcome_are_one_range() {
-        let desk = Desk::new(1000, false);
+        let desk = Desk::new(1000, false, None);
         for tag in 1..=5 {
             desk.settle(0, tag, Outcome::Ack);
         }
@@ -348,7 +379,7 @@ mod tests {
 
     #[test]
     fn credit_is_given_back_in_steps_by_what_is_settled_or_dropped() {
-        let desk = Desk::new(8, false);
+        let desk = Desk::new(8, false, None);
         desk.settle(0, 1, Outcome::Ack);
         assert!(!written(&desk).contains(&Frame::Credit(1)));
         desk.forget(0);
@@ -359,8 +390,28 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_asked_for_than_is_wanted() {
+        let desk = Desk::new(8, false, Some(3));
+        assert_eq!(desk.first_credit(), 3);
+        for tag in 1..=3 {
+            assert!(desk.is_wanting());
+            desk.got_one();
+            desk.forget(0);
+            desk.settle(0, tag, Outcome::Ack);
+        }
+        assert!(!desk.is_wanting());
+        assert!(!written(&desk).iter().any(|frame| matches!(frame, Frame::Credit(_))));
+
+        let desk = Desk::new(2, false, Some(3));
+        assert_eq!(desk.first_credit(), 2);
+        desk.forget(0);
+        desk.forget(0);
+        assert_eq!(written(&desk), [Frame::Credit(1)]);
+    }
+
+    #[test]
     fn an_answer_tells_the_stale_from_the_settled() {
-        let desk = Desk::new(100, false);
+        let desk = Desk::new(100, false, None);
         let (mut one, mut two) = (desk.settle(0, 1, Outcome::Ack), desk.settle(0, 2, Outcome::Ack));
         written(&desk);
         assert_eq!(now(&mut one), Poll::Pending);
@@ -372,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_lost_subscription_leaves_the_sent_unknown_and_the_rest_stale() {
-        let desk = Desk::new(100, false);
+        let desk = Desk::new(100, false, None);
         let mut sent = desk.settle(0, 1, Outcome::Ack);
         written(&desk);
         let mut unsent = desk.settle(0, 2, Outcome::Ack);
