@@ -24,12 +24,17 @@ struct Api {
 
 impl Api {
     async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut config = Config::new(folder.path());
         config.plugin_bytes_max = 64 * 1024;
         config.segment_bytes = 1024 * 1024;
         let shop = Identity { admin: false, plugins: false, ..Identity::administrator("shop", sha256(SHOP)) };
         config.principals = vec![Identity::administrator("admin", sha256(ADMIN)), shop];
+        change(&mut config);
         let node = Node::start(config).await.expect("the node starts");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -252,15 +257,26 @@ async fn metrics_are_lines_that_prometheus_reads() {
 }
 
 #[tokio::test]
-async fn a_stopped_node_is_alive_and_not_ready() {
+async fn a_full_disk_is_told_to_load_balancers_scrapers_and_people() {
+    let api = Api::start_with(|config| config.disk_free_bytes_min = u64::MAX).await;
+
+    assert_eq!(api.send("GET", "/healthz", None, None).await.0, 200);
+    let (status, reason) = api.send("GET", "/readyz", None, None).await;
+    assert!(status == 503 && reason.contains("disk"), "{status} {reason:?}");
+    let (_, metrics) = api.send("GET", "/metrics", Some(ADMIN), None).await;
+    assert!(metrics.contains("\nwharf_alarm 1\n"), "{metrics}");
+    let (status, shown) = api.call("GET", "/v1/status", None).await;
+    assert!(status == 200 && shown["alarm"].as_str().is_some_and(|alarm| alarm.contains("disk")), "{shown}");
+    api.end().await;
+}
+
+#[tokio::test]
+async fn a_stopped_node_takes_no_changes() {
     let api = Api::start().await;
-    assert_eq!(api.send("GET", "/readyz", None, None).await.0, 200);
 
     api.node.shutdown().await;
 
     assert_eq!(api.send("GET", "/healthz", None, None).await.0, 200);
-    let (status, reason) = api.send("GET", "/readyz", None, None).await;
-    assert!(status == 503 && !reason.trim().is_empty(), "{status} {reason:?}");
     let (status, body) = api.call("PUT", "/v1/queues/late", None).await;
     assert_eq!((status, code(&body)), (503, "unavailable"));
     api.end().await;
