@@ -34,7 +34,7 @@ Examples:
   wharf serve                                        data in ./wharf-data, loopback only
   wharf serve --data /var/lib/wharf --quic 0.0.0.0:6420
   wharf serve --config wharf.toml
-  wharf serve --quic 127.0.0.1:0 --admin 127.0.0.1:0 any free ports; it prints them
+  wharf serve --quic 127.0.0.1:0 --admin 127.0.0.1:0   any free ports, which it prints
 
 No configuration is needed. At its first start it makes a certificate, an administrator's token and a context
 file, by which the other commands of this user reach it. It stops on SIGINT or SIGTERM when what it has begun is

@@ -93,14 +93,15 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
 async fn consume(client: &Client, queue: &QueueName, args: &Args) -> anyhow::Result<()> {
     let options = ConsumeOptions {
         until_empty: args.exit_when_empty,
-        prefetch: u32::try_from(args.n.unwrap_or(u64::MAX)).unwrap_or(u32::MAX).min(PREFETCH),
+        prefetch: PREFETCH,
+        limit: args.n,
         ..ConsumeOptions::default()
     };
     let mut consumer = client.consume(queue.as_str(), options).await?;
     let mut held = Vec::new();
     let interrupted = interrupted()?;
     tokio::pin!(interrupted);
-    for _ in 0..args.n.unwrap_or(u64::MAX) {
+    loop {
         let delivery = tokio::select! {
             delivery = consumer.next() => delivery,
             () = &mut interrupted => None,
