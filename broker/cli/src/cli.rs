@@ -109,8 +109,10 @@ mod tests {
             for each in command.get_subcommands() {
                 let help = each.get_after_help().map(ToString::to_string).unwrap_or_default();
                 for line in help.lines().filter_map(|line| line.trim().strip_prefix("wharf ")) {
-                    // Up to the shell's own syntax: pipes, redirections, comments.
-                    let words = shell_words(line.split([';', '|', '>', '<', '&']).next().unwrap_or_default());
+                    // Up to the remark beside it, or the shell's own syntax: pipes, redirections.
+                    let line = line.split("   ").next().unwrap_or_default();
+                    let line = line.split([';', '|', '>', '<', '&']).next().unwrap_or_default();
+                    let words = shell_words(line);
                     let typed = std::iter::once("wharf".to_owned()).chain(words);
                     if let Err(error) = Wharf::try_parse_from(typed) {
                         panic!("`wharf {line}` is shown in a help text: {error}");
