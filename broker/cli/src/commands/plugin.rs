@@ -72,6 +72,16 @@ enum Kind {
     Transformer,
 }
 
+impl From<Kind> for wharf_scaffold::Kind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Validator => Self::Validator,
+            Kind::Router => Self::Router,
+            Kind::Transformer => Self::Transformer,
+        }
+    }
+}
+
 /// Compiles the plugin in a folder to a component
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
@@ -157,7 +167,7 @@ struct Remove {
 
 pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
     match args.command {
-        Command::New(new) => project::make(&new.name, new.kind, new.folder),
+        Command::New(new) => project::make(&new.name, new.kind.into(), new.folder),
         Command::Build(project) => {
             let component = project::build(&project.folder)?;
             output::line(format_args!("{}  {}", component.path.display(), show_bytes(component.bytes)))

@@ -1,10 +1,13 @@
 //! A plugin's project on disk: made, compiled, tested.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use serde::Deserialize;
+use wharf_protocol::Name;
+use wharf_scaffold::Kind;
 
 use crate::output;
 use crate::units::show_bytes;
@@ -27,13 +30,18 @@ pub(super) struct Package {
     pub(super) version: String,
 }
 
-/// Makes a project.
-pub(super) fn make(
-    _name: &wharf_protocol::Name,
-    _kind: super::Kind,
-    _folder: Option<PathBuf>,
-) -> anyhow::Result<()> {
-    bail!("plugin projects cannot be made yet")
+/// Makes a project for the plugin `name` in `folder`, in a folder of its name where none is given.
+pub(super) fn make(name: &Name, kind: Kind, folder: Option<PathBuf>) -> anyhow::Result<()> {
+    let folder = folder.unwrap_or_else(|| name.as_str().into());
+    wharf_scaffold::write_project(&folder, name, kind).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            anyhow!("{error}: nothing was overwritten; choose another name, or another place with --folder")
+        }
+        _ => anyhow!("the project cannot be written: {error}"),
+    })?;
+    output::line(format_args!("{}", folder.display()))?;
+    output::note(format_args!("try: wharf plugin test {}", folder.display()));
+    Ok(())
 }
 
 /// Compiles the project in `folder`.
