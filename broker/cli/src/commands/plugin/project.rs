@@ -117,7 +117,7 @@ fn component_of(messages: &[u8]) -> Option<PathBuf> {
     let artifacts = messages
         .split(|byte| *byte == b'\n')
         .filter_map(|line| serde_json::from_slice::<Artifact>(line).ok());
-    let components = artifacts.flat_map(|artifact| artifact.filenames);
+    let mut components = artifacts.flat_map(|artifact| artifact.filenames);
     components.filter(|file| file.extension().is_some_and(|extension| extension == "wasm")).next_back()
 }
 
