@@ -118,7 +118,7 @@ fn component_of(messages: &[u8]) -> Option<PathBuf> {
         .split(|byte| *byte == b'\n')
         .filter_map(|line| serde_json::from_slice::<Artifact>(line).ok());
     let mut components = artifacts.flat_map(|artifact| artifact.filenames);
-    components.filter(|file| file.extension().is_some_and(|extension| extension == "wasm")).next_back()
+    components.rfind(|file| file.extension().is_some_and(|extension| extension == "wasm"))
 }
 
 #[cfg(test)]
