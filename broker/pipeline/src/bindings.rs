@@ -1,5 +1,4 @@
 //! The contract, generated from `wit/`. Nothing else in this crate is generated.
-#![expect(unsafe_code, reason = "generated: typed functions whose types were checked once, at load")]
 #![allow(missing_docs, unreachable_pub, reason = "generated; the WIT file documents it")]
 
 wasmtime::component::bindgen!({

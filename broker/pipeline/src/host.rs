@@ -18,10 +18,12 @@ use crate::{Fault, Grant, Item, Level, Limits, Target, wasi};
 
 /// The guest's handle to the batch of the call that runs; there is only one, so it carries nothing.
 #[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Batch;
 
 /// The guest's handle to the outputs of the call that runs.
 #[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Emitter;
 
 /// One message inside a pipeline.

@@ -250,6 +250,10 @@ impl Broken {
                 let mib = host.memory.bytes_max() / (1024 * 1024);
                 limit(Fault::Memory, format!("it asked for more than its {mib} MiB of memory"))
             }
+            // A guest keeps locals on a stack in its own memory; below it there is nothing.
+            Some(trap @ Trap::MemoryOutOfBounds) => {
+                limit(Fault::Trap, format!("it trapped: {trap}; deep recursion ends like this"))
+            }
             Some(trap) => limit(Fault::Trap, format!("it trapped: {trap}")),
             None if error.is::<wasmtime_wasi::I32Exit>() => limit(Fault::Trap, "it called exit".to_owned()),
             None => limit(Fault::Answer, format!("{error:#}")),

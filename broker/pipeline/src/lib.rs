@@ -17,6 +17,7 @@ mod breaker;
 mod cache;
 mod compile;
 mod engine;
+pub mod harness;
 mod host;
 mod instance;
 mod limits;

@@ -1,6 +1,7 @@
 //! One version of a pipeline, ready to run: messages go in, and one answer for each comes out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 use wharf_protocol::{Name, Timestamp};
@@ -12,8 +13,8 @@ use crate::stage::Stage;
 use crate::trace::Step;
 use crate::worker::aside;
 use crate::{
-    Failure, FailureKind, Fault, Item, Kind, OnFailure, Output, PipelineSpec, Plugin, Problem, Processed,
-    SpecError, StageStats, Target, Traced, Verdict,
+    Failure, FailureKind, Fault, Item, Kind, LogLine, OnFailure, Output, PipelineSpec, Plugin, Problem,
+    Processed, SpecError, StageStats, Target, Traced, Verdict,
 };
 
 /// One version of a pipeline. Immutable: a new version is another `Pipeline`, and messages in flight finish
@@ -160,9 +161,41 @@ impl Pipeline {
             .unwrap_or_else(|_| Traced { processed: self.core.host_failure(), steps: Vec::new() })
     }
 
+    /// As [`run_blocking`](Self::run_blocking), with what it took.
+    pub(crate) fn run_metered(&self, batch: Vec<Item>, now: Timestamp) -> (Vec<Processed>, Usage) {
+        let count = batch.len();
+        let metered = || {
+            let mut reports = Vec::new();
+            let processed = self.core.process_reported(batch, now, &mut reports);
+            (processed, Usage::sum(reports))
+        };
+        aside(metered).unwrap_or_else(|_| (self.core.lost(count), Usage::default()))
+    }
+
     /// What each stage has done so far.
     pub fn stats(&self) -> Vec<StageStats> {
         self.core.stages.iter().map(|stage| stage.stats()).collect()
+    }
+}
+
+/// What a run took, over all its calls.
+#[derive(Default)]
+pub(crate) struct Usage {
+    pub(crate) log: Vec<LogLine>,
+    pub(crate) took: Duration,
+    pub(crate) memory_peak_bytes: usize,
+    pub(crate) fuel: Option<u64>,
+}
+
+impl Usage {
+    fn sum(reports: Vec<Report>) -> Self {
+        reports.into_iter().fold(Self::default(), |mut sum, report| {
+            sum.log.extend(report.written.lines);
+            sum.took += report.took;
+            sum.memory_peak_bytes = sum.memory_peak_bytes.max(report.memory_peak_bytes);
+            sum.fuel = report.fuel.map(|fuel| fuel + sum.fuel.unwrap_or(0)).or(sum.fuel);
+            sum
+        })
     }
 }
 
@@ -177,10 +210,19 @@ struct Flow {
 impl Core {
     /// The way of a batch: each stage answers for every message that came so far.
     fn process(&self, batch: Vec<Item>, now: Timestamp) -> Vec<Processed> {
+        self.process_reported(batch, now, &mut Vec::new())
+    }
+
+    fn process_reported(
+        &self,
+        batch: Vec<Item>,
+        now: Timestamp,
+        reports: &mut Vec<Report>,
+    ) -> Vec<Processed> {
         let mut flow = Flow::new(batch);
         for stage in &self.stages {
             let units = Arc::new(std::mem::take(&mut flow.units));
-            let answers = stage.run(&units, now, &mut Vec::new());
+            let answers = stage.run(&units, now, reports);
             let units = Arc::unwrap_or_clone(units);
             for (unit, answer) in units.into_iter().zip(answers) {
                 flow.take(self, stage, unit, answer);

@@ -286,6 +286,9 @@ impl fmt::Display for Kind {
 }
 
 impl Grant {
+    /// Everything there is to grant.
+    pub const ALL: [Self; 5] = [Self::Log, Self::Config, Self::Metrics, Self::Clock, Self::Random];
+
     /// What a stage may use when its author says nothing.
     pub fn defaults() -> Vec<Self> {
         vec![Self::Log, Self::Config, Self::Metrics]

@@ -181,6 +181,7 @@ fn behave(messages: &View, all: &Batch, i: u32) -> Result<(), Failure> {
             HOARD.with_borrow_mut(|hoard| hoard.push(black_box(vec![1; 1 << 20])));
         },
         "recurse" => drop(black_box(recurse(u64::from(i)))),
+        "recurse-with-locals" => drop(black_box(recurse_with_locals(u64::from(i)))),
         "log" => log::log(log::Level::Info, "a line"),
         "log-flood" => (0..100_000).for_each(|n| log::log(log::Level::Warn, &format!("line {n}"))),
         "log-long" => log::log(log::Level::Info, &"long ".repeat(100_000)),
@@ -207,9 +208,17 @@ fn behave(messages: &View, all: &Batch, i: u32) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Takes the engine's stack, and none of the guest's own: nothing here needs an address.
+#[inline(never)]
 fn recurse(n: u64) -> u64 {
+    if n == u64::MAX { 0 } else { recurse(n + 1).wrapping_mul(3) ^ n }
+}
+
+/// Takes the guest's own stack, which lies in its memory.
+#[inline(never)]
+fn recurse_with_locals(n: u64) -> u64 {
     let here = black_box([n; 64]);
-    if black_box(true) { recurse(n + 1) + here[(n % 64) as usize] } else { n }
+    if black_box(true) { recurse_with_locals(n + 1) + here[(n % 64) as usize] } else { n }
 }
 
 fn wants(messages: &View, what: &str) -> bool {

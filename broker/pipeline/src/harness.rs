@@ -1,0 +1,322 @@
+//! A plugin under test: one component in this engine with the broker's limits, asked line by line.
+//!
+//! The plugin SDK's tests speak to `wharf plugin harness FILE.wasm`, a JSON object a line: a [`Request`] on
+//! its standard input, the [`Response`] to it on its standard output. Bytes are base64.
+//!
+//! ```json
+//! {"config":{},"outputs":["eu"],"messages":[{"topic":"orders","headers":[["region","ZXU="]],"payload":"e30="}]}
+//! {"ran":{"results":[{"passed":[{"to":"eu","headers":[["region","ZXU="]],"payload":"e30="}]}],
+//!         "log":[],"time_us":41,"memory_bytes":1114112,"fuel":2171}}
+//! ```
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, Write};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
+use wharf_protocol::{HeadersBuilder, Name, Timestamp, Topic};
+
+use crate::{
+    Engine, EngineConfig, EngineError, FailureKind, Grant, Item, Kind, Level, LoadError, Pipeline,
+    PipelineSpec, Plugin, PluginRef, PrepareError, Problem, Processed, StageSpec, Target,
+};
+
+/// The longest request line that is read.
+const REQUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// The time that plugins see, unless a request says otherwise: 2026-01-01T00:00:00Z.
+const NOW: Timestamp = Timestamp(1_767_225_600_000);
+
+/// A batch to run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The stage's configuration, an object.
+    #[serde(default)]
+    pub config: serde_json::Map<String, serde_json::Value>,
+    /// The names of the declared outputs.
+    #[serde(default)]
+    pub outputs: Vec<String>,
+    /// The batch; empty to try the configuration alone.
+    #[serde(default)]
+    pub messages: Vec<Message>,
+    /// As what to use a plugin that is several; the first of its kinds where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// What to grant; everything where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grants: Option<Vec<Grant>>,
+    /// The time that the plugin sees, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now_ms: Option<u64>,
+}
+
+/// A message to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// Where it was published.
+    pub topic: String,
+    /// The key, in base64.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// The publisher's id.
+    #[serde(default)]
+    pub message_id: Option<String>,
+    /// Where an answer goes.
+    #[serde(default)]
+    pub reply_to: Option<String>,
+    /// Names, and values in base64.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+    /// The body, in base64.
+    #[serde(default)]
+    pub payload: String,
+    /// How often it was delivered before.
+    #[serde(default)]
+    pub attempt: u32,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// The plugin refuses the configuration.
+    Refused(Problem),
+    /// The request is no request, or does not fit the plugin.
+    Error(String),
+    /// It ran.
+    Ran(Ran),
+}
+
+/// A batch that ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ran {
+    /// One a message, in order.
+    pub results: Vec<Outcome>,
+    /// The lines that the plugin wrote.
+    pub log: Vec<(Level, String)>,
+    /// How long the calls took.
+    pub time_us: u64,
+    /// The most linear memory that an instance had.
+    pub memory_bytes: u64,
+    /// Instructions, about; exact and the same in each run.
+    pub fuel: Option<u64>,
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// These go on.
+    Passed(Vec<Output>),
+    /// Nothing does.
+    Dropped,
+    /// The plugin rejects it.
+    Rejected(Problem),
+    /// The plugin asks for it again, not before so many milliseconds.
+    Retry(Problem, Option<u64>),
+    /// The plugin broke.
+    Fault(Problem),
+}
+
+/// A message that goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// The declared output; absent: on to where it was going.
+    pub to: Option<String>,
+    /// Names, and values in base64.
+    pub headers: Vec<(String, String)>,
+    /// The body, in base64.
+    pub payload: String,
+}
+
+/// One component under test.
+pub struct Harness {
+    engine: Engine,
+    plugin: Arc<Plugin>,
+    /// Kept from request to request while the stage stays the same.
+    stage: Option<(StageSpec, Arc<Pipeline>)>,
+}
+
+/// Why a component cannot be tested.
+#[derive(Debug, thiserror::Error)]
+pub enum HarnessError {
+    /// The engine does not start.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The component is no plugin.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+impl Harness {
+    /// The component `wasm` in an engine of its own, with the broker's limits, counting fuel.
+    ///
+    /// # Errors
+    /// The engine does not start, or the component is no plugin.
+    pub fn open(wasm: &Bytes) -> Result<Self, HarnessError> {
+        // A test runs one call after the other: few instances, and little address space, will do.
+        let config = EngineConfig { fuel: true, threads: 1, instances: 4, ..EngineConfig::default() };
+        let engine = Engine::new(config)?;
+        let plugin = engine.load(wasm)?;
+        Ok(Self { engine, plugin, stage: None })
+    }
+
+    /// The plugin.
+    pub fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    /// Runs one request.
+    pub fn answer(&mut self, request: &Request) -> Response {
+        let items: Result<Vec<Item>, String> = request.messages.iter().map(Message::item).collect();
+        let items = match items {
+            Ok(items) => items,
+            Err(error) => return Response::Error(error),
+        };
+        let pipeline = match self.pipeline(request) {
+            Ok(pipeline) => pipeline,
+            Err(PrepareError::Config { problem, .. } | PrepareError::Init { problem, .. }) => {
+                return Response::Refused(problem);
+            }
+            Err(error) => return Response::Error(error.to_string()),
+        };
+        let now = request.now_ms.map_or(NOW, Timestamp);
+        let (processed, usage) = pipeline.run_metered(items, now);
+        let results: Vec<_> =
+            processed.into_iter().map(|processed| Outcome::of(processed, &request.outputs)).collect();
+        if results.iter().any(|result| matches!(result, Outcome::Fault(_))) {
+            // The next request begins afresh: no breaker remembers this one.
+            self.stage = None;
+        }
+        Response::Ran(Ran {
+            results,
+            log: usage.log.into_iter().map(|line| (line.level, line.text)).collect(),
+            time_us: u64::try_from(usage.took.as_micros()).unwrap_or(u64::MAX),
+            memory_bytes: usage.memory_peak_bytes as u64,
+            fuel: usage.fuel,
+        })
+    }
+
+    /// Answers each line of `requests` with a line on `responses`, to the end.
+    ///
+    /// # Errors
+    /// One of the two ends cannot be read or written.
+    pub fn serve(&mut self, mut requests: impl BufRead, mut responses: impl Write) -> io::Result<()> {
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = io::Read::take(&mut requests, REQUEST_BYTES_MAX).read_until(b'\n', &mut line)?;
+            if read == 0 {
+                return Ok(());
+            }
+            let response = match serde_json::from_slice(&line) {
+                Ok(request) => self.answer(&request),
+                Err(error) => Response::Error(format!("this line is no request: {error}")),
+            };
+            serde_json::to_writer(&mut responses, &response)?;
+            responses.write_all(b"\n")?;
+            responses.flush()?;
+        }
+    }
+
+    fn pipeline(&mut self, request: &Request) -> Result<Arc<Pipeline>, PrepareError> {
+        let stage = self.stage_spec(request);
+        if let Some((same, pipeline)) = &self.stage
+            && *same == stage
+        {
+            return Ok(Arc::clone(pipeline));
+        }
+        let spec = PipelineSpec {
+            name: name("test"),
+            description: String::new(),
+            ingress: None,
+            stages: vec![stage.clone()],
+        };
+        let pipeline = self.engine.prepare(spec, vec![Arc::clone(&self.plugin)])?;
+        self.stage = Some((stage, Arc::clone(&pipeline)));
+        Ok(pipeline)
+    }
+
+    fn stage_spec(&self, request: &Request) -> StageSpec {
+        let kind = request.kind.unwrap_or(self.plugin.kinds()[0]);
+        let sends = matches!(kind, Kind::Router | Kind::Transformer);
+        let outputs = request.outputs.iter().enumerate().filter(|_| sends);
+        StageSpec {
+            kind: Some(kind),
+            own_name: Some(name("stage")),
+            config: request.config.clone(),
+            grants: request.grants.clone().unwrap_or_else(|| Grant::ALL.to_vec()),
+            outputs: outputs.map(|(i, output)| (output.clone(), place(i))).collect::<BTreeMap<_, _>>(),
+            ..StageSpec::new(PluginRef { name: name("plugin"), version: None })
+        }
+    }
+}
+
+/// The target that stands for the declared output `i`.
+fn place(i: usize) -> Target {
+    Target::Queue(name(&i.to_string()))
+}
+
+fn name(text: &str) -> Name {
+    text.parse().expect("words and numbers are names")
+}
+
+impl Message {
+    fn item(&self) -> Result<Item, String> {
+        let bytes = |field: &str, text: &str| {
+            STANDARD.decode(text).map(Bytes::from).map_err(|error| format!("{field} is not base64: {error}"))
+        };
+        let topic = |text: &str| text.parse::<Topic>().map_err(|error| error.to_string());
+        let mut headers = HeadersBuilder::default();
+        for (name, value) in &self.headers {
+            headers.set(name, bytes(name, value)?);
+        }
+        let mut message = wharf_protocol::Message::new(topic(&self.topic)?, bytes("payload", &self.payload)?);
+        message.headers = headers.build().map_err(|error| error.to_string())?;
+        message.key = self.key.as_deref().map(|key| bytes("key", key)).transpose()?;
+        message.message_id = self.message_id.as_deref().map(ByteString::from);
+        message.reply_to = self.reply_to.as_deref().map(topic).transpose()?;
+        Ok(Item { message, attempt: self.attempt })
+    }
+}
+
+impl Outcome {
+    fn of(processed: Processed, outputs: &[String]) -> Self {
+        let failure = match processed {
+            Processed::Passed(made) => {
+                return Self::Passed(made.into_iter().map(|output| Output::of(&output, outputs)).collect());
+            }
+            Processed::Dropped { .. } => return Self::Dropped,
+            Processed::Failed(failure) => failure,
+        };
+        match failure.kind {
+            FailureKind::Rejected => Self::Rejected(failure.problem),
+            FailureKind::Retry { after } => {
+                let after_ms = after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+                Self::Retry(failure.problem, after_ms)
+            }
+            FailureKind::Fault(_) => Self::Fault(failure.problem),
+        }
+    }
+}
+
+impl Output {
+    fn of(output: &crate::Output, outputs: &[String]) -> Self {
+        let to = output
+            .to
+            .as_ref()
+            .and_then(|target| (0..outputs.len()).find(|i| place(*i) == *target).map(|i| outputs[i].clone()));
+        let headers = output.message.headers.iter();
+        Self {
+            to,
+            headers: headers.map(|(name, value)| (name.to_owned(), STANDARD.encode(value))).collect(),
+            payload: STANDARD.encode(&output.message.payload),
+        }
+    }
+}

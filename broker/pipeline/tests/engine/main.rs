@@ -1,0 +1,10 @@
+//! What the engine promises, shown with a plugin that misbehaves as its messages ask.
+
+mod answers;
+mod breaking;
+mod harness;
+mod limits;
+mod loading;
+mod preparing;
+mod stand;
+mod tracing;
