@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    binding, completions, dead_letter, pipeline, plugin, publish, queue, serve, status, subscribe,
+    bench, binding, completions, dead_letter, demo, pipeline, plugin, publish, queue, serve, status,
+    subscribe,
 };
 use crate::connection::Connection;
 
@@ -36,6 +37,7 @@ pub(crate) struct Wharf {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Serve(serve::Args),
     Status(status::Args),
     Pub(publish::Args),
@@ -47,10 +49,14 @@ enum Command {
     Plugin(plugin::Args),
     Pipeline(pipeline::Args),
     Dlq(dead_letter::Args),
+    Bench(bench::Args),
     Completions(completions::Args),
     /// Compiles a component read from standard input: the child process of an upload
     #[command(hide = true)]
     CompilePlugin,
+    /// Receives what `bench` sends over a bare QUIC stream
+    #[command(hide = true)]
+    BenchSink,
 }
 
 impl Wharf {
@@ -58,6 +64,7 @@ impl Wharf {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let connection = Connection::new(self.context);
         match self.command {
+            Command::Demo(args) => demo::run(args),
             Command::Serve(args) => serve::run(args, &connection),
             Command::Status(args) => status::run(args, &connection),
             Command::Pub(args) => publish::run(args, &connection),
@@ -69,6 +76,8 @@ impl Wharf {
             Command::Plugin(args) => plugin::run(args, &connection),
             Command::Pipeline(args) => pipeline::run(args, &connection),
             Command::Dlq(args) => dead_letter::run(args, &connection),
+            Command::Bench(args) => bench::run(args),
+            Command::BenchSink => bench::sink(),
             Command::Completions(args) => completions::run(args),
             Command::CompilePlugin => return Ok(wharf_pipeline::compile_plugin_main()),
         }

@@ -11,7 +11,9 @@ mod admin;
 mod cli;
 mod commands;
 mod connection;
+mod orders;
 mod output;
+mod own_broker;
 mod units;
 
 use std::process::ExitCode;

@@ -63,7 +63,16 @@ impl OwnBroker {
         let mut child = Command::new(exe)
             .arg("--context")
             .arg(&context)
-            .args(["serve", "--log", "warn", "--quic", &addresses.quic, "--admin", &addresses.admin, "--data"])
+            .args([
+                "serve",
+                "--log",
+                "warn",
+                "--quic",
+                &addresses.quic,
+                "--admin",
+                &addresses.admin,
+                "--data",
+            ])
             .arg(folder.join("data"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -71,8 +80,7 @@ impl OwnBroker {
             .spawn()
             .context("starting the broker")?;
         let stdout = child.stdout.take().context("the child's output is piped")?;
-        let broker =
-            Self { child, folder: folder.to_owned(), connection: Connection::new(Some(context)) };
+        let broker = Self { child, folder: folder.to_owned(), connection: Connection::new(Some(context)) };
         let mut lines = BufReader::new(stdout).lines();
         match lines.next() {
             Some(Ok(line)) if line.contains("is ready") => {}

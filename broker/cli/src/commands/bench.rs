@@ -151,7 +151,8 @@ async fn drain(load: &Load) -> anyhow::Result<()> {
     let before = bench.cpu()?;
     let (messages, took) = load::drain(bench.connection(), QUEUE, load.connections, load.window).await?;
     let cpu = bench.cpu()? - before;
-    let phase = Phase { name: "drain", messages, took, broker_cpu: Some(cpu), latencies: None, floor: Some(floor) };
+    let phase =
+        Phase { name: "drain", messages, took, broker_cpu: Some(cpu), latencies: None, floor: Some(floor) };
     phase.print()
 }
 
@@ -169,10 +170,8 @@ async fn steady_flow(flow: &Flow) -> anyhow::Result<()> {
 async fn pipeline(load: &Load) -> anyhow::Result<()> {
     let bench = Bench::start(&load.broker)?;
     let orders: Vec<String> = (0..256).map(|number| Order { number, bytes_min: load.size }.xml()).collect();
-    let publishing = Publishing {
-        payloads: orders.iter().map(|xml| Bytes::from(xml.clone())).collect(),
-        ..plain(load)
-    };
+    let publishing =
+        Publishing { payloads: orders.iter().map(|xml| Bytes::from(xml.clone())).collect(), ..plain(load) };
     let plain = bench.publish("plain", &publishing, None).await?;
     let spec = "name = \"bench\"\ningress = \"bench\"\n[[stage]]\nplugin = \"xml-to-json\"\n";
     let to = path(["v1", "pipelines", "bench"]);

@@ -70,7 +70,11 @@ fn start(screen: &Screen, folder: &std::path::Path) -> anyhow::Result<OwnBroker>
         let text = |key| plugin[key].as_str().unwrap_or_default();
         screen.line(format_args!("{:<12} {:<6} {}", text("name"), text("version"), text("summary")))?;
     }
-    screen.done(format_args!("ready in {:.1} s, process {}", started.elapsed().as_secs_f64(), broker.pid()))?;
+    screen.done(format_args!(
+        "ready in {:.1} s, process {}",
+        started.elapsed().as_secs_f64(),
+        broker.pid()
+    ))?;
     Ok(broker)
 }
 
@@ -263,7 +267,8 @@ fn message_of(xml: &str) -> anyhow::Result<Message> {
 }
 
 fn order_number(delivery: &Delivery) -> anyhow::Result<u64> {
-    let order: Value = serde_json::from_slice(&delivery.message.payload).context("an order arrives as JSON")?;
+    let order: Value =
+        serde_json::from_slice(&delivery.message.payload).context("an order arrives as JSON")?;
     let id = &order["order"]["@id"];
     let number = id.as_u64().or_else(|| id.as_str()?.parse().ok());
     number.with_context(|| format!("an order has its number: {order}"))

@@ -1,8 +1,10 @@
 //! The commands, a file for each noun.
 
+pub(crate) mod bench;
 pub(crate) mod binding;
 pub(crate) mod completions;
 pub(crate) mod dead_letter;
+pub(crate) mod demo;
 pub(crate) mod pipeline;
 pub(crate) mod plugin;
 pub(crate) mod publish;

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -33,10 +33,11 @@ pub(super) async fn quic(size: usize, messages: u64) -> anyhow::Result<Duration>
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from(certificate))?;
-    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut tls =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
     tls.alpn_protocols = vec![b"bench".to_vec()];
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     let path = NetworkPath::to(address);
@@ -55,7 +56,8 @@ pub(super) async fn quic(size: usize, messages: u64) -> anyhow::Result<Duration>
     let used = receive.read_to_end(8).await?;
     connection.close(0u32.into(), b"");
     child.wait()?;
-    let used = Duration::from_micros(u64::from_le_bytes(used[..].try_into().context("the sink tells its CPU")?));
+    let used =
+        Duration::from_micros(u64::from_le_bytes(used[..].try_into().context("the sink tells its CPU")?));
     Ok(used / u32::try_from(messages)?)
 }
 
@@ -90,7 +92,12 @@ pub(crate) fn sink() -> anyhow::Result<()> {
 }
 
 /// CPU a record of a log that appends `messages` records of `size` bytes and syncs after every 1,024.
-pub(super) fn log(folder: &Path, size: usize, messages: u64, durability: Durability) -> anyhow::Result<Duration> {
+pub(super) fn log(
+    folder: &Path,
+    size: usize,
+    messages: u64,
+    durability: Durability,
+) -> anyhow::Result<Duration> {
     let mut log = LocalLog::open(folder, Options::default(), &mut |_| Ok(()))?;
     let body = vec![b'x'; size];
     let mut batch = Batch::new();
@@ -107,7 +114,10 @@ pub(super) fn log(folder: &Path, size: usize, messages: u64, durability: Durabil
 }
 
 /// CPU a call of `work`, run `times` times on this thread.
-pub(super) fn native(times: u64, mut work: impl FnMut(u64) -> anyhow::Result<()>) -> anyhow::Result<Duration> {
+pub(super) fn native(
+    times: u64,
+    mut work: impl FnMut(u64) -> anyhow::Result<()>,
+) -> anyhow::Result<Duration> {
     let before = thread_cpu();
     for n in 0..times {
         work(n)?;

@@ -60,7 +60,8 @@ impl Phase<'_> {
         }
         if let Some(latencies) = self.latencies {
             let at = |quantile| latencies.milliseconds(quantile);
-            let _ = write!(line, "  p50 {:.2} ms  p99 {:.2} ms  p99.9 {:.2} ms", at(0.5), at(0.99), at(0.999));
+            let _ =
+                write!(line, "  p50 {:.2} ms  p99 {:.2} ms  p99.9 {:.2} ms", at(0.5), at(0.99), at(0.999));
         }
         output::line(line)
     }
