@@ -78,7 +78,7 @@ enum Kind {
 
 enum Backend<P> {
     Native(P),
-    Component(component::Component),
+    Component(Box<component::Component>),
 }
 
 impl<P: Tested> Harness<P> {
@@ -171,7 +171,7 @@ impl<P: Tested> Harness<P> {
                 Ok(plugin) => Backend::Native(plugin),
                 Err(problem) => panic!("the plugin refuses the configuration {}: {problem}", self.config),
             },
-            Kind::Component => Backend::Component(component::Component::start()),
+            Kind::Component => Backend::Component(Box::new(component::Component::start())),
         });
         match backend {
             Backend::Native(plugin) => native::run(plugin, &self.stage, &inputs),

@@ -58,10 +58,8 @@ impl Plugin for JsonSchema {
             compiler.enable_format_assertions();
         }
         let mut schemas = Schemas::new();
-        let schema = compiler
-            .add_resource(HOME, config.schema)
-            .and_then(|()| compiler.compile(HOME, &mut schemas))
-            .map_err(|error| bad_schema(&error))?;
+        compiler.add_resource(HOME, config.schema).map_err(|error| bad_schema(&error))?;
+        let schema = compiler.compile(HOME, &mut schemas).map_err(|error| bad_schema(&error))?;
         Ok(Self { schemas, schema })
     }
 }
