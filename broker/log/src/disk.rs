@@ -126,7 +126,8 @@ impl DiskFile for File {
     }
 
     fn reserve(&self, bytes: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(self, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        let flags = rustix::fs::FallocateFlags::empty();
+        match rustix::io::retry_on_intr(|| rustix::fs::fallocate(self, flags, 0, bytes)) {
             Ok(()) => Ok(()),
             // A file system without reservations: zeros reserve the room as well.
             Err(rustix::io::Errno::OPNOTSUPP) => zero(self, self.bytes()?, bytes),

@@ -1,6 +1,6 @@
 //! Power cuts: a disk that forgets what was not synced, names included, and tears what it keeps.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,7 +23,7 @@ struct State {
     durable_names: Names,
     /// Changes of names since the folder was synced, in order.
     renamed: Vec<Change>,
-    files: HashMap<u64, Contents>,
+    files: BTreeMap<u64, Contents>,
     operations: u64,
     /// The operation at which the power fails; none when 0.
     fails_at: u64,
