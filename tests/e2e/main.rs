@@ -1,0 +1,5 @@
+//! What crosses rooms: a real node with real components.
+
+mod broker;
+mod pipelines;
+mod swap;
