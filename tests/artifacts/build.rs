@@ -13,8 +13,9 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip2";
 
 /// Constant, package, features.
-const COMPONENTS: [(&str, &str, &str); 3] = [
+const COMPONENTS: [(&str, &str, &str); 4] = [
     ("GUEST", "wharf-test-guest", ""),
+    ("GUEST_HEADERS_ONLY", "wharf-test-guest", "headers-only"),
     ("GUEST_WITH_FILES", "wharf-test-guest", "files"),
     ("GUEST_WITH_NETWORK", "wharf-test-guest", "network"),
 ];

@@ -41,7 +41,7 @@ impl lifecycle::Guest for Guest {
             reads: lifecycle::Reads {
                 topic: false,
                 key: false,
-                payload: true,
+                payload: !cfg!(feature = "headers-only"),
                 headers: vec!["behave".to_owned()],
             },
             config_schema: None,
