@@ -296,7 +296,8 @@ impl Node {
         drop(entered);
         let item = Item::new(message);
         let run = tokio::task::spawn_blocking(move || pipeline.run_traced(item, Timestamp::wall_clock()));
-        let traced = run.await.map_err(|error| NodeError::Unavailable(format!("the trial failed: {error}")))?;
+        let traced =
+            run.await.map_err(|error| NodeError::Unavailable(format!("the trial failed: {error}")))?;
         let (result, outputs) = match traced.processed {
             Processed::Passed(outputs) => (TryResult::Passed, outputs),
             Processed::Dropped { .. } => (TryResult::Dropped, Vec::new()),
