@@ -69,7 +69,7 @@ fn a_transformer_makes_none_one_or_many() {
 
 #[test]
 fn outputs_that_the_contract_does_not_allow_are_faults() {
-    let transformer = stage(Kind::Transformer, OUTPUTS);
+    let transformer = stage(Kind::Transformer, &format!("{OUTPUTS}\ndeadline-ms = 10000"));
     let behaviours =
         ["bad-range", "unknown-output", "outputs-many", "output-large", "kept-and-emitted", "two"];
     let mut answers = run(&transformer, &behaviours);
