@@ -1,8 +1,8 @@
 //! The admin API of a broker: HTTP and JSON over [`wharf_node::Node`].
 //!
-//! A request is authenticated ([`auth`]), bounded in size and time (here), parsed at the edge ([`extract`]), answered
+//! A request is authenticated (`auth`), bounded in size and time (here), parsed at the edge (`extract`), answered
 //! by the route of its noun ([`queue`], [`binding`], [`plugin`], [`pipeline`], [`dead_letter`], [`status`],
-//! [`metrics`]), and what goes wrong is an [`error::Problem`]. The routes describe themselves: `/v1/openapi.json` is
+//! `metrics`), and what goes wrong is an [`error::Problem`]. The routes describe themselves: `/v1/openapi.json` is
 //! made from them. The types of the bodies are public: the command line reads what this crate writes.
 
 mod auth;

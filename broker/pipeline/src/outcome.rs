@@ -134,8 +134,8 @@ impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.code, self.message)?;
         match &self.path {
-            Some(path) => write!(f, " (at {path})"),
-            None => Ok(()),
+            Some(path) if !path.is_empty() => write!(f, " (at {path})"),
+            _ => Ok(()),
         }
     }
 }

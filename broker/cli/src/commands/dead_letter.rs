@@ -113,7 +113,7 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
             if redriven.kept > 0 {
                 let kept = redriven.kept;
                 output::note(format_args!(
-                    "{kept} stay: a consumer holds them, or the queue where they died is gone"
+                    "{kept} stay: a consumer holds them, or they have no queue to go back to; name one with --to QUEUE"
                 ));
             }
             output::line(format_args!("{} dead letters sent back", redriven.moved))

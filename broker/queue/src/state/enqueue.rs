@@ -171,7 +171,8 @@ impl State {
             let original = topology.queue(&death.queue).map(|queue| queue.id);
             let id = queue.backlog.slot(offset).expect("a dead letter is not settled").id;
             found.insert(id);
-            let target = to.or(original);
+            // One that died on its way into no queue at all has none to go back to.
+            let target = to.or(original).filter(|target| *target != from);
             let Some(target) = target.filter(|_| queue.withdraw(offset, &mut self.timers)) else {
                 kept += 1;
                 continue;

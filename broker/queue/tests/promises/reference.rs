@@ -437,7 +437,7 @@ impl Model {
                 Selection::Ids(ids) if !ids.contains(&message.id) => continue,
                 _ => {}
             }
-            let target = to.flatten().or_else(|| self.named(&death.queue));
+            let target = to.flatten().or_else(|| self.named(&death.queue)).filter(|target| *target != from);
             let Some(target) = target.filter(|_| message.place != Place::Leased) else {
                 kept += 1;
                 continue;
