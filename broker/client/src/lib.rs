@@ -51,3 +51,8 @@ pub use wharf_protocol::{
     Death, DeathCause, ErrorCode, Headers, HeadersBuilder, Message, MessageId, Name, Pattern, QueueName,
     Rejection, Stored, Timestamp, Topic,
 };
+
+/// The code of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -50,7 +50,7 @@ impl Default for Config {
     }
 }
 
-/// The plugin: [`convert`] on each message.
+/// The plugin: [`convert()`] on each message.
 #[derive(Debug)]
 pub struct JsonToXml {
     config: Config,

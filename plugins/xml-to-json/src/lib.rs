@@ -34,7 +34,7 @@ pub use convert::convert;
 
 use wharf_plugin::{Emit, Failure, Message, Out, Plugin, Problem, Stage, Transformed, Transformer};
 
-/// The plugin: [`convert`] on each message.
+/// The plugin: [`convert()`] on each message.
 #[derive(Debug)]
 pub struct XmlToJson {
     config: Config,
