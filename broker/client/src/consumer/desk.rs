@@ -154,7 +154,12 @@ impl Desk {
         }
         state.allowance -= 1;
         state.credit += 1;
-        state.credit >= self.credit_step
+        self.is_due(state)
+    }
+
+    /// Whether the broker is to be told of credit: a step of it has come together, or the last that will come.
+    fn is_due(&self, state: &State) -> bool {
+        state.credit >= self.credit_step || (state.credit > 0 && state.allowance == 0)
     }
 
     /// Whether the user wants more deliveries.
@@ -229,7 +234,7 @@ impl Desk {
     /// Encodes all that is to be written.
     pub(super) fn take(&self, out: &mut BytesMut) {
         let mut state = self.lock();
-        if state.credit >= self.credit_step {
+        if self.is_due(&state) {
             Frame::Credit(std::mem::take(&mut state.credit)).encode(out);
         }
         while let Some(filling) = state.next_unwritten() {
@@ -405,6 +410,18 @@ mod tests {
         let desk = Desk::new(2, false, Some(3));
         assert_eq!(desk.first_credit(), 2);
         desk.forget(0);
+        desk.forget(0);
+        assert_eq!(written(&desk), [Frame::Credit(1)]);
+    }
+
+    /// A consumer with a limit waited for ever for the last few messages: their credit made no full step.
+    #[test]
+    fn the_last_credit_is_given_though_it_makes_no_step() {
+        let desk = Desk::new(8, false, Some(11));
+        assert_eq!(desk.first_credit(), 8);
+        desk.forget(0);
+        desk.forget(0);
+        assert_eq!(written(&desk), [Frame::Credit(2)]);
         desk.forget(0);
         assert_eq!(written(&desk), [Frame::Credit(1)]);
     }
