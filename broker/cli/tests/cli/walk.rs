@@ -50,6 +50,7 @@ fn lines_are_confirmed_in_their_order() {
     let ids: Vec<&str> = confirmed.lines().collect();
     assert_eq!(ids.len(), 5000);
     let stored = broker.ok("sub numbers -n 5000 -o json");
+    assert_eq!(stored.lines().count(), 5000);
     let deliveries =
         stored.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
     for ((delivery, id), number) in deliveries.zip(ids).zip(numbers) {
