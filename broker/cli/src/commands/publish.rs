@@ -165,7 +165,7 @@ async fn publish(publisher: &Publisher, message: Message, source: Source) -> any
 
 /// Prints a line for each confirmed message, as soon as it is.
 async fn print(mut confirms: mpsc::Receiver<OnItsWay>, mut out: impl Write) -> anyhow::Result<()> {
-    let mut rejected = 0u64;
+    let (mut rejected, mut unrouted) = (0u64, 0u64);
     loop {
         let next = match confirms.try_recv() {
             Ok(next) => Some(next),
@@ -185,7 +185,10 @@ async fn print(mut confirms: mpsc::Receiver<OnItsWay>, mut out: impl Write) -> a
             }
         };
         match receipt {
-            Ok(Confirmed::Stored(stored)) => writeln!(out, "{}", ids(stored))?,
+            Ok(Confirmed::Stored(stored)) => {
+                unrouted += u64::from(stored.entries == 0);
+                writeln!(out, "{}", ids(stored))?;
+            }
             Ok(Confirmed::Duplicate(stored)) => {
                 writeln!(out, "{} duplicate", stored.map_or("-".into(), ids))?;
             }
@@ -200,6 +203,11 @@ async fn print(mut confirms: mpsc::Receiver<OnItsWay>, mut out: impl Write) -> a
         }
     }
     out.flush()?;
+    if unrouted > 0 {
+        output::note(format_args!(
+            "{unrouted} stored nowhere: no queue is bound to the topic, or a pipeline dropped it"
+        ));
+    }
     match rejected {
         0 => Ok(()),
         1 => bail!("1 message was rejected"),
