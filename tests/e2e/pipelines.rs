@@ -150,3 +150,15 @@ async fn a_pipeline_file_that_is_wrong_changes_nothing_and_says_what_is_wrong() 
     }
     assert!(broker.node.pipelines(&me()).await.expect("allowed").is_empty());
 }
+
+#[tokio::test]
+async fn a_plugin_in_use_stays_and_one_that_is_not_can_be_removed() {
+    let broker = TestBroker::start().await;
+    broker.apply("p", "[[stage]]\nplugin = \"xml-to-json\"\n").await;
+    let in_use = broker.node.remove_plugin(&me(), &name("xml-to-json"), &name("1")).await;
+    assert!(in_use.expect_err("refused").to_string().contains("pipeline p"));
+
+    broker.node.remove_plugin(&me(), &name(GUEST), &name("1")).await.expect("removed");
+    let left = broker.node.plugins(&me()).await.expect("allowed");
+    assert_eq!(left.iter().map(|plugin| plugin.name.as_str()).collect::<Vec<_>>(), ["xml-to-json"]);
+}

@@ -171,8 +171,8 @@ impl Node {
         if let Some(user) = view.used_by.first() {
             return Err(NodeError::Conflict(format!("plugin {name}@{version} is used by pipeline {user}")));
         }
-        self.shard().change(Change::RemovePlugin { name: name.clone(), version: version.clone() }).await?;
         let digest = self.plugin_digest(name, version.as_str())?;
+        self.shard().change(Change::RemovePlugin { name: name.clone(), version: version.clone() }).await?;
         let shared = self.shard().topology().plugins().any(|(_, _, other)| other.digest == digest);
         if !shared {
             self.components().remove(&digest);
