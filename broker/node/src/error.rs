@@ -1,6 +1,7 @@
 //! What a caller of the node is told when something cannot be done.
 
 use wharf_protocol::ErrorCode;
+use wharf_shard::ShardError;
 
 /// Why an operation was not done.
 ///
@@ -57,6 +58,22 @@ impl NodeError {
     }
 }
 
+impl From<ShardError> for NodeError {
+    fn from(error: ShardError) -> Self {
+        match error {
+            ShardError::Refused(refusal) => match refusal.code {
+                ErrorCode::NotFound | ErrorCode::Conflict => Self::Conflict(refusal.reason),
+                ErrorCode::TooLarge => Self::TooLarge(refusal.reason),
+                ErrorCode::Unavailable => Self::Unavailable(refusal.reason),
+                _ => Self::Invalid(refusal.reason),
+            },
+            ShardError::TooLarge { .. } => Self::TooLarge(error.to_string()),
+            ShardError::Full(_) | ShardError::Unreadable { .. } => Self::Unavailable(error.to_string()),
+            ShardError::Stopped(reason) => Self::Closing(reason),
+        }
+    }
+}
+
 /// An error with its causes, on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -80,18 +97,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
-    /// The log does not open.
-    #[error("the log does not open")]
-    Log(#[from] wharf_log::OpenError),
-    /// The first record cannot be written.
-    #[error("the log takes no records")]
-    Append(#[from] wharf_log::AppendError),
-    /// A thread cannot be started.
-    #[error("a thread cannot be started")]
-    Thread(#[source] std::io::Error),
-    /// The thread that folds the state died; it said why.
-    #[error("the state could not be folded from the log; see the log lines before this")]
-    Recovery,
+    /// The shard does not open.
+    #[error(transparent)]
+    Shard(#[from] wharf_shard::OpenError),
     /// The engine that runs plugins does not start.
     #[error("plugins cannot be run")]
     Engine(#[from] wharf_pipeline::EngineError),

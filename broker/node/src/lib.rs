@@ -1,9 +1,9 @@
 //! One running broker, embeddable in any tokio program. [`Node`] is its handle.
 //!
 //! The way of a message reads downwards in [`Node::publish`] (`publish.rs`): *admit* (access, size, alarms) →
-//! *ingress pipelines* → *bindings and their pipelines* (`journey.rs`) → *store* (`shard.rs`). The shard's
-//! owner (`shard/owner.rs`) writes what waits together, syncs once, applies it to the state, and carries the
-//! effects out: receipts to publishers, deliveries into outlets (`outlet.rs`), where a [`Subscription`] takes them.
+//! *ingress pipelines* → *bindings and their pipelines* (`journey.rs`) → *store*. The shard's
+//! owner (`broker/shard`) writes what waits together, syncs once, applies it to the state, and carries the
+//! effects out: receipts to publishers, deliveries into outlets, where a [`Subscription`] takes them.
 //!
 //! This crate knows no socket, no HTTP, no QUIC: doors and the admin API translate to it.
 
@@ -14,13 +14,11 @@ mod dead_letters;
 mod error;
 mod journey;
 mod node;
-mod outlet;
 mod pipelines;
 mod plugins;
 mod publish;
 mod queues;
 mod receipts;
-mod shard;
 mod status;
 mod subscription;
 mod tap;

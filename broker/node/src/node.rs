@@ -8,13 +8,13 @@ use tokio::task::JoinHandle;
 use wharf_pipeline::{Compiler, Engine, EngineConfig, Limits};
 use wharf_protocol::{Pattern, Timestamp};
 use wharf_queue::{Change, DEAD_LETTERS, QueuePolicy};
+use wharf_shard::Shard;
 
 use crate::access::Access;
 use crate::alarm::Alarms;
 use crate::error::StartError;
 use crate::pipelines::Pipelines;
 use crate::plugins::Components;
-use crate::shard::Shard;
 use crate::status::Counts;
 use crate::tap::Taps;
 use crate::{Config, Credentials, NodeError, Principal, Tap};
@@ -70,7 +70,7 @@ impl Node {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let folder = |source| StartError::Folder { folder: config.data.clone(), source };
         make_private(&config.data).map_err(folder)?;
-        let shard = Shard::open(&config.data.join("shard-0"), config.segment_bytes).await?;
+        let shard = Shard::open(&config.data.join("shard-0"), shard_options(&config)).await?;
         let components = Arc::new(Components::open(config.data.join("plugins")).map_err(folder)?);
         let engine = Engine::new(engine_config(&config))?;
         let pipelines = Pipelines::default();
@@ -78,7 +78,10 @@ impl Node {
         let dead_letters = DEAD_LETTERS.parse().expect("the constant is a name");
         if shard.topology().queue(DEAD_LETTERS).is_none() {
             let policy = QueuePolicy::default();
-            shard.change(Change::CreateQueue { name: dead_letters, policy }).await?;
+            shard
+                .change(Change::CreateQueue { name: dead_letters, policy })
+                .await
+                .map_err(NodeError::from)?;
         }
         let alarms = Arc::new(Alarms::default());
         alarms.look(&config.data, config.disk_free_bytes_min);
@@ -114,7 +117,7 @@ impl Node {
     /// The node is stopping.
     pub fn tap(&self, who: &Principal, pattern: Pattern) -> Result<Tap, NodeError> {
         match self.0.shard.failure() {
-            Some(_) => Err(self.0.shard.gone()),
+            Some(_) => Err(self.0.shard.gone().into()),
             None => Ok(self.0.taps.open(who.clone(), pattern)),
         }
     }
@@ -166,6 +169,11 @@ impl Node {
     pub(crate) fn started_at(&self) -> Timestamp {
         self.0.started_at
     }
+}
+
+fn shard_options(config: &Config) -> wharf_shard::Options {
+    let log = wharf_log::Options { segment_bytes: config.segment_bytes, ..wharf_log::Options::default() };
+    wharf_shard::Options { log, ..wharf_shard::Options::default() }
 }
 
 fn engine_config(config: &Config) -> EngineConfig {

@@ -337,7 +337,7 @@ impl Node {
             if is_new {
                 in_use.forget(name);
             }
-            return Err(error);
+            return Err(error.into());
         }
         let number = self.shard().topology().pipeline(name.as_str()).map_or(0, |known| known.active);
         *active = Active::Ready { number, pipeline: next };

@@ -126,7 +126,7 @@ impl Node {
             let views = state.queues().filter_map(|view| Some((policy(&view.name)?, view)));
             views.map(|(policy, view)| QueueView::new(view, policy)).collect()
         });
-        views.await
+        Ok(views.await?)
     }
 
     fn known(&self, name: &QueueName) -> Result<(), NodeError> {

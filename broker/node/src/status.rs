@@ -81,7 +81,7 @@ impl Node {
     }
 
     async fn log_view(&self) -> Result<LogView, NodeError> {
-        self.shard().query(|state, log| log_view(state.applied(), log)).await
+        Ok(self.shard().query(|state, log| log_view(state.applied(), log)).await?)
     }
 }
 

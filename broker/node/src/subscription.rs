@@ -8,9 +8,8 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::oneshot;
 use wharf_protocol::{Delivery, QueueName, Settlement};
 use wharf_queue::{Attach, ConsumerId, Durability};
+use wharf_shard::{Closed, Outgoing, Outlet, Shard, ShardError, Taken};
 
-use crate::outlet::{Closed, Outgoing, Outlet, Taken};
-use crate::shard::Shard;
 use crate::{Action, Node, NodeError, Principal};
 
 /// Deliveries handed over together.
@@ -58,7 +57,7 @@ pub struct Controls {
 
 /// Resolves when settlements are durable, to the tags that were stale: their lease had ended.
 #[derive(Debug)]
-pub struct Settled(oneshot::Receiver<Result<Vec<u64>, NodeError>>);
+pub struct Settled(oneshot::Receiver<Result<Vec<u64>, ShardError>>);
 
 struct Detach {
     shard: Shard,
@@ -155,7 +154,7 @@ impl Subscription {
     fn closed(&self, why: Closed) -> NodeError {
         match why {
             Closed::QueueDeleted => NodeError::NotFound { kind: "queue", name: self.queue.to_string() },
-            Closed::Stopping => self.controls.shard.gone(),
+            Closed::Stopping => self.controls.shard.gone().into(),
         }
     }
 }
@@ -166,7 +165,7 @@ impl Controls {
     /// # Errors
     /// The node is stopping.
     pub async fn credit(&self, add: u32) -> Result<(), NodeError> {
-        self.shard.credit(self.consumer, add.min(CREDIT_MAX)).await
+        Ok(self.shard.credit(self.consumer, add.min(CREDIT_MAX)).await?)
     }
 
     /// Hands settlements on, in order. They are durable when what comes back resolves.
@@ -174,7 +173,7 @@ impl Controls {
     /// # Errors
     /// The node is stopping.
     pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<Settled, NodeError> {
-        self.shard.settle(self.consumer, settlements, self.durability).await.map(Settled)
+        Ok(Settled(self.shard.settle(self.consumer, settlements, self.durability).await?))
     }
 }
 
@@ -183,7 +182,8 @@ impl Future for Settled {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = ready!(Pin::new(&mut self.0).poll(context));
-        Poll::Ready(answer.unwrap_or_else(|_| Err(NodeError::Closing("the settlement is in doubt".into()))))
+        let doubt = |_| Err(ShardError::Stopped("the settlement is in doubt".into()));
+        Poll::Ready(answer.unwrap_or_else(doubt).map_err(NodeError::from))
     }
 }
 

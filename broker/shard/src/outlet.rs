@@ -14,20 +14,29 @@ const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// A delivery whose body may still lie in the log.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
-    pub(crate) tag: u64,
-    pub(crate) id: MessageId,
-    pub(crate) offset: u64,
-    pub(crate) attempt: u32,
-    pub(crate) redelivered: bool,
-    pub(crate) stored_at: Timestamp,
-    pub(crate) death: Option<Box<Death>>,
-    pub(crate) body: Option<Message>,
+/// X
+pub struct Outgoing {
+    /// What its settlement names it by.
+    pub tag: u64,
+    /// Where its body lies.
+    pub id: MessageId,
+    /// Its place in its queue.
+    pub offset: u64,
+    /// 1 at the first delivery.
+    pub attempt: u32,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    /// When it was first stored.
+    pub stored_at: Timestamp,
+    /// Why it was dead-lettered, when it was.
+    pub death: Option<Box<Death>>,
+    /// The message, while it is still in memory.
+    pub body: Option<Message>,
 }
 
 /// Why an outlet gives no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closed {
+pub enum Closed {
     /// Its queue was deleted.
     QueueDeleted,
     /// The node stops.
@@ -36,7 +45,7 @@ pub(crate) enum Closed {
 
 /// What [`Outlet::take`] found.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub enum Taken {
     /// Deliveries.
     Some,
     /// None, and the queue has none ready either.
@@ -45,7 +54,7 @@ pub(crate) enum Taken {
 
 /// Filled by the shard, emptied by one subscription.
 #[derive(Debug, Default)]
-pub(crate) struct Outlet {
+pub struct Outlet {
     waiting: Mutex<Waiting>,
     ready: Notify,
 }
@@ -61,7 +70,7 @@ struct Waiting {
 
 impl Outlet {
     /// Lays down what `deliveries` holds, in order, and leaves it empty.
-    pub(crate) fn put(&self, deliveries: &mut Vec<Outgoing>) {
+    pub fn put(&self, deliveries: &mut Vec<Outgoing>) {
         let mut waiting = self.lock();
         waiting.empty = false;
         for mut delivery in deliveries.drain(..) {
@@ -78,13 +87,13 @@ impl Outlet {
     }
 
     /// Says that the queue has nothing ready, after what was put before.
-    pub(crate) fn put_empty(&self) {
+    pub fn put_empty(&self) {
         self.lock().empty = true;
         self.ready.notify_one();
     }
 
     /// Nothing comes any more; what waits is dropped.
-    pub(crate) fn close(&self, why: Closed) {
+    pub fn close(&self, why: Closed) {
         let mut waiting = self.lock();
         waiting.closed.get_or_insert(why);
         waiting.deliveries.clear();
@@ -96,7 +105,7 @@ impl Outlet {
     ///
     /// # Cancel safety
     /// What is not taken stays.
-    pub(crate) async fn take(&self, max: usize, out: &mut Vec<Outgoing>) -> Result<Taken, Closed> {
+    pub async fn take(&self, max: usize, out: &mut Vec<Outgoing>) -> Result<Taken, Closed> {
         loop {
             if let Some(taken) = self.take_now(max, out)? {
                 return Ok(taken);

@@ -15,13 +15,21 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use wharf_log::LogReader;
-use wharf_protocol::{Message, MessageId, Receipt, Settlement};
+use wharf_protocol::{Message, MessageId, Receipt, Settlement, Timestamp};
 use wharf_queue::{
     Attach, Change, ConsumerId, Durability, Publish, Record, Redrive, Stamped, State, Topology,
 };
 
-use crate::outlet::Outlet;
-use crate::{NodeError, StartError};
+use crate::{OpenError, Outlet, ShardError};
+
+/// How a shard runs.
+#[derive(Clone)]
+pub struct Options {
+    /// How its log is kept.
+    pub log: wharf_log::Options,
+    /// What tells it the time; it may jump, and the shard's own time still never goes back.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
 
 /// What may wait for the owner, in units of [`ROOM_UNIT_BYTES`]; a command takes one, and one more for each
 /// unit of messages that it carries.
@@ -30,7 +38,7 @@ const ROOM_UNIT_BYTES: usize = 1024;
 
 /// The handle of a shard. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Shard {
+pub struct Shard {
     commands: mpsc::UnboundedSender<Queued>,
     /// What bounds `commands`: all but a departure wait for room.
     room: Arc<Semaphore>,
@@ -60,12 +68,12 @@ enum Command {
         consumer: ConsumerId,
         settlements: Vec<Settlement>,
         durability: Durability,
-        reply: oneshot::Sender<Result<Vec<u64>, NodeError>>,
+        reply: oneshot::Sender<Result<Vec<u64>, ShardError>>,
     },
     Attach {
         attach: Attach,
         outlet: Arc<Outlet>,
-        reply: oneshot::Sender<Result<(), NodeError>>,
+        reply: oneshot::Sender<Result<(), ShardError>>,
     },
     Credit {
         consumer: ConsumerId,
@@ -76,7 +84,7 @@ enum Command {
     },
     Change {
         record: Record,
-        reply: oneshot::Sender<Result<Changed, NodeError>>,
+        reply: oneshot::Sender<Result<Changed, ShardError>>,
     },
     Query(Question),
     Stop(oneshot::Sender<()>),
@@ -84,21 +92,30 @@ enum Command {
 
 /// What a change did, where it has something to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Changed {
+pub struct Changed {
     /// Messages purged or redriven.
-    pub(crate) messages: u64,
+    pub messages: u64,
     /// Messages that were to be redriven and stay.
-    pub(crate) kept: u64,
+    pub kept: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { log: wharf_log::Options::default(), clock: Arc::new(Timestamp::wall_clock) }
+    }
 }
 
 impl Shard {
     /// Opens the log in `folder`, folds the state from it, and starts the owner.
-    pub(crate) async fn open(folder: &Path, segment_bytes: u32) -> Result<Self, StartError> {
-        owner::start(folder.to_owned(), segment_bytes).await
+    ///
+    /// # Errors
+    /// What keeps the log from opening, or the state from being folded.
+    pub async fn open(folder: &Path, options: Options) -> Result<Self, OpenError> {
+        owner::start(folder.to_owned(), options).await
     }
 
     /// The topology as of the last record applied.
-    pub(crate) fn topology(&self) -> arc_swap::Guard<Arc<Topology>> {
+    pub fn topology(&self) -> arc_swap::Guard<Arc<Topology>> {
         self.topology.load()
     }
 
@@ -106,35 +123,31 @@ impl Shard {
     ///
     /// # Cancel safety
     /// Dropped while it waits for room, nothing was done; afterwards nothing undoes it.
-    pub(crate) async fn publish(
+    pub async fn publish(
         &self,
         records: Vec<Publish>,
         bytes: usize,
         durability: Durability,
-    ) -> Result<oneshot::Receiver<Vec<Receipt>>, NodeError> {
+    ) -> Result<oneshot::Receiver<Vec<Receipt>>, ShardError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Publish { records, durability, reply }, bytes).await?;
         Ok(answer)
     }
 
     /// Hands settlements on; the answer is the tags that were stale.
-    pub(crate) async fn settle(
+    pub async fn settle(
         &self,
         consumer: ConsumerId,
         settlements: Vec<Settlement>,
         durability: Durability,
-    ) -> Result<oneshot::Receiver<Result<Vec<u64>, NodeError>>, NodeError> {
+    ) -> Result<oneshot::Receiver<Result<Vec<u64>, ShardError>>, ShardError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Settle { consumer, settlements, durability, reply }, 0).await?;
         Ok(answer)
     }
 
     /// Attaches a new consumer whose deliveries go to `outlet`.
-    pub(crate) async fn attach(
-        &self,
-        mut attach: Attach,
-        outlet: Arc<Outlet>,
-    ) -> Result<ConsumerId, NodeError> {
+    pub async fn attach(&self, mut attach: Attach, outlet: Arc<Outlet>) -> Result<ConsumerId, ShardError> {
         let consumer = ConsumerId(self.consumers.fetch_add(1, Ordering::Relaxed));
         attach.consumer = consumer;
         let (reply, answer) = oneshot::channel();
@@ -143,37 +156,41 @@ impl Shard {
         Ok(consumer)
     }
 
-    pub(crate) async fn credit(&self, consumer: ConsumerId, add: u32) -> Result<(), NodeError> {
+    /// Allows a consumer `add` more messages.
+    ///
+    /// # Errors
+    /// The shard stopped.
+    pub async fn credit(&self, consumer: ConsumerId, add: u32) -> Result<(), ShardError> {
         self.send(Command::Credit { consumer, add }, 0).await
     }
 
     /// Lets a consumer go. Never waits: a departure has to get through when nothing else does.
-    pub(crate) fn detach(&self, consumer: ConsumerId) {
+    pub fn detach(&self, consumer: ConsumerId) {
         // The owner being gone means that its consumers are.
         let _ = self.send_at_once(Command::Detach { consumer });
     }
 
     /// Changes the topology; returns when the change is durable and [`Shard::topology`] shows it.
-    pub(crate) async fn change(&self, change: Change) -> Result<Changed, NodeError> {
+    pub async fn change(&self, change: Change) -> Result<Changed, ShardError> {
         self.record(Record::Topology(change)).await
     }
 
     /// Sends dead letters on their way again.
-    pub(crate) async fn redrive(&self, redrive: Redrive) -> Result<Changed, NodeError> {
+    pub async fn redrive(&self, redrive: Redrive) -> Result<Changed, ShardError> {
         self.record(Record::Redrive(redrive)).await
     }
 
-    async fn record(&self, record: Record) -> Result<Changed, NodeError> {
+    async fn record(&self, record: Record) -> Result<Changed, ShardError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Change { record, reply }, 0).await?;
         self.answer(answer).await?
     }
 
     /// Runs `ask` on the owner's thread, between two commits: keep it short.
-    pub(crate) async fn query<T: Send + 'static>(
+    pub async fn query<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&State, &wharf_log::Stats) -> T + Send + 'static,
-    ) -> Result<T, NodeError> {
+    ) -> Result<T, ShardError> {
         let (reply, answer) = oneshot::channel();
         let ask = Box::new(move |state: &State, log: &wharf_log::Stats| {
             // Nobody waits for the answer any more: fine.
@@ -184,14 +201,14 @@ impl Shard {
     }
 
     /// Reads stored messages back, in the order of `ids`. Files are touched off the async threads.
-    pub(crate) async fn read(&self, ids: Vec<MessageId>) -> Result<Vec<Message>, NodeError> {
+    pub async fn read(&self, ids: Vec<MessageId>) -> Result<Vec<Message>, ShardError> {
         let reader = Arc::clone(&self.reader);
         let read = tokio::task::spawn_blocking(move || read_bodies(&*reader, &ids));
-        read.await.map_err(|error| NodeError::Closing(error.to_string()))?
+        read.await.map_err(|error| ShardError::Stopped(error.to_string()))?
     }
 
     /// Takes no more, writes a snapshot, and ends the owner.
-    pub(crate) async fn stop(&self) {
+    pub async fn stop(&self) {
         let (reply, answer) = oneshot::channel();
         if self.send_at_once(Command::Stop(reply)).is_ok() {
             // An error means that it had stopped before.
@@ -200,7 +217,7 @@ impl Shard {
     }
 
     /// Why the owner stopped by itself, once it has.
-    pub(crate) async fn failed(&self) -> String {
+    pub async fn failed(&self) -> String {
         let mut failure = self.failure.clone();
         let seen = failure.wait_for(Option::is_some).await;
         match seen {
@@ -210,51 +227,52 @@ impl Shard {
     }
 
     /// The reason, if the owner stopped by itself.
-    pub(crate) fn failure(&self) -> Option<String> {
+    pub fn failure(&self) -> Option<String> {
         self.failure.borrow().clone()
     }
 
     /// Waits for room, for a command with `bytes` of messages.
-    async fn send(&self, command: Command, bytes: usize) -> Result<(), NodeError> {
+    async fn send(&self, command: Command, bytes: usize) -> Result<(), ShardError> {
         let units = (1 + bytes / ROOM_UNIT_BYTES).min(ROOM_UNITS);
         let units = u32::try_from(units).expect("clamped to the room there is");
         let room = Arc::clone(&self.room).acquire_many_owned(units).await.map_err(|_| self.gone())?;
         self.commands.send(Queued { command, _room: Some(room) }).map_err(|_| self.gone())
     }
 
-    fn send_at_once(&self, command: Command) -> Result<(), NodeError> {
+    fn send_at_once(&self, command: Command) -> Result<(), ShardError> {
         self.commands.send(Queued { command, _room: None }).map_err(|_| self.gone())
     }
 
-    async fn answer<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, NodeError> {
+    async fn answer<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, ShardError> {
         answer.await.map_err(|_| self.gone())
     }
 
     /// Why there is no owner.
-    pub(crate) fn gone(&self) -> NodeError {
-        NodeError::Closing(self.failure().unwrap_or_else(|| "it was told to".into()))
+    pub fn gone(&self) -> ShardError {
+        ShardError::Stopped(self.failure().unwrap_or_else(|| "it was told to".into()))
     }
 }
 
-fn read_bodies(reader: &dyn LogReader, ids: &[MessageId]) -> Result<Vec<Message>, NodeError> {
+fn read_bodies(reader: &dyn LogReader, ids: &[MessageId]) -> Result<Vec<Message>, ShardError> {
     let indexes: Vec<u64> = ids.iter().map(|id| id.index).collect();
     let mut bodies: Vec<Bytes> = Vec::with_capacity(ids.len());
-    reader
-        .read(&indexes, &mut bodies)
-        .map_err(|error| NodeError::Unavailable(format!("a stored message cannot be read: {error}")))?;
+    if let Err(error) = reader.read(&indexes, &mut bodies) {
+        let id = ids[bodies.len().min(ids.len() - 1)];
+        return Err(ShardError::Unreadable { id, reason: error.to_string() });
+    }
     ids.iter().zip(bodies).map(|(id, body)| message_in(*id, body)).collect()
 }
 
 /// The message that `body`, a record, holds at `id`.
-fn message_in(id: MessageId, body: Bytes) -> Result<Message, NodeError> {
-    let stamped = Stamped::decode(body)
-        .map_err(|error| NodeError::Unavailable(format!("record {} cannot be read: {error}", id.index)))?;
+fn message_in(id: MessageId, body: Bytes) -> Result<Message, ShardError> {
+    let unreadable = |reason: String| ShardError::Unreadable { id, reason };
+    let stamped = Stamped::decode(body).map_err(|error| unreadable(error.to_string()))?;
     let Record::Publish(mut publish) = stamped.record else {
-        return Err(NodeError::Unavailable(format!("record {} holds no message", id.index)));
+        return Err(unreadable("its record holds no message".into()));
     };
     let entry = usize::from(id.entry);
     if entry >= publish.entries.len() {
-        return Err(NodeError::Unavailable(format!("record {} has no message {entry}", id.index)));
+        return Err(unreadable(format!("its record has {} messages", publish.entries.len())));
     }
     Ok(publish.entries.swap_remove(entry).message)
 }

@@ -10,16 +10,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use wharf_log::{AppendError, Batch, LocalLog, LogEngine, Options, Replay};
+use wharf_log::{AppendError, Batch, LocalLog, LogEngine, Replay};
 use wharf_protocol::{Receipt, Timestamp};
 use wharf_queue::{ConsumerId, Deliver, Durability, Effect, Record, Stamped, State, Topology};
 
-use super::pending::{Pending, Reply, attached, moves_a_lease, refused, rejection};
+use super::pending::{Pending, Reply, attached, moves_a_lease, rejection};
 use super::recent::Recent;
 use super::{Changed, Command, Queued, ROOM_UNITS, Shard, log_durability};
 use crate::error::chain;
 use crate::outlet::{Closed, Outgoing, Outlet};
-use crate::{NodeError, StartError};
+use crate::{OpenError, Options, ShardError};
 
 /// Commands taken together.
 const COMMANDS_MAX: usize = 4096;
@@ -36,6 +36,7 @@ struct Owner {
     commands: mpsc::UnboundedReceiver<Queued>,
     consumers: HashMap<ConsumerId, Consumer>,
     recent: Recent,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// The stamp of the last record: time never goes back in a log.
     now: Timestamp,
     topology: Arc<ArcSwap<Topology>>,
@@ -67,7 +68,7 @@ enum End {
 }
 
 /// Opens the log, folds the state from it, and starts the thread that owns both.
-pub(super) async fn start(folder: PathBuf, segment_bytes: u32) -> Result<Shard, StartError> {
+pub(super) async fn start(folder: PathBuf, options: Options) -> Result<Shard, OpenError> {
     let (commands, receiver) = mpsc::unbounded_channel();
     let (failed, failure) = watch::channel(None);
     let (opened, outcome) = oneshot::channel();
@@ -75,8 +76,8 @@ pub(super) async fn start(folder: PathBuf, segment_bytes: u32) -> Result<Shard, 
     let run = move || {
         let timer = runtime::Builder::new_current_thread().enable_time().build();
         let open = timer
-            .map_err(StartError::Thread)
-            .and_then(|timer| Owner::open(&folder, segment_bytes, receiver).map(|owner| (timer, owner)));
+            .map_err(OpenError::Thread)
+            .and_then(|timer| Owner::open(&folder, options, receiver).map(|owner| (timer, owner)));
         match open {
             Ok((timer, mut owner)) => {
                 // Nobody waits for the outcome any more: the channel of commands is closed as well.
@@ -87,8 +88,8 @@ pub(super) async fn start(folder: PathBuf, segment_bytes: u32) -> Result<Shard, 
             Err(error) => drop(opened.send(Err(error))),
         }
     };
-    thread.spawn(run).map_err(StartError::Thread)?;
-    let (reader, topology) = outcome.await.map_err(|_| StartError::Recovery)??;
+    thread.spawn(run).map_err(OpenError::Thread)?;
+    let (reader, topology) = outcome.await.map_err(|_| OpenError::Recovery)??;
     Ok(Shard {
         commands,
         room: Arc::new(Semaphore::new(ROOM_UNITS)),
@@ -102,13 +103,12 @@ pub(super) async fn start(folder: PathBuf, segment_bytes: u32) -> Result<Shard, 
 impl Owner {
     fn open(
         folder: &Path,
-        segment_bytes: u32,
+        options: Options,
         commands: mpsc::UnboundedReceiver<Queued>,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, OpenError> {
         let mut state = State::default();
         let mut effects = Vec::new();
-        let options = Options { segment_bytes, ..Options::default() };
-        let log = LocalLog::open(folder, options, &mut |replay| {
+        let log = LocalLog::open(folder, options.log, &mut |replay| {
             match replay {
                 Replay::Snapshot { bytes, .. } => state = State::restore(bytes)?,
                 Replay::Record { index, body } => {
@@ -123,6 +123,7 @@ impl Owner {
             log,
             now: state.now(),
             state,
+            clock: options.clock,
             commands,
             consumers: HashMap::new(),
             recent: Recent::default(),
@@ -155,7 +156,7 @@ impl Owner {
     /// Waits for commands, or for the state's next timer, and takes all that came; false when none will.
     async fn drain(&mut self, commands: &mut Vec<Queued>) -> bool {
         let pause = if self.held_back.is_empty() {
-            self.state.next_timer().map(|due| due.since(Timestamp::wall_clock()))
+            self.state.next_timer().map(|due| due.since((self.clock)()))
         } else {
             Some(FULL_DISK_PAUSE)
         };
@@ -172,7 +173,7 @@ impl Owner {
         for record in mem::take(&mut self.held_back) {
             pending.add_record(record);
         }
-        if self.state.next_timer().is_some_and(|due| due <= Timestamp::wall_clock()) {
+        if self.state.next_timer().is_some_and(|due| due <= (self.clock)()) {
             pending.add_record(Record::Tick);
         }
         for Queued { command, _room } in commands.drain(..) {
@@ -226,13 +227,12 @@ impl Owner {
                 Ok(())
             }
             Err(AppendError::TooLarge { bytes, max }) => {
-                let error = NodeError::TooLarge(format!("a record of {bytes} bytes is over the log's {max}"));
-                self.refuse(pending, &error);
+                self.refuse(pending, &ShardError::TooLarge { bytes, max });
                 Ok(())
             }
             Err(error @ (AppendError::Conflict { .. } | AppendError::Failed(_))) => {
                 let reason = chain(&error);
-                self.refuse(pending, &NodeError::Closing(reason.clone()));
+                self.refuse(pending, &ShardError::Stopped(reason.clone()));
                 Err(End::Failed(reason))
             }
         }
@@ -240,7 +240,7 @@ impl Owner {
 
     /// Stamps and writes the records; returns them with the index of the first.
     fn append(&mut self, pending: &mut Pending) -> Result<(u64, Vec<Stamped>), AppendError> {
-        let at = self.now.max(Timestamp::wall_clock());
+        let at = self.now.max((self.clock)());
         let records = mem::take(&mut pending.records);
         let stamped: Vec<Stamped> = records.into_iter().map(|record| Stamped { at, record }).collect();
         self.batch.clear();
@@ -365,7 +365,7 @@ impl Owner {
     /// Nothing was written: publishers and changes are refused, leases that moved are kept for later.
     fn refuse_for_want_of_room(&mut self, pending: Pending, why: &str) {
         tracing::warn!(why, "the disk is full: refusing publishes until there is room");
-        let error = NodeError::Unavailable(format!("the disk is full: {why}"));
+        let error = ShardError::Full(why.to_owned());
         let mut records = pending.records.into_iter();
         for part in pending.parts {
             for record in records.by_ref().take(part.records) {
@@ -380,7 +380,7 @@ impl Owner {
         }
     }
 
-    fn refuse(&mut self, pending: Pending, error: &NodeError) {
+    fn refuse(&mut self, pending: Pending, error: &ShardError) {
         for record in &pending.records {
             if let Some(consumer) = attached(record) {
                 self.consumers.remove(&consumer);
@@ -436,7 +436,7 @@ impl Owner {
 struct Done {
     stale: Vec<u64>,
     changed: Changed,
-    refused: Option<NodeError>,
+    refused: Option<ShardError>,
 }
 
 impl Done {
@@ -450,7 +450,7 @@ impl Done {
         if let Reply::Publish { receipts, .. } = reply {
             receipts.push(Receipt::Rejected(rejection(refusal.code, refusal.reason)));
         } else {
-            self.refused = Some(refused(refusal));
+            self.refused = Some(refusal.into());
         }
     }
 

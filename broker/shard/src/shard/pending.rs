@@ -2,10 +2,10 @@
 
 use tokio::sync::oneshot;
 use wharf_protocol::{ErrorCode, Receipt, Rejection};
-use wharf_queue::{ConsumerId, Durability, Publish, Record, Refusal};
+use wharf_queue::{ConsumerId, Durability, Publish, Record};
 
 use super::{Changed, Command};
-use crate::NodeError;
+use crate::ShardError;
 
 /// Records to be written together.
 pub(super) struct Pending {
@@ -27,9 +27,9 @@ pub(super) struct Part {
 /// Who waits for what a command's records do.
 pub(super) enum Reply {
     Publish { receipts: Vec<Receipt>, reply: oneshot::Sender<Vec<Receipt>> },
-    Settle(oneshot::Sender<Result<Vec<u64>, NodeError>>),
-    Attach(oneshot::Sender<Result<(), NodeError>>),
-    Change(oneshot::Sender<Result<Changed, NodeError>>),
+    Settle(oneshot::Sender<Result<Vec<u64>, ShardError>>),
+    Attach(oneshot::Sender<Result<(), ShardError>>),
+    Change(oneshot::Sender<Result<Changed, ShardError>>),
     Nobody,
 }
 
@@ -73,7 +73,7 @@ impl Pending {
 
 impl Reply {
     /// Says that nothing was written, and why.
-    pub(super) fn refuse(self, records: usize, error: &NodeError) {
+    pub(super) fn refuse(self, records: usize, error: &ShardError) {
         // Whoever stopped waiting does not need the answer.
         match self {
             Self::Publish { reply, .. } => {
@@ -91,16 +91,6 @@ impl Reply {
 /// What a publisher is told of a message that was refused after its pipelines.
 pub(super) fn rejection(code: ErrorCode, reason: String) -> Rejection {
     Rejection { code, stage: None, reason, retry_after_ms: None }
-}
-
-/// A refusal of the state, as the node says it.
-pub(super) fn refused(refusal: Refusal) -> NodeError {
-    match refusal.code {
-        ErrorCode::NotFound | ErrorCode::Conflict => NodeError::Conflict(refusal.reason),
-        ErrorCode::TooLarge => NodeError::TooLarge(refusal.reason),
-        ErrorCode::Unavailable => NodeError::Unavailable(refusal.reason),
-        _ => NodeError::Invalid(refusal.reason),
-    }
 }
 
 /// What a full disk must not lose: a lease that moved. It is tried again; the rest is refused.

@@ -1,0 +1,16 @@
+//! One log and the state folded from it: drain, write together, sync once, apply, carry out.
+//!
+//! A [`Shard`] is the handle. The thread behind it (`shard/owner.rs`) is where confirms come from: nobody is
+//! told "stored" before the log has it as durably as its queue promises. What a consumer is to get is laid in its
+//! [`Outlet`].
+//!
+//! No network, no plugins, no access rules: what comes in here is decided. So the checks of durability drive
+//! this very code on a disk that forgets.
+
+mod error;
+mod outlet;
+mod shard;
+
+pub use error::{OpenError, ShardError};
+pub use outlet::{Closed, Outgoing, Outlet, Taken};
+pub use shard::{Changed, Options, Shard};
