@@ -2,8 +2,8 @@
 
 use std::error::Error;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
+use wharf_disk::{Fault, Plan, SimulatedDisk};
 use wharf_log::{AppendError, LogEngine, Options, SnapshotError, TrimError};
 
 use crate::harness::*;
@@ -49,30 +49,41 @@ pub(crate) fn run(dir: &Path, options: Options) -> Run {
     run
 }
 
+/// Where logs lie on a simulated disk.
+pub(crate) fn dir() -> &'static Path {
+    Path::new("/log")
+}
+
 #[test]
 fn whichever_operation_fails_all_that_was_confirmed_is_there_after_a_restart() {
     let (mut stopped, mut went_on) = (0, 0);
-    for fault in [Fault::Error, Fault::Full, Fault::Half] {
-        for stays in [false, true] {
+    for fault in [Fault::Error, Fault::Full, Fault::Short] {
+        for lasting in [false, true] {
             for at in 1.. {
-                let dir = scratch();
-                let disk = Faulty::new(at, fault, stays);
-                let run = run(dir.path(), disk.options());
-                if disk.0.operations.load(Ordering::SeqCst) < at {
+                let disk = SimulatedDisk::default();
+                disk.plan(Plan { at, fault, lasting });
+                let run = run(dir(), on(&disk));
+                let Some(failed) = disk.failed() else {
                     assert!(at > 100, "the run does enough to fail at");
                     break;
-                }
+                };
                 if run.stopped {
                     stopped += 1
                 } else {
                     went_on += 1
                 }
 
-                let mut opened = open(dir.path());
+                // A failed sync may mean that nothing since the last one is on the disk.
+                if at % 2 == 0 {
+                    disk.cut_power(at)
+                } else {
+                    disk.kill()
+                }
+                let mut opened = try_open(dir(), on(&disk)).unwrap();
                 let (snapshot, state) = opened.snapshot.take().unwrap_or((0, 0u64.to_le_bytes().to_vec()));
                 assert_eq!(state, snapshot.to_le_bytes());
                 let last = opened.log.next() - 1;
-                let place = format!("{fault:?} stays={stays} at operation {at}");
+                let place = format!("{fault:?} lasting={lasting} at operation {at}: {failed}");
                 assert!(snapshot >= run.snapshot && last >= run.confirmed, "{place}");
                 assert!(last <= run.confirmed + 5, "{place}: no more than the batch that failed");
                 assert_records(&opened.records, snapshot + 1, last);
@@ -85,13 +96,12 @@ fn whichever_operation_fails_all_that_was_confirmed_is_there_after_a_restart() {
 
 #[test]
 fn a_failed_sync_is_final_and_later_appends_name_it() {
-    let dir = scratch();
-    let disk = Faulty::new(u64::MAX, Fault::Error, false);
-    let mut log = try_open(dir.path(), disk.options()).unwrap().log;
+    let disk = SimulatedDisk::default();
+    let mut log = try_open(dir(), on(&disk)).unwrap().log;
     append(&mut log, 1).unwrap();
 
     // A batch is one write and one sync.
-    disk.fail_in(2);
+    disk.plan(Plan { at: 2, fault: Fault::Error, lasting: false });
     for _ in 0..3 {
         let error = append(&mut log, 1).unwrap_err();
         let cause = error.source().unwrap().to_string();
@@ -99,7 +109,7 @@ fn a_failed_sync_is_final_and_later_appends_name_it() {
         assert_eq!(error.source().unwrap().source().unwrap().to_string(), "the device failed");
     }
 
-    assert_eq!(disk.0.operations.load(Ordering::SeqCst), disk.0.at.load(Ordering::SeqCst), "never retried");
+    assert_eq!(disk.operations(), 2, "never retried");
     assert!(log.reader().read(&[2], &mut Vec::new()).is_err(), "what was not confirmed is not served");
     log.reader().read(&[1], &mut Vec::new()).unwrap();
     assert!(log.write_snapshot(1, b"state").is_err() && log.trim(1).is_err() && log.claim().is_err());
@@ -107,13 +117,12 @@ fn a_failed_sync_is_final_and_later_appends_name_it() {
 
 #[test]
 fn a_full_disk_is_met_before_anything_is_written_and_the_log_goes_on_when_there_is_room() {
-    let dir = scratch();
-    let disk = Faulty::new(u64::MAX, Fault::Full, true);
-    let mut log = try_open(dir.path(), disk.options()).unwrap().log;
+    let disk = SimulatedDisk::default();
+    let mut log = try_open(dir(), on(&disk)).unwrap().log;
     append(&mut log, 8).unwrap();
     assert_eq!(log.stats().segments, 1);
 
-    disk.fail_in(1);
+    disk.plan(Plan { at: 1, fault: Fault::Full, lasting: true });
     for _ in 0..3 {
         let full = append(&mut log, 30);
         assert!(matches!(full, Err(AppendError::Full(_))), "{full:?}");
@@ -123,5 +132,5 @@ fn a_full_disk_is_met_before_anything_is_written_and_the_log_goes_on_when_there_
     append(&mut log, 30).unwrap();
 
     drop(log);
-    assert_records(&open(dir.path()).records, 1, 38);
+    assert_records(&try_open(dir(), on(&disk)).unwrap().records, 1, 38);
 }
