@@ -39,9 +39,25 @@ impl FromStr for MessageId {
     }
 }
 
-/// A producer's identity across reconnects: 128 random bits that the client chooses once.
+/// A producer's identity across reconnects: 128 random bits that the client chooses once. Those whose upper half is
+/// all ones are the broker's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProducerId(pub u128);
+
+impl ProducerId {
+    /// What the upper half of the broker's own producers is: no client chooses it at random.
+    const RESERVED: u128 = (u64::MAX as u128) << 64;
+
+    /// The broker's own producer of that number.
+    pub const fn reserved(number: u64) -> Self {
+        Self(Self::RESERVED | number as u128)
+    }
+
+    /// Whether it is one of the broker's own, which a client must not use.
+    pub const fn is_reserved(self) -> bool {
+        self.0 & Self::RESERVED == Self::RESERVED
+    }
+}
 
 impl fmt::Display for ProducerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -65,5 +65,8 @@ pub use record::{
 };
 pub use snapshot::RestoreError;
 pub use state::State;
-pub use topology::{Activation, Binding, Pipeline, PipelineVersion, Plugin, QueueInfo, Topology};
+pub use topology::{
+    Activation, Binding, Pipeline, PipelineVersion, Plugin, QueueInfo, SCHEDULED_MESSAGE_BYTES_MAX,
+    SCHEDULES_MAX, Schedule, Topology,
+};
 pub use view::{DeadLetter, QueueView, Waiting};

@@ -112,18 +112,18 @@ impl Producers {
         }
     }
 
-    /// Forgets producers that are idle for long; looks at them once an hour of logged time.
-    pub(crate) fn sweep(&mut self, now: Timestamp) {
+    /// Forgets producers that are idle for long and not to be `kept`; looks at them once an hour of logged time.
+    pub(crate) fn sweep(&mut self, now: Timestamp, kept: impl Fn(ProducerId) -> bool) {
         if now < self.sweep_at {
             return;
         }
         self.sweep_at = now.after(SWEEP_EVERY);
-        self.known.retain(|_, producer| {
+        self.known.retain(|id, producer| {
             let idle = now.since(producer.seen_at);
             if idle >= RANGES_IDLE_MAX {
                 producer.ranges = VecDeque::new();
             }
-            idle < PRODUCER_IDLE_MAX
+            idle < PRODUCER_IDLE_MAX || kept(*id)
         });
     }
 }
@@ -170,9 +170,9 @@ mod tests {
     fn an_idle_producer_is_forgotten_after_a_week_and_its_places_after_an_hour() {
         let mut producers = Producers::default();
         producers.store(&session(1, 1), stored(1), Timestamp(0));
-        producers.sweep(Timestamp(0).after(RANGES_IDLE_MAX));
+        producers.sweep(Timestamp(0).after(RANGES_IDLE_MAX), |_| false);
         assert_eq!(producers.check(&session(1, 1)), Ok(Seen::Before(None)));
-        producers.sweep(Timestamp(0).after(PRODUCER_IDLE_MAX));
+        producers.sweep(Timestamp(0).after(PRODUCER_IDLE_MAX), |_| false);
         assert_eq!(producers.check(&session(1, 1)), Ok(Seen::New));
     }
 }

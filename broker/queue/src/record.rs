@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 use wharf_protocol::{Death, Message, MessageId, Name, Pattern, Session, Settlement, Timestamp};
@@ -221,6 +222,31 @@ pub enum Change {
     },
     /// Removes a pipeline with its history. Refused while a binding names it.
     RemovePipeline {
+        /// Its name.
+        name: Name,
+    },
+    /// Publishes a message again and again; a schedule of that name is replaced.
+    PutSchedule {
+        /// Its name.
+        name: Name,
+        /// When: a cron expression, opaque here.
+        cron: ByteString,
+        /// By which clock: the IANA name of a time zone, opaque here.
+        time_zone: ByteString,
+        /// What, as [`Message::encode`] writes it.
+        message: Bytes,
+        /// Who put it.
+        by: String,
+    },
+    /// Stops or resumes a schedule.
+    PauseSchedule {
+        /// Its name.
+        name: Name,
+        /// Whether it is to rest.
+        paused: bool,
+    },
+    /// Removes a schedule.
+    RemoveSchedule {
         /// Its name.
         name: Name,
     },

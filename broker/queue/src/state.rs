@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wharf_protocol::{DeathCause, Timestamp};
+use wharf_protocol::{DeathCause, ProducerId, Timestamp};
 
 use crate::consumer::Consumer;
 use crate::effect::Refusal;
@@ -115,6 +115,11 @@ impl State {
         self.queues.values().map(Queue::view)
     }
 
+    /// The highest sequence that a producer has stored, in its newest epoch; `None`: it is not known here.
+    pub fn last_sequence(&self, producer: ProducerId) -> Option<u64> {
+        self.producers.known.get(&producer).map(|known| known.last)
+    }
+
     /// At most `max` ready messages of a queue, in the order in which they would be delivered.
     pub fn peek(&self, queue: &str, max: usize) -> Vec<Waiting> {
         self.queue_named(queue).map(|queue| queue.peek(max)).unwrap_or_default()
@@ -156,7 +161,7 @@ impl State {
     /// Does what is due by now.
     fn pass_time(&mut self, effects: &mut Vec<Effect>) {
         self.message_ids.sweep(self.now);
-        self.producers.sweep(self.now);
+        self.producers.sweep(self.now, |producer| self.topology.is_scheduled(producer));
         while let Some(timer) = self.timers.fire(self.now) {
             match timer {
                 Timer::Ready(id, offset) => {

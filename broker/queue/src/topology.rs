@@ -1,4 +1,4 @@
-//! What is declared rather than delivered: queues, bindings, plugins, pipelines and their histories.
+//! What is declared rather than delivered: queues, bindings, plugins, pipelines and their histories, schedules.
 //!
 //! Readers hold an `Arc` of it. A change makes the next one and leaves theirs as it is.
 
@@ -12,6 +12,9 @@ use crate::bindings::Matcher;
 use crate::{QueueId, QueuePolicy};
 
 mod change;
+mod schedule;
+
+pub use schedule::{SCHEDULED_MESSAGE_BYTES_MAX, SCHEDULES_MAX, Schedule};
 
 /// All that is declared, as of one record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +29,7 @@ pub struct Topology {
     /// By name, then version.
     plugins: BTreeMap<Name, BTreeMap<Name, Plugin>>,
     pipelines: BTreeMap<Name, Pipeline>,
+    schedules: BTreeMap<Name, Schedule>,
     /// Finds bindings by topic; follows from `bindings`.
     #[serde(skip)]
     matcher: Matcher,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wharf_protocol::{ErrorCode, Name, Pattern, Timestamp};
 
-use super::{Activation, Binding, Pipeline, PipelineVersion, Plugin, QueueInfo, Topology};
+use super::{Activation, Binding, Pipeline, PipelineVersion, Plugin, QueueInfo, Schedule, Topology};
 use crate::bindings::Matcher;
 use crate::effect::Refusal;
 use crate::{Change, QueueId, QueuePolicy};
@@ -53,6 +53,14 @@ impl Topology {
             }
             Change::RollbackPipeline { name, to, by } => self.rollback(index, at, name, *to, by)?,
             Change::RemovePipeline { name } => self.remove_pipeline(name)?,
+            Change::PutSchedule { name, cron, time_zone, message, by } => {
+                let (cron, time_zone, message) = (cron.clone(), time_zone.clone(), message.clone());
+                let by = by.clone();
+                let schedule = Schedule { cron, time_zone, message, paused: false, since: at, by };
+                self.put_schedule(name, schedule)?
+            }
+            Change::PauseSchedule { name, paused } => self.pause_schedule(name, *paused, at)?,
+            Change::RemoveSchedule { name } => self.remove_schedule(name)?,
         };
         if changed {
             self.revision = index;
@@ -265,7 +273,7 @@ fn check_texts(change: &Change) -> Result<(), Refusal> {
             summary.len().max(by.len()).max(kinds.iter().map(|kind| kind.len() + 1).sum())
         }
         Change::ApplyPipeline { by, note, .. } => by.len().max(note.len()),
-        Change::RollbackPipeline { by, .. } => by.len(),
+        Change::RollbackPipeline { by, .. } | Change::PutSchedule { by, .. } => by.len(),
         _ => 0,
     };
     if bytes <= TEXT_BYTES_MAX {

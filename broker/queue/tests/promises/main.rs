@@ -11,6 +11,7 @@ mod history;
 mod model;
 mod random;
 mod reference;
+mod schedules;
 mod shard;
 mod snapshots;
 mod time;
