@@ -224,6 +224,7 @@ impl From<QueuePolicy> for wharf_node::QueuePolicy {
             retry_max_ms: policy.retry_max_ms,
             dead_letter: policy.dead_letter,
             dead_letter_expired: policy.dead_letter_expired,
+            ..Self::default()
         }
     }
 }

@@ -88,6 +88,7 @@ impl Node {
             credit: options.credit.min(CREDIT_MAX),
             auto_settle: options.auto_settle,
             notify_empty: options.notify_empty,
+            credit_bytes: 0,
         };
         let consumer = shard.attach(attach, Arc::clone(&outlet)).await?;
         Ok(Subscription {

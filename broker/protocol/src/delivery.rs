@@ -64,6 +64,8 @@ pub enum DeathCause {
     StageFault,
     /// Its time to live ran out.
     Expired,
+    /// The queue was full, and its policy lays what is oldest here.
+    Overflow,
 }
 
 /// What a consumer says of deliveries.

@@ -79,7 +79,7 @@ pub enum ErrorCode {
     RejectedByStage = 7,
     /// A stage failed, or asks to try again later.
     StageFailed = 8,
-    /// An alarm or a quota holds publishers back: memory, disk, rate.
+    /// An alarm, a quota or a full queue holds publishers back: memory, disk, rate, messages.
     Unavailable = 9,
     /// A newer epoch of the same producer exists.
     Fenced = 10,

@@ -113,7 +113,7 @@ fn waiting() {
     shard.attach(0);
     let start = Clock::start();
     for batch in 0..MESSAGES / 100 {
-        shard.apply(&at(Record::Credit { consumer: ConsumerId(1), add: 100 }));
+        shard.apply(&at(Record::Credit { consumer: ConsumerId(1), add: 100, bytes: 0 }));
         shard.apply(&ack(batch * 100 + 1, batch * 100 + 100));
     }
     report("drain: deliver and ack by hundreds", MESSAGES, start.elapsed());

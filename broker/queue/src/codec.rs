@@ -23,11 +23,11 @@
 //! back as slices of the record.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use wharf_protocol::{DecodeMessageError, Message, ProducerId, Session, Timestamp};
 
-use crate::{Destination, Entry, Publish, QueueId, Record, Stamped};
+use crate::{ConsumerId, Destination, Entry, Publish, QueueId, Record, Stamped};
 
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 16;
@@ -45,6 +45,8 @@ const TICK: u8 = 5;
 const RESTART: u8 = 6;
 const TOPOLOGY: u8 = 7;
 const REDRIVE: u8 = 8;
+const RENEW: u8 = 9;
+const MOVE: u8 = 10;
 
 /// Why bytes are not a record.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +92,16 @@ impl Stamped {
                 encode_fields(SETTLE, at, &(consumer, settlements), out);
             }
             Record::Attach(attach) => encode_fields(ATTACH, at, attach, out),
-            Record::Credit { consumer, add } => encode_fields(CREDIT, at, &(consumer, add), out),
+            Record::Credit { consumer, add, bytes } => {
+                encode_fields(CREDIT, at, &(consumer, add, bytes), out);
+            }
             Record::Detach { consumer } => encode_fields(DETACH, at, consumer, out),
             Record::Tick => encode_fields(TICK, at, &(), out),
             Record::Restart => encode_fields(RESTART, at, &(), out),
             Record::Topology(change) => encode_fields(TOPOLOGY, at, change, out),
             Record::Redrive(redrive) => encode_fields(REDRIVE, at, redrive, out),
+            Record::Renew { consumer, tags } => encode_fields(RENEW, at, &(consumer, tags), out),
+            Record::Move(moved) => encode_fields(MOVE, at, moved, out),
         }
     }
 
@@ -135,8 +141,8 @@ impl Stamped {
             }
             ATTACH => Record::Attach(decode_fields(&bytes)?),
             CREDIT => {
-                let (consumer, add) = decode_fields(&bytes)?;
-                Record::Credit { consumer, add }
+                let Credit { consumer, add, bytes } = decode_fields(&bytes)?;
+                Record::Credit { consumer, add, bytes }
             }
             DETACH => Record::Detach { consumer: decode_fields(&bytes)? },
             TICK => {
@@ -149,10 +155,24 @@ impl Stamped {
             }
             TOPOLOGY => Record::Topology(decode_fields(&bytes)?),
             REDRIVE => Record::Redrive(decode_fields(&bytes)?),
+            RENEW => {
+                let (consumer, tags) = decode_fields(&bytes)?;
+                Record::Renew { consumer, tags }
+            }
+            MOVE => Record::Move(decode_fields(&bytes)?),
             kind => return Err(DecodeRecordError::Kind(kind)),
         };
         Ok(Self { at, record })
     }
+}
+
+/// The fields of [`Record::Credit`]; the first records had no bytes in them.
+#[derive(Deserialize)]
+struct Credit {
+    consumer: ConsumerId,
+    add: u32,
+    #[serde(default)]
+    bytes: u64,
 }
 
 fn put_head(kind: u8, flags: u16, entries: u16, at: Timestamp, out: &mut BytesMut) {

@@ -29,7 +29,7 @@ pub enum Effect {
         /// Who.
         consumer: ConsumerId,
     },
-    /// A consumer's queue was deleted, and the consumer with it.
+    /// A consumer's queue was deleted, by a change or by itself, and the consumer with it.
     Cancelled {
         /// Who.
         consumer: ConsumerId,
@@ -48,6 +48,22 @@ pub enum Effect {
         /// How many dead letters are on their way again.
         moved: u64,
         /// How many of those selected stay: not found, held by a consumer, or their queue is gone.
+        kept: u64,
+    },
+    /// The answer to a renewal.
+    Renewed {
+        /// Whose.
+        consumer: ConsumerId,
+        /// How many leases started anew.
+        renewed: u64,
+        /// The tags that named no delivery that this consumer holds; the first [`STALE_TAGS_MAX`] of them.
+        stale: Vec<u64>,
+    },
+    /// The answer to a move.
+    Moved {
+        /// How many messages lie in the other queue now.
+        moved: u64,
+        /// How many of those selected stay: not found, held by a consumer, or the other queue is full.
         kept: u64,
     },
     /// The record could not be done, and changed nothing.

@@ -58,10 +58,11 @@ mod view;
 pub use codec::DecodeRecordError;
 pub use effect::{Deliver, Effect, Refusal, STALE_TAGS_MAX};
 pub use message_ids::{MESSAGE_ID_WINDOW, MESSAGE_IDS_MAX};
-pub use policy::{DEAD_LETTERS, Durability, QueuePolicy};
+pub use policy::{Backoff, DEAD_LETTERS, Durability, FAIR_BY_BYTES_MAX, Order, Overflow, QueuePolicy};
 pub use producers::{PRODUCER_IDLE_MAX, PRODUCER_RANGES_MAX, PRODUCERS_MAX};
 pub use record::{
-    Attach, Change, ConsumerId, Destination, Entry, Publish, QueueId, Record, Redrive, Selection, Stamped,
+    Attach, Change, ConsumerId, Destination, Entry, MOVED_MAX, Move, Publish, QueueId, Record, Redrive,
+    Selection, Stamped,
 };
 pub use snapshot::RestoreError;
 pub use state::State;
@@ -69,4 +70,4 @@ pub use topology::{
     Activation, Binding, Pipeline, PipelineVersion, Plugin, QueueInfo, SCHEDULED_MESSAGE_BYTES_MAX,
     SCHEDULES_MAX, Schedule, Topology,
 };
-pub use view::{DeadLetter, QueueView, Waiting};
+pub use view::{Browsed, DeadLetter, Place, QueueView, Waiting};

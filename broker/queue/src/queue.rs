@@ -11,7 +11,7 @@ use wharf_protocol::{Death, MessageId, Name, PRIORITY_MAX, Timestamp};
 use crate::backlog::{Backlog, Slot};
 use crate::live::LiveRecords;
 use crate::timers::{Timer, Timers};
-use crate::{ConsumerId, DeadLetter, QueueId, QueuePolicy, QueueView, Waiting};
+use crate::{Browsed, ConsumerId, DeadLetter, Place, QueueId, QueuePolicy, QueueView, Waiting};
 
 /// Offsets stay below this: a priority and an offset share 64 bits.
 const OFFSET_BITS: u32 = 59;
@@ -317,6 +317,12 @@ impl Queue {
             expired: counters.expired,
             purged: counters.purged,
             redriven: counters.redriven,
+            moved: 0,
+            dropped: 0,
+            bytes: 0,
+            lanes_in_flight: 0,
+            lanes_waiting: 0,
+            active: None,
             dead: self.dead,
             delivered: counters.delivered,
             failed: counters.failed,
@@ -341,6 +347,26 @@ impl Queue {
             Some(Waiting { offset, id: slot.id, stored_at: slot.stored_at })
         };
         merged.take(max).filter_map(waiting).collect()
+    }
+
+    /// All messages that are not settled, from an offset on.
+    pub(crate) fn browse(&self, from: u64) -> impl Iterator<Item = Browsed> {
+        let fresh = Extra::default();
+        self.backlog.unsettled().skip_while(move |(offset, _)| *offset < from).map(move |(offset, slot)| {
+            let extra = self.extras.get(&offset).unwrap_or(&fresh);
+            Browsed {
+                offset,
+                id: slot.id,
+                stored_at: slot.stored_at,
+                bytes: 0,
+                place: extra.not_before.map_or(Place::Ready, |until| Place::Delayed { until }),
+                attempts: extra.attempts,
+                failures: extra.failures,
+                priority: extra.priority,
+                expires: extra.expires,
+                death: extra.death.as_deref().cloned(),
+            }
+        })
     }
 
     /// The dead letters from an offset on.

@@ -38,6 +38,8 @@ pub enum Record {
         consumer: ConsumerId,
         /// How many messages more.
         add: u32,
+        /// How many bytes of messages more; nothing to a consumer whose bytes are unbounded.
+        bytes: u64,
     },
     /// A consumer leaves; what it holds goes back.
     Detach {
@@ -52,6 +54,15 @@ pub enum Record {
     Topology(Change),
     /// Dead letters are sent on their way again.
     Redrive(Redrive),
+    /// A consumer needs longer: the leases of deliveries start anew.
+    Renew {
+        /// Who.
+        consumer: ConsumerId,
+        /// Which deliveries, as first and last tags.
+        tags: Vec<(u64, u64)>,
+    },
+    /// Waiting messages go to another queue.
+    Move(Move),
 }
 
 /// A queue's number: never used again, even when the queue is gone.
@@ -127,13 +138,24 @@ pub struct Attach {
     pub auto_settle: bool,
     /// Tell it, once each time, when the queue has nothing ready for it.
     pub notify_empty: bool,
+    /// How many bytes of messages it can take; 0: unbounded. It gets the next message while any are left, so
+    /// it may get one message more than it said; an ack gives nothing back, [`Record::Credit`] does.
+    #[serde(default)]
+    pub credit_bytes: u64,
 }
 
 impl Default for Attach {
     /// A consumer without credit of the default dead-letter queue: all but the flags is to be set.
     fn default() -> Self {
         let queue = crate::DEAD_LETTERS.parse().expect("the constant is a name");
-        Self { consumer: ConsumerId(0), queue, credit: 0, auto_settle: false, notify_empty: false }
+        Self {
+            consumer: ConsumerId(0),
+            queue,
+            credit: 0,
+            auto_settle: false,
+            notify_empty: false,
+            credit_bytes: 0,
+        }
     }
 }
 
@@ -250,6 +272,15 @@ pub enum Change {
         /// Its name.
         name: Name,
     },
+    /// Changes how a queue treats its messages, those that wait included. Refused when it changes what
+    /// waiting messages were sorted by ([`QueuePolicy::order`], [`QueuePolicy::fair_by`]) and there are any,
+    /// or [`QueuePolicy::exclusive`] while a consumer is attached.
+    SetPolicy {
+        /// The queue's name.
+        name: Name,
+        /// How it treats its messages from now on.
+        policy: QueuePolicy,
+    },
 }
 
 /// Sends dead letters on their way again: with a fresh count of failures, and without their death.
@@ -263,11 +294,34 @@ pub struct Redrive {
     pub to: Option<Name>,
 }
 
-/// Which dead letters.
+/// Takes messages that wait, ready or delayed, from one queue to another. They keep their priority, delay,
+/// time to live, attempts and death, and begin anew in the count of failures. Those for which the other queue
+/// has no room stay, and so does what consumers hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Where they lie.
+    pub queue: Name,
+    /// Which of them; at most [`MOVED_MAX`] in one record.
+    pub select: Selection,
+    /// Where to: another queue.
+    pub to: Name,
+}
+
+/// The most messages that one [`Move`] looks at: whoever wants more asks again.
+pub const MOVED_MAX: usize = 65_536;
+
+/// Which messages: of the dead letters for a [`Redrive`], of all for a [`Move`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Selection {
     /// Those with these ids.
     Ids(Vec<MessageId>),
     /// The oldest, at most so many.
     Oldest(u32),
+    /// Those whose offset is at least `from` and less than `to`.
+    Offsets {
+        /// The first offset.
+        from: u64,
+        /// The offset after the last.
+        to: u64,
+    },
 }

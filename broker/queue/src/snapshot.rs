@@ -1,7 +1,7 @@
 //! The state as bytes: what a restart begins with, and what the hash of a state is a hash of.
 //!
 //! ```text
-//! u8   version, 1
+//! u8   version, 2
 //!      applied · now · topology (MessagePack)
 //!      queues:     id · next offset · cursor · counters · messages (offset, id, stored at: as steps)
 //!                  · what is unusual about some · line of ready messages · line of consumers
@@ -30,7 +30,7 @@ use crate::queue::{Counters, Extra, Queue};
 use crate::timers::Timer;
 use crate::{ConsumerId, QueueId, QueuePolicy, State, Topology};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const CHECKSUM_BYTES: usize = 8;
 /// No queue spans more offsets from its oldest message to its newest: a damaged one could claim anything.
 const SPAN_MAX: u64 = 1 << 36;
@@ -42,7 +42,9 @@ pub enum RestoreError {
     #[error("the snapshot's checksum does not fit its {0} bytes: it is damaged or cut short")]
     Checksum(usize),
     /// A version that this broker does not know.
-    #[error("snapshot encoding {0} is not known here, only {VERSION}; a newer broker wrote it")]
+    #[error(
+        "snapshot encoding {0} is not known here, only {VERSION}: another version of the broker wrote it"
+    )]
     Version(u8),
     /// It contradicts itself.
     #[error("the snapshot contradicts itself: {0}")]

@@ -12,7 +12,9 @@ use crate::message_ids::MessageIds;
 use crate::producers::Producers;
 use crate::queue::{Fate, Queue};
 use crate::timers::{Timer, Timers};
-use crate::{Change, ConsumerId, DeadLetter, Effect, QueueId, QueueView, Record, Stamped, Topology, Waiting};
+use crate::{
+    Browsed, Change, ConsumerId, DeadLetter, Effect, QueueId, QueueView, Record, Stamped, Topology, Waiting,
+};
 
 mod enqueue;
 mod lease;
@@ -62,7 +64,7 @@ impl State {
                 Ok(())
             }
             Record::Attach(attach) => self.attach(attach),
-            Record::Credit { consumer, add } => self.credit(*consumer, *add),
+            Record::Credit { consumer, add, .. } => self.credit(*consumer, *add),
             Record::Detach { consumer } => self.detach(*consumer, effects),
             Record::Tick => Ok(()),
             Record::Restart => {
@@ -71,6 +73,7 @@ impl State {
             }
             Record::Topology(change) => self.change(change, effects),
             Record::Redrive(redrive) => self.redrive(redrive, effects),
+            Record::Renew { .. } | Record::Move(_) => Err(Refusal::conflict("not there yet")),
         };
         if let Err(refusal) = done {
             effects.push(Effect::Refused(refusal));
@@ -123,6 +126,13 @@ impl State {
     /// At most `max` ready messages of a queue, in the order in which they would be delivered.
     pub fn peek(&self, queue: &str, max: usize) -> Vec<Waiting> {
         self.queue_named(queue).map(|queue| queue.peek(max)).unwrap_or_default()
+    }
+
+    /// At most `max` messages of a queue that are not settled, in order, from offset `from` on: without taking
+    /// them, whatever they wait for.
+    pub fn browse(&self, queue: &str, from: u64, max: usize) -> Vec<Browsed> {
+        let queue = self.queue_named(queue);
+        queue.map(|queue| queue.browse(from).take(max).collect()).unwrap_or_default()
     }
 
     /// At most `max` dead letters of a queue, in order, from offset `from` on.
@@ -204,6 +214,11 @@ impl State {
             Change::CreateQueue { name, policy } if changed => {
                 let id = self.topology.queue(name.as_str()).expect("just made").id;
                 self.queues.insert(id, Queue::new(id, name.clone(), policy.clone()));
+            }
+            Change::SetPolicy { name, policy } if changed => {
+                let id = self.topology.queue(name.as_str()).expect("found by the topology").id;
+                let queue = self.queues.get_mut(&id).expect("every declared queue is there");
+                queue.policy = policy.clone();
             }
             Change::PurgeQueue { name } => {
                 let id = self.topology.queue(name.as_str()).expect("found by the topology").id;

@@ -2,7 +2,7 @@
 
 use wharf_protocol::{Death, MessageId, Name, Timestamp};
 
-use crate::QueueId;
+use crate::{ConsumerId, QueueId};
 
 /// One queue in numbers. `ready + leased + delayed + settled = enqueued`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,19 @@ pub struct QueueView {
     pub purged: u64,
     /// Dead letters that were sent on their way again from here.
     pub redriven: u64,
+    /// Messages that were moved from here to another queue.
+    pub moved: u64,
+    /// Messages that were dropped to make room for newer ones.
+    pub dropped: u64,
+    /// Bytes of the messages that are not settled.
+    pub bytes: u64,
+    /// Keys (or tenants, in a fair queue) of which a message is in flight or resting after a failure.
+    pub lanes_in_flight: u64,
+    /// Ready messages that wait for their key's turn, as far as the queue has looked; all of them in a fair
+    /// queue.
+    pub lanes_waiting: u64,
+    /// The one consumer that gets deliveries, where the policy says that one does.
+    pub active: Option<ConsumerId>,
     /// Dead letters that lie here.
     pub dead: u64,
     /// Deliveries, first and further ones.
@@ -56,6 +69,45 @@ pub struct Waiting {
     pub id: MessageId,
     /// When it was first stored.
     pub stored_at: Timestamp,
+}
+
+/// One message of a queue, looked at without being taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Browsed {
+    /// Its place.
+    pub offset: u64,
+    /// Where its body lies.
+    pub id: MessageId,
+    /// When it was first stored.
+    pub stored_at: Timestamp,
+    /// What it takes: topic, key, headers and payload.
+    pub bytes: u32,
+    /// What it waits for.
+    pub place: Place,
+    /// Deliveries that ended without settling it, in any queue.
+    pub attempts: u32,
+    /// Those of them, in this queue, that were nacked or lapsed.
+    pub failures: u32,
+    /// 0 to 31.
+    pub priority: u8,
+    /// When its time to live runs out, the queue's counted in.
+    pub expires: Option<Timestamp>,
+    /// Why it is dead, when it is.
+    pub death: Option<Death>,
+}
+
+/// Where in its life an unsettled message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The next consumer with credit gets it, or the one after.
+    Ready,
+    /// A consumer holds it.
+    Leased,
+    /// It waits for its time.
+    Delayed {
+        /// Until then.
+        until: Timestamp,
+    },
 }
 
 /// One dead letter.

@@ -153,6 +153,10 @@ impl State {
         let dead = self.queues[&from].dead();
         let (offsets, limit): (Vec<u64>, usize) = match &redrive.select {
             Selection::Oldest(limit) => (dead.map(|(offset, _)| offset).collect(), *limit as usize),
+            Selection::Offsets { from, to } => {
+                let chosen = dead.filter(|(offset, _)| (*from..*to).contains(offset));
+                (chosen.map(|(offset, _)| offset).collect(), usize::MAX)
+            }
             Selection::Ids(ids) => {
                 let ids: BTreeSet<&MessageId> = ids.iter().collect();
                 let chosen = dead.filter(|(_, id)| ids.contains(id)).map(|(offset, _)| offset);

@@ -61,6 +61,7 @@ impl Topology {
             }
             Change::PauseSchedule { name, paused } => self.pause_schedule(name, *paused, at)?,
             Change::RemoveSchedule { name } => self.remove_schedule(name)?,
+            Change::SetPolicy { name, policy } => self.set_policy(name, policy)?,
         };
         if changed {
             self.revision = index;
@@ -87,6 +88,16 @@ impl Topology {
         }
         self.add_queue(name.clone(), policy.clone());
         Ok(true)
+    }
+
+    fn set_policy(&mut self, name: &Name, policy: &QueuePolicy) -> Result<bool, Refusal> {
+        if let Some(problem) = policy.problem() {
+            return Err(Refusal::malformed(problem));
+        }
+        let queue = self.queues.get_mut(name).ok_or_else(|| Refusal::not_found("queue", name))?;
+        let changed = queue.policy != *policy;
+        queue.policy = policy.clone();
+        Ok(changed)
     }
 
     /// Adds a queue that is known to be none of those here. A dead-letter queue made at need may be one over

@@ -48,7 +48,7 @@ fn competing_consumers_take_turns_as_far_as_their_credit_goes() {
     assert_eq!(got, [(1, 0, 1), (2, 1, 1), (1, 2, 1), (1, 3, 1)]);
     assert_eq!(shard.queue("q").ready, 2);
 
-    let more = shard.apply(Record::Credit { consumer: ConsumerId(2), add: 5 });
+    let more = shard.apply(Record::Credit { consumer: ConsumerId(2), add: 5, bytes: 0 });
     assert_eq!(brief(&deliveries(more)), [(2, 4, 1), (2, 5, 1)]);
 }
 
@@ -172,7 +172,7 @@ fn a_consumer_that_asked_is_told_once_that_nothing_is_ready() {
 
     let (_, effects) = shard.publish(&["q"], message("m"));
     assert_eq!(effects.len(), 2, "a delivery, and empty again");
-    let asked = shard.apply(Record::Credit { consumer: ConsumerId(1), add: 1 });
+    let asked = shard.apply(Record::Credit { consumer: ConsumerId(1), add: 1, bytes: 0 });
     assert_eq!(asked, [Effect::Empty { consumer: ConsumerId(1) }]);
 }
 

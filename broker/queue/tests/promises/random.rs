@@ -116,9 +116,9 @@ pub(crate) fn record(state: &State, command: &Command) -> Record {
         Action::Publish(sent) => Record::Publish(publish(state, &sent)),
         Action::Attach { consumer, queue, credit, auto_settle, notify_empty } => {
             let (consumer, queue) = (ConsumerId(consumer), name(QUEUES[queue]));
-            Record::Attach(Attach { consumer, queue, credit, auto_settle, notify_empty })
+            Record::Attach(Attach { consumer, queue, credit, auto_settle, notify_empty, credit_bytes: 0 })
         }
-        Action::Credit { consumer, add } => Record::Credit { consumer: ConsumerId(consumer), add },
+        Action::Credit { consumer, add } => Record::Credit { consumer: ConsumerId(consumer), add, bytes: 0 },
         Action::Detach(consumer) => Record::Detach { consumer: ConsumerId(consumer) },
         Action::Settle { consumer, ranges } => {
             let settlement = |(first, more, kind): (u64, u64, u8)| {

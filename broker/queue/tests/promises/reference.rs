@@ -77,7 +77,7 @@ impl Model {
             Record::Publish(publish) => self.publish(publish),
             Record::Settle { consumer, settlements } => self.settle(consumer.0, settlements),
             Record::Attach(attach) => self.attach(attach),
-            Record::Credit { consumer, add } => match self.consumers.get_mut(&consumer.0) {
+            Record::Credit { consumer, add, .. } => match self.consumers.get_mut(&consumer.0) {
                 Some(known) => {
                     known.credit += u64::from(*add);
                     known.told &= *add == 0;
@@ -97,6 +97,7 @@ impl Model {
             }
             Record::Topology(change) => self.change(change),
             Record::Redrive(redrive) => self.redrive(redrive),
+            other => panic!("the model knows no {other:?}"),
         }
         for queue in self.queues.keys().copied().collect::<Vec<_>>() {
             self.deliver(queue);

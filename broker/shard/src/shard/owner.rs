@@ -194,7 +194,7 @@ impl Owner {
                     pending.add(Record::Attach(attach), Durability::Memory, Reply::Attach(reply));
                 }
                 Command::Credit { consumer, add } => {
-                    pending.add_record(Record::Credit { consumer, add });
+                    pending.add_record(Record::Credit { consumer, add, bytes: 0 });
                 }
                 Command::Detach { consumer } => {
                     self.consumers.remove(&consumer);
@@ -313,7 +313,10 @@ impl Owner {
             }
             Effect::TopologyChanged => self.topology.store(Arc::clone(self.state.topology())),
             Effect::Purged { messages, .. } => done.changed.messages = messages,
-            Effect::Redriven { moved, kept } => done.changed = Changed { messages: moved, kept },
+            Effect::Redriven { moved, kept } | Effect::Moved { moved, kept } => {
+                done.changed = Changed { messages: moved, kept };
+            }
+            Effect::Renewed { stale, .. } => done.stale = stale,
             Effect::Refused(refusal) => {
                 let gone = applied.last().and_then(|last| attached(&last.record));
                 gone.and_then(|consumer| self.consumers.remove(&consumer));
