@@ -83,6 +83,11 @@ impl Principal {
         Self(Arc::new(Identity::administrator("wharf", String::new())))
     }
 
+    /// Whether it is the broker itself: no token hashes to nothing.
+    pub(crate) fn is_system(&self) -> bool {
+        self.0.token_sha256.as_deref() == Some("")
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.0.name

@@ -133,6 +133,11 @@ impl Journey {
         }
     }
 
+    /// When it began.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// Says by what the next publication is known.
     pub(crate) fn identify(&mut self, session: Option<Session>, dedup: Option<u128>) {
         self.places.push(Place {

@@ -8,9 +8,11 @@
 //! This crate knows no socket, no HTTP, no QUIC: doors and the admin API translate to it.
 
 mod access;
+mod agenda;
 mod alarm;
 mod config;
 mod dead_letters;
+mod deliver_at;
 mod error;
 mod journey;
 mod node;
@@ -19,9 +21,12 @@ mod plugins;
 mod publish;
 mod queues;
 mod receipts;
+mod scheduler;
+mod schedules;
 mod status;
 mod subscription;
 mod tap;
+mod timetable;
 mod view;
 
 pub use access::{Action, Credentials, Identity, Principal};
@@ -31,6 +36,7 @@ pub use error::{NodeError, StartError};
 pub use node::Node;
 pub use publish::Publication;
 pub use receipts::Receipts;
+pub use schedules::{ScheduleSpec, ScheduleView};
 pub use subscription::{Controls, Event, Settled, SubscribeOptions, Subscription};
 pub use tap::Tap;
 pub use view::{

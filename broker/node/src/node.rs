@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::task::JoinHandle;
 use wharf_pipeline::{Compiler, Engine, EngineConfig, Limits};
@@ -15,6 +15,7 @@ use crate::alarm::Alarms;
 use crate::error::StartError;
 use crate::pipelines::Pipelines;
 use crate::plugins::Components;
+use crate::scheduler::Scheduler;
 use crate::status::Counts;
 use crate::tap::Taps;
 use crate::{Config, Credentials, NodeError, Principal, Tap};
@@ -60,6 +61,16 @@ struct Rooms {
     counts: Counts,
     started_at: Timestamp,
     watch: Mutex<Option<JoinHandle<()>>>,
+    scheduler: Scheduler,
+}
+
+/// A handle that lets the node go when nobody else holds it.
+pub(crate) struct WeakNode(Weak<Rooms>);
+
+impl WeakNode {
+    pub(crate) fn upgrade(&self) -> Option<Node> {
+        self.0.upgrade().map(Node)
+    }
 }
 
 impl Node {
@@ -86,7 +97,7 @@ impl Node {
         let alarms = Arc::new(Alarms::default());
         alarms.look(&config.data, config.disk_free_bytes_min);
         let watch = alarms.watch(config.data.clone(), config.disk_free_bytes_min);
-        Ok(Self(Arc::new(Rooms {
+        let node = Self(Arc::new(Rooms {
             access: Access::new(config.principals.clone()),
             shard,
             engine,
@@ -97,8 +108,11 @@ impl Node {
             counts: Counts::default(),
             started_at: Timestamp::wall_clock(),
             watch: Mutex::new(Some(watch)),
+            scheduler: Scheduler::default(),
             config,
-        })))
+        }));
+        node.0.scheduler.start(WeakNode(Arc::downgrade(&node.0)));
+        Ok(node)
     }
 
     /// Whose credentials these are; `None`: nobody's.
@@ -134,6 +148,7 @@ impl Node {
         if let Some(watch) = watch {
             watch.abort();
         }
+        self.0.scheduler.stop().await;
         self.0.taps.close();
         self.0.shard.stop().await;
     }
@@ -156,6 +171,10 @@ impl Node {
 
     pub(crate) fn taps(&self) -> &Taps {
         &self.0.taps
+    }
+
+    pub(crate) fn scheduler(&self) -> &Scheduler {
+        &self.0.scheduler
     }
 
     pub(crate) fn alarms(&self) -> &Alarms {

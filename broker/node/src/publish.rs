@@ -5,7 +5,7 @@ use wharf_queue::{Durability, Publish};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::journey::{Journey, Traveller};
-use crate::{Action, Node, Principal, Receipts};
+use crate::{Action, Node, Principal, Receipts, deliver_at};
 
 /// A message to publish, and its place in its producer's run, if it has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +41,13 @@ impl Node {
         let mut travellers = Vec::with_capacity(batch.len());
         let alarm = self.alarms().raised();
         for (origin, publication) in batch.into_iter().enumerate() {
-            let message = publication.message;
+            let mut message = publication.message;
+            let objection = self
+                .objection(who, &message, alarm.as_deref())
+                .or_else(|| foreign_session(who, publication.session.as_ref()))
+                .or_else(|| deliver_at::hold_back(&mut message, journey.now()).err());
             journey.identify(publication.session, dedup_key(&message));
-            match self.objection(who, &message, alarm.as_deref()) {
+            match objection {
                 Some(rejection) => journey.reject(origin, rejection),
                 None => travellers.push(Traveller::new(origin, message)),
             }
@@ -102,6 +106,16 @@ impl Node {
             Err(_) => Receipts::new(decided, None),
         }
     }
+}
+
+/// The broker's own producers are nobody else's: who could be one could make its schedules fire never again.
+fn foreign_session(who: &Principal, session: Option<&Session>) -> Option<Rejection> {
+    let producer = session?.producer;
+    if !producer.is_reserved() || who.is_system() {
+        return None;
+    }
+    let reason = format!("producer {producer} is one of the broker's own; choose an id at random");
+    Some(Rejection { code: ErrorCode::Forbidden, stage: None, reason, retry_after_ms: None })
 }
 
 /// What makes a second message a duplicate: the topic and the id that its publisher gave it.

@@ -10,6 +10,11 @@ use bytes::{Bytes, BytesMut};
 /// The most bytes that the encoded headers of a message may take.
 pub const HEADERS_BYTES_MAX: usize = 64 * 1024;
 
+/// The header that says when a message is delivered at the earliest: RFC 3339, or milliseconds since 1970.
+///
+/// The broker turns it into a [`delay`](crate::Message::delay) when the message comes in, and leaves it there.
+pub const DELIVER_AT: &str = "wharf-deliver-at";
+
 /// Why bytes are not headers, or a header cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeadersError {

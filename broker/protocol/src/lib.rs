@@ -15,10 +15,10 @@ mod time;
 mod topic;
 
 pub use delivery::{Death, DeathCause, Delivery, Outcome, Settlement};
-pub use headers::{HEADERS_BYTES_MAX, Headers, HeadersBuilder, HeadersError};
+pub use headers::{DELIVER_AT, HEADERS_BYTES_MAX, Headers, HeadersBuilder, HeadersError};
 pub use id::{MessageId, ParseMessageIdError, ProducerId};
 pub use message::{DecodeMessageError, KEY_BYTES_MAX, Message, PRIORITY_MAX};
 pub use name::{NAME_BYTES_MAX, Name, NameError, QueueName};
 pub use receipt::{ErrorCode, Receipt, Rejection, Session, Stored, UnknownErrorCode};
-pub use time::Timestamp;
+pub use time::{ParseTimestampError, Timestamp};
 pub use topic::{Pattern, PatternError, TOPIC_BYTES_MAX, Topic, TopicError};
