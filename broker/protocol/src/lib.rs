@@ -13,6 +13,7 @@ mod name;
 mod receipt;
 mod time;
 mod topic;
+mod transaction;
 
 pub use delivery::{Death, DeathCause, Delivery, Outcome, Settlement};
 pub use headers::{DELIVER_AT, HEADERS_BYTES_MAX, Headers, HeadersBuilder, HeadersError};
@@ -22,3 +23,6 @@ pub use name::{NAME_BYTES_MAX, Name, NameError, QueueName};
 pub use receipt::{ErrorCode, Receipt, Rejection, Session, Stored, UnknownErrorCode};
 pub use time::{ParseTimestampError, Timestamp};
 pub use topic::{Pattern, PatternError, TOPIC_BYTES_MAX, Topic, TopicError};
+pub use transaction::{
+    Committed, Part, TRANSACTION_MESSAGES_MAX, TRANSACTION_RANGES_MAX, TransactionReceipt,
+};

@@ -87,6 +87,8 @@ pub enum ErrorCode {
     Closing = 11,
     /// A fault of the broker.
     Internal = 12,
+    /// A request that nobody is there to answer.
+    NoListener = 13,
 }
 
 impl From<ErrorCode> for u16 {
@@ -104,7 +106,7 @@ impl TryFrom<u16> for ErrorCode {
     type Error = UnknownErrorCode;
 
     fn try_from(number: u16) -> Result<Self, UnknownErrorCode> {
-        const ALL: [ErrorCode; 12] = [
+        const ALL: [ErrorCode; 13] = [
             ErrorCode::Malformed,
             ErrorCode::Unauthenticated,
             ErrorCode::Forbidden,
@@ -117,6 +119,7 @@ impl TryFrom<u16> for ErrorCode {
             ErrorCode::Fenced,
             ErrorCode::Closing,
             ErrorCode::Internal,
+            ErrorCode::NoListener,
         ];
         ALL.into_iter().find(|code| *code as u16 == number).ok_or(UnknownErrorCode(number))
     }
@@ -128,9 +131,9 @@ mod tests {
 
     #[test]
     fn every_error_code_travels_as_its_number() {
-        for number in 1..=12 {
+        for number in 1..=13 {
             assert_eq!(ErrorCode::try_from(number).map(u16::from), Ok(number));
         }
-        assert_eq!(ErrorCode::try_from(13), Err(UnknownErrorCode(13)));
+        assert_eq!(ErrorCode::try_from(14), Err(UnknownErrorCode(14)));
     }
 }

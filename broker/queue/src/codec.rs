@@ -19,6 +19,8 @@
 //!        the message
 //! ```
 //!
+//! A transaction (kind 24) is drawn in `codec/transaction.rs`; a claim of a producer (kind 25) is its id, u128.
+//!
 //! Integers are little-endian. A publish is what the broker does all day: it is laid out by hand, and read
 //! back as slices of the record.
 
@@ -28,6 +30,8 @@ use serde::{Deserialize, Serialize};
 use wharf_protocol::{DecodeMessageError, Message, ProducerId, Session, Timestamp};
 
 use crate::{ConsumerId, Destination, Entry, Publish, QueueId, Record, Stamped};
+
+mod transaction;
 
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 16;
@@ -47,6 +51,8 @@ const TOPOLOGY: u8 = 7;
 const REDRIVE: u8 = 8;
 const RENEW: u8 = 9;
 const MOVE: u8 = 10;
+const TRANSACTION: u8 = 24;
+const CLAIM_PRODUCER: u8 = 25;
 
 /// Why bytes are not a record.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +108,14 @@ impl Stamped {
             Record::Redrive(redrive) => encode_fields(REDRIVE, at, redrive, out),
             Record::Renew { consumer, tags } => encode_fields(RENEW, at, &(consumer, tags), out),
             Record::Move(moved) => encode_fields(MOVE, at, moved, out),
+            Record::Transaction(transaction) => {
+                put_head(TRANSACTION, 0, 0, at, out);
+                transaction::write(transaction, out);
+            }
+            Record::ClaimProducer(producer) => {
+                put_head(CLAIM_PRODUCER, 0, 0, at, out);
+                out.put_u128_le(producer.0);
+            }
         }
     }
 
@@ -130,9 +144,7 @@ impl Stamped {
             PUBLISH => {
                 let mut reader = Reader { bytes, total };
                 let publish = decode_publish(flags, entries, &mut reader)?;
-                if reader.bytes.has_remaining() {
-                    return Err(DecodeRecordError::Trailing(reader.bytes.remaining()));
-                }
+                reader.end()?;
                 Record::Publish(publish)
             }
             SETTLE => {
@@ -160,6 +172,18 @@ impl Stamped {
                 Record::Renew { consumer, tags }
             }
             MOVE => Record::Move(decode_fields(&bytes)?),
+            TRANSACTION => {
+                let mut reader = Reader { bytes, total };
+                let transaction = transaction::read(&mut reader)?;
+                reader.end()?;
+                Record::Transaction(Box::new(transaction))
+            }
+            CLAIM_PRODUCER => {
+                let mut reader = Reader { bytes, total };
+                let producer = ProducerId(reader.take(16)?.get_u128_le());
+                reader.end()?;
+                Record::ClaimProducer(producer)
+            }
             kind => return Err(DecodeRecordError::Kind(kind)),
         };
         Ok(Self { at, record })
@@ -205,6 +229,11 @@ fn encode_publish(at: Timestamp, publish: &Publish, out: &mut BytesMut) {
     let session = if publish.session.is_some() { FLAG_SESSION } else { 0 };
     let dedup = if publish.dedup.is_some() { FLAG_DEDUP } else { 0 };
     put_head(PUBLISH, session | dedup, entries, at, out);
+    encode_published(publish, out);
+}
+
+/// What follows the head of a publish.
+fn encode_published(publish: &Publish, out: &mut BytesMut) {
     out.put_u64_le(publish.topology);
     if let Some(session) = &publish.session {
         out.put_u128_le(session.producer.0);
@@ -277,11 +306,23 @@ impl Reader {
         Ok(self.bytes.split_to(length))
     }
 
+    fn u16(&mut self) -> Result<u16, DecodeRecordError> {
+        self.bytes.try_get_u16_le().map_err(|_| DecodeRecordError::Truncated(self.total))
+    }
+
     fn u32(&mut self) -> Result<u32, DecodeRecordError> {
         self.bytes.try_get_u32_le().map_err(|_| DecodeRecordError::Truncated(self.total))
     }
 
     fn u64(&mut self) -> Result<u64, DecodeRecordError> {
         self.bytes.try_get_u64_le().map_err(|_| DecodeRecordError::Truncated(self.total))
+    }
+
+    /// Nothing may be left.
+    fn end(&self) -> Result<(), DecodeRecordError> {
+        match self.bytes.remaining() {
+            0 => Ok(()),
+            trailing => Err(DecodeRecordError::Trailing(trailing)),
+        }
     }
 }

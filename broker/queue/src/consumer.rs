@@ -77,6 +77,12 @@ impl Consumer {
         first..last.saturating_add(1).clamp(first, end)
     }
 
+    /// Whether the delivery `tag` is held.
+    pub(crate) fn holds(&self, tag: u64) -> bool {
+        let place = tag.checked_sub(self.first_tag).and_then(|place| usize::try_from(place).ok());
+        place.and_then(|place| self.window.get(place)).is_some_and(|lease| lease.offset != SETTLED)
+    }
+
     /// Ends the lease of `tag`: the offset of its message, when it was held.
     pub(crate) fn release(&mut self, tag: u64) -> Option<u64> {
         let place = usize::try_from(tag.checked_sub(self.first_tag)?).ok()?;

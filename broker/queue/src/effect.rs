@@ -1,6 +1,6 @@
 //! What is to be done about a record, by whoever applied it.
 
-use wharf_protocol::{Death, ErrorCode, MessageId, Name, Receipt, Timestamp};
+use wharf_protocol::{Death, ErrorCode, MessageId, Name, Receipt, Timestamp, TransactionReceipt};
 
 use crate::ConsumerId;
 
@@ -68,6 +68,15 @@ pub enum Effect {
     },
     /// The record could not be done, and changed nothing.
     Refused(Refusal),
+    /// The answer to a transaction.
+    Transacted(Box<TransactionReceipt>),
+    /// The answer to a claim: the producer's new life.
+    Claimed {
+        /// Its epoch: what is published under an older one is refused from now on.
+        epoch: u32,
+        /// The highest sequence that any of its lives has stored; 0 when none.
+        last_sequence: u64,
+    },
 }
 
 /// A message on its way to a consumer; the log has its body at `id`.

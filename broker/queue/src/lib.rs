@@ -53,11 +53,12 @@ mod snapshot;
 mod state;
 mod timers;
 mod topology;
+mod transaction;
 mod view;
 
 pub use codec::DecodeRecordError;
 pub use effect::{Deliver, Effect, Refusal, STALE_TAGS_MAX};
-pub use message_ids::{MESSAGE_ID_WINDOW, MESSAGE_IDS_MAX};
+pub use message_ids::Deduplication;
 pub use policy::{Backoff, DEAD_LETTERS, Durability, FAIR_BY_BYTES_MAX, Order, Overflow, QueuePolicy};
 pub use producers::{PRODUCER_IDLE_MAX, PRODUCER_RANGES_MAX, PRODUCERS_MAX};
 pub use record::{
@@ -70,4 +71,5 @@ pub use topology::{
     Activation, Binding, Pipeline, PipelineVersion, Plugin, QueueInfo, SCHEDULED_MESSAGE_BYTES_MAX,
     SCHEDULES_MAX, Schedule, Topology,
 };
+pub use transaction::{CursorMove, Transaction};
 pub use view::{Browsed, DeadLetter, Place, QueueView, Waiting};

@@ -3,14 +3,48 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use wharf_protocol::{Stored, Timestamp};
 
 use crate::backlog::{packed, unpacked};
 
-/// How long a message id is remembered, in logged time.
-pub const MESSAGE_ID_WINDOW: Duration = Duration::from_secs(600);
-/// How many message ids are remembered; past that the oldest goes before its time.
-pub const MESSAGE_IDS_MAX: usize = 1_000_000;
+/// How long message ids are remembered, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Deduplication {
+    /// How long a message id is remembered, in milliseconds of logged time; at most 30 days.
+    pub window_ms: u64,
+    /// How many are remembered, at most 10,000,000; past that the oldest goes before its time. A remembered
+    /// id takes about 60 bytes of memory.
+    pub max: u64,
+}
+
+/// The longest window.
+const WINDOW_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The most message ids that can be remembered.
+const IDS_MAX: u64 = 10_000_000;
+
+impl Default for Deduplication {
+    fn default() -> Self {
+        Self { window_ms: 600_000, max: 1_000_000 }
+    }
+}
+
+impl Deduplication {
+    /// What makes this impossible, for the person who wrote it.
+    pub(crate) fn problem(&self) -> Option<String> {
+        if self.window_ms == 0 || self.max == 0 {
+            return Some(
+                "a window of nothing would let every duplicate pass; leave the message ids out".into(),
+            );
+        }
+        if Duration::from_millis(self.window_ms) > WINDOW_MAX {
+            return Some(format!("a window of {} ms is over the 30 days that are the most", self.window_ms));
+        }
+        (self.max > IDS_MAX)
+            .then(|| format!("{} message ids are over the {IDS_MAX} that are the most", self.max))
+    }
+}
 
 /// The window. The map only answers questions; order is the queue's.
 #[derive(Debug, Default)]
@@ -37,8 +71,8 @@ impl MessageIds {
     }
 
     /// Remembers an id that was not found.
-    pub(crate) fn store(&mut self, key: u128, stored: Stored, now: Timestamp) {
-        if self.by_age.len() == MESSAGE_IDS_MAX {
+    pub(crate) fn store(&mut self, key: u128, stored: Stored, now: Timestamp, bounds: &Deduplication) {
+        if self.by_age.len() as u64 >= bounds.max {
             self.forget_oldest();
         }
         let place = wharf_protocol::MessageId { index: stored.index, entry: stored.entries };
@@ -47,10 +81,19 @@ impl MessageIds {
     }
 
     /// Forgets what is older than the window.
-    pub(crate) fn sweep(&mut self, now: Timestamp) {
-        while self.by_age.front().is_some_and(|(at, _)| now >= at.after(MESSAGE_ID_WINDOW)) {
+    pub(crate) fn sweep(&mut self, now: Timestamp, bounds: &Deduplication) {
+        let window = Duration::from_millis(bounds.window_ms);
+        while self.by_age.front().is_some_and(|(at, _)| now >= at.after(window)) {
             self.forget_oldest();
         }
+    }
+
+    /// Forgets what is beyond new bounds.
+    pub(crate) fn limit(&mut self, now: Timestamp, bounds: &Deduplication) {
+        while self.by_age.len() as u64 > bounds.max {
+            self.forget_oldest();
+        }
+        self.sweep(now, bounds);
     }
 
     /// Key, place and time, oldest first: for a snapshot.
@@ -74,25 +117,27 @@ mod tests {
 
     #[test]
     fn an_id_is_forgotten_when_its_window_ends_and_not_before() {
-        let mut ids = MessageIds::default();
+        let (mut ids, bounds) = (MessageIds::default(), Deduplication::default());
         let stored = Stored { index: 5, entries: 2 };
-        ids.store(1 << 100 | 1, stored, Timestamp(1_000));
+        ids.store(1 << 100 | 1, stored, Timestamp(1_000), &bounds);
 
-        ids.sweep(Timestamp(600_999));
+        ids.sweep(Timestamp(600_999), &bounds);
         assert_eq!(ids.find(1 << 100 | 1), Some(stored));
-        ids.sweep(Timestamp(601_000));
+        ids.sweep(Timestamp(601_000), &bounds);
         assert_eq!(ids.find(1 << 100 | 1), None);
     }
 
     #[test]
-    fn the_window_is_bounded_by_count() {
-        let mut ids = MessageIds::default();
-        for n in 0..=MESSAGE_IDS_MAX as u64 {
-            ids.store(u128::from(n), Stored { index: n, entries: 1 }, Timestamp(0));
+    fn the_window_is_bounded_by_count_and_a_smaller_one_forgets_the_oldest() {
+        let (mut ids, bounds) =
+            (MessageIds::default(), Deduplication { max: 1_000, ..Deduplication::default() });
+        for n in 0..=1_000 {
+            ids.store(u128::from(n), Stored { index: n, entries: 1 }, Timestamp(0), &bounds);
         }
-        assert_eq!(
-            (ids.find(0), ids.stored.len(), ids.by_age.len()),
-            (None, MESSAGE_IDS_MAX, MESSAGE_IDS_MAX)
-        );
+        assert_eq!((ids.find(0), ids.stored.len(), ids.by_age.len()), (None, 1_000, 1_000));
+
+        ids.limit(Timestamp(0), &Deduplication { max: 10, ..bounds });
+        assert_eq!((ids.find(990), ids.stored.len(), ids.by_age.len()), (None, 10, 10));
+        assert!(ids.find(991).is_some());
     }
 }

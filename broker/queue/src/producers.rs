@@ -1,7 +1,8 @@
 //! Producer sessions: which sequences were stored, so that a resend is exact.
 //!
 //! A producer is its epoch and its last sequence; anything up to that was seen. Where it was stored is known
-//! for the newest runs only: a duplicate is recognised for ever, its place is not.
+//! for the newest runs only: a duplicate is recognised for ever, its place is not. A sequence that was passed over
+//! was refused, and is told so again: to call it a duplicate would confirm what is stored nowhere.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -14,6 +15,9 @@ use crate::effect::Refusal;
 pub const PRODUCER_IDLE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Where a producer's messages were stored is known for so many runs of them; the oldest go first.
 pub const PRODUCER_RANGES_MAX: usize = 1_024;
+/// So many gaps in a producer's sequences are known as such; what lies in an older one counts as a duplicate. No
+/// client resends from that far back.
+const GAPS_MAX: usize = 1_024;
 /// The most producers known at a time; more are refused until idle ones are forgotten.
 pub const PRODUCERS_MAX: usize = 100_000;
 /// The runs of a producer idle for this long are let go; that a message is a duplicate stays known.
@@ -36,6 +40,8 @@ pub(crate) struct Producer {
     pub(crate) last: u64,
     pub(crate) seen_at: Timestamp,
     pub(crate) ranges: VecDeque<Range>,
+    /// Sequences that were passed over, as first and last, ascending.
+    pub(crate) gaps: VecDeque<(u64, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +79,13 @@ impl Producers {
         if session.epoch > producer.epoch || session.sequence > producer.last {
             return Ok(Seen::New);
         }
+        let gap = producer.gaps.partition_point(|(_, last)| *last < session.sequence);
+        if producer.gaps.get(gap).is_some_and(|(first, _)| *first <= session.sequence) {
+            return Err(Refusal::conflict(format!(
+                "sequence {} was refused or left out before sequence {} was stored; publish it under a new one",
+                session.sequence, producer.last
+            )));
+        }
         let after = producer.ranges.partition_point(|range| range.first <= session.sequence);
         let place = after.checked_sub(1).and_then(|at| {
             let range = producer.ranges[at];
@@ -82,11 +95,31 @@ impl Producers {
         Ok(Seen::Before(place))
     }
 
+    /// Begins a new life of a producer: its epoch, and the sequence at which the earlier ones ended.
+    pub(crate) fn claim(&mut self, id: ProducerId, now: Timestamp) -> Result<(u32, u64), Refusal> {
+        if !self.known.contains_key(&id) && self.known.len() >= PRODUCERS_MAX {
+            return Err(Refusal::full("producers", PRODUCERS_MAX));
+        }
+        let producer = self.known.entry(id).or_default();
+        producer.epoch = producer
+            .epoch
+            .checked_add(1)
+            .ok_or_else(|| Refusal::conflict(format!("producer {id} has had all its lives")))?;
+        producer.seen_at = now;
+        Ok((producer.epoch, producer.last))
+    }
+
     /// Remembers that a [new](Seen::New) message was stored.
     pub(crate) fn store(&mut self, session: &Session, stored: Stored, now: Timestamp) {
         let producer = self.known.entry(session.producer).or_default();
         if session.epoch != producer.epoch {
             *producer = Producer { epoch: session.epoch, ..Producer::default() };
+        }
+        if session.sequence > producer.last + 1 {
+            if producer.gaps.len() == GAPS_MAX {
+                producer.gaps.pop_front();
+            }
+            producer.gaps.push_back((producer.last + 1, session.sequence - 1));
         }
         producer.last = session.sequence;
         producer.seen_at = now;
@@ -121,7 +154,7 @@ impl Producers {
         self.known.retain(|id, producer| {
             let idle = now.since(producer.seen_at);
             if idle >= RANGES_IDLE_MAX {
-                producer.ranges = VecDeque::new();
+                (producer.ranges, producer.gaps) = (VecDeque::new(), VecDeque::new());
             }
             idle < PRODUCER_IDLE_MAX || kept(*id)
         });
@@ -150,7 +183,8 @@ mod tests {
 
         assert_eq!(producers.check(&session(1, 3)), Ok(Seen::Before(Some(stored(103)))));
         assert_eq!(producers.check(&session(1, 15)), Ok(Seen::Before(Some(stored(200)))));
-        assert_eq!(producers.check(&session(1, 12)), Ok(Seen::Before(None)), "skipped, and then passed");
+        let passed_over = producers.check(&session(1, 12)).map_err(|refusal| refusal.code);
+        assert_eq!(passed_over, Err(ErrorCode::Conflict), "it is stored nowhere");
         assert_eq!(producers.check(&session(1, 16)), Ok(Seen::New));
         assert_eq!(producers.known[&ProducerId(7)].ranges.len(), 2, "runs, not messages");
     }

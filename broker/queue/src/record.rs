@@ -5,9 +5,9 @@ use std::fmt;
 use bytes::Bytes;
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
-use wharf_protocol::{Death, Message, MessageId, Name, Pattern, Session, Settlement, Timestamp};
+use wharf_protocol::{Death, Message, MessageId, Name, Pattern, ProducerId, Session, Settlement, Timestamp};
 
-use crate::QueuePolicy;
+use crate::{Deduplication, QueuePolicy, Transaction};
 
 /// A record and the moment it is about. A log's stamps never go back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,32 @@ pub enum Record {
     },
     /// Waiting messages go to another queue.
     Move(Move),
+    /// Publishes and settlements that happen together or not at all.
+    Transaction(Box<Transaction>),
+    /// A new life of a producer begins; older ones are fenced off.
+    ClaimProducer(ProducerId),
+}
+
+impl Record {
+    /// The message that this record holds under number `entry` of a [`MessageId`].
+    pub fn message(&self, entry: u16) -> Option<&Message> {
+        match self {
+            Self::Publish(publish) => publish.entries.get(usize::from(entry)).map(|entry| &entry.message),
+            Self::Transaction(transaction) => transaction.message(entry),
+            _ => None,
+        }
+    }
+
+    /// The bytes of all payloads in this record; `None` when it is of a kind that holds no messages.
+    pub fn payload_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Publish(publish) => Some(publish.payload_bytes()),
+            Self::Transaction(transaction) => {
+                Some(transaction.publishes.iter().map(Publish::payload_bytes).sum())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A queue's number: never used again, even when the queue is gone.
@@ -92,6 +118,13 @@ pub struct Publish {
     pub topology: u64,
     /// The messages it became; at most 65,535. None: nothing is bound to its topic.
     pub entries: Vec<Entry>,
+}
+
+impl Publish {
+    /// The bytes of all its payloads.
+    pub fn payload_bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.message.payload.len()).sum()
+    }
 }
 
 impl From<Entry> for Publish {
@@ -281,6 +314,8 @@ pub enum Change {
         /// How it treats its messages from now on.
         policy: QueuePolicy,
     },
+    /// Says how long message ids are remembered.
+    SetDeduplication(Deduplication),
 }
 
 /// Sends dead letters on their way again: with a fresh count of failures, and without their death.

@@ -28,7 +28,7 @@ use crate::pack::{Packer, Short, Unpacker};
 use crate::producers::{Producer, Range};
 use crate::queue::{Counters, Extra, Queue};
 use crate::timers::Timer;
-use crate::{ConsumerId, QueueId, QueuePolicy, State, Topology};
+use crate::{ConsumerId, Deduplication, QueueId, QueuePolicy, State, Topology};
 
 const VERSION: u8 = 2;
 const CHECKSUM_BYTES: usize = 8;
@@ -157,7 +157,7 @@ impl State {
             let (id, producer) = unpack_producer(unpacker)?;
             state.producers.known.insert(id, producer);
         }
-        state.message_ids = unpack_message_ids(unpacker)?;
+        state.message_ids = unpack_message_ids(state.topology.deduplication(), unpacker)?;
         if !unpacker.is_at_end() {
             return Err(RestoreError::Inconsistent("something follows its end"));
         }
@@ -420,6 +420,13 @@ fn pack_producer(id: ProducerId, producer: &Producer, packer: &mut Packer) {
         packer.number(u64::from(range.entries));
         (first, index) = (range.first, range.index);
     }
+    packer.number(producer.gaps.len() as u64);
+    let mut end = 0;
+    for (first, last) in &producer.gaps {
+        packer.number(first - end);
+        packer.number(last - first);
+        end = *last;
+    }
 }
 
 fn unpack_producer(unpacker: &mut Unpacker<'_>) -> Result<(ProducerId, Producer), RestoreError> {
@@ -436,10 +443,19 @@ fn unpack_producer(unpacker: &mut Unpacker<'_>) -> Result<(ProducerId, Producer)
         }
         producer.ranges.push_back(range);
     }
+    let mut end = 0_u64;
+    for _ in 0..unpacker.count()? {
+        let first = end.checked_add(unpacker.number()?).ok_or(Short)?;
+        end = first.checked_add(unpacker.number()?).filter(|end| *end < producer.last).ok_or(Short)?;
+        producer.gaps.push_back((first, end));
+    }
     Ok((id, producer))
 }
 
-fn unpack_message_ids(unpacker: &mut Unpacker<'_>) -> Result<MessageIds, RestoreError> {
+fn unpack_message_ids(
+    bounds: &Deduplication,
+    unpacker: &mut Unpacker<'_>,
+) -> Result<MessageIds, RestoreError> {
     let mut ids = MessageIds::default();
     let mut at = 0;
     for _ in 0..unpacker.count()? {
@@ -449,7 +465,7 @@ fn unpack_message_ids(unpacker: &mut Unpacker<'_>) -> Result<MessageIds, Restore
         if ids.find(key).is_some() || stored.index > INDEX_MAX {
             return Err(RestoreError::Inconsistent("a message id is there twice"));
         }
-        ids.store(key, stored, Timestamp(at));
+        ids.store(key, stored, Timestamp(at), bounds);
     }
     Ok(ids)
 }

@@ -18,6 +18,7 @@ use crate::{
 
 mod enqueue;
 mod lease;
+mod transaction;
 
 /// All delivery state of one shard, as of one record.
 #[derive(Debug, Default)]
@@ -74,6 +75,11 @@ impl State {
             Record::Topology(change) => self.change(change, effects),
             Record::Redrive(redrive) => self.redrive(redrive, effects),
             Record::Renew { .. } | Record::Move(_) => Err(Refusal::conflict("not there yet")),
+            Record::Transaction(transaction) => {
+                self.transact(transaction, effects);
+                Ok(())
+            }
+            Record::ClaimProducer(producer) => self.claim(*producer, effects),
         };
         if let Err(refusal) = done {
             effects.push(Effect::Refused(refusal));
@@ -94,6 +100,16 @@ impl State {
     /// What is declared. Cheap to clone and keep.
     pub fn topology(&self) -> &Arc<Topology> {
         &self.topology
+    }
+
+    /// The highest sequence that a producer has stored, and the epoch of its present life.
+    pub fn producer(&self, producer: ProducerId) -> Option<(u32, u64)> {
+        self.producers.known.get(&producer).map(|known| (known.epoch, known.last))
+    }
+
+    /// How many message ids are remembered.
+    pub fn message_ids(&self) -> u64 {
+        self.message_ids.iter().len() as u64
     }
 
     /// A lower bound of the records that messages in queues refer to, at most 4,095 too low: no record below
@@ -170,7 +186,7 @@ impl State {
 
     /// Does what is due by now.
     fn pass_time(&mut self, effects: &mut Vec<Effect>) {
-        self.message_ids.sweep(self.now);
+        self.message_ids.sweep(self.now, self.topology.deduplication());
         self.producers.sweep(self.now, |producer| self.topology.is_scheduled(producer));
         while let Some(timer) = self.timers.fire(self.now) {
             match timer {
@@ -227,6 +243,7 @@ impl State {
                 effects.push(Effect::Purged { queue: name.clone(), messages });
                 self.touched.push(id);
             }
+            Change::SetDeduplication(deduplication) => self.message_ids.limit(self.now, deduplication),
             _ => {}
         }
         if let Some(id) = doomed {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use wharf_protocol::{Name, Pattern, Timestamp, Topic};
 
 use crate::bindings::Matcher;
-use crate::{QueueId, QueuePolicy};
+use crate::{Deduplication, QueueId, QueuePolicy};
 
 mod change;
 mod schedule;
@@ -30,6 +30,8 @@ pub struct Topology {
     plugins: BTreeMap<Name, BTreeMap<Name, Plugin>>,
     pipelines: BTreeMap<Name, Pipeline>,
     schedules: BTreeMap<Name, Schedule>,
+    #[serde(default)]
+    deduplication: Deduplication,
     /// Finds bindings by topic; follows from `bindings`.
     #[serde(skip)]
     matcher: Matcher,
@@ -161,6 +163,11 @@ impl Topology {
     /// All pipelines, by name.
     pub fn pipelines(&self) -> impl ExactSizeIterator<Item = (&Name, &Pipeline)> {
         self.pipelines.iter()
+    }
+
+    /// How long message ids are remembered, and how many.
+    pub fn deduplication(&self) -> &Deduplication {
+        &self.deduplication
     }
 
     /// The bindings whose pattern matches `topic`, by pattern, then queue. Where several would bring the

@@ -11,7 +11,7 @@ use crate::backlog::Slot;
 use crate::effect::Refusal;
 use crate::producers::Seen;
 use crate::queue::{Extra, Fate, Queue};
-use crate::{DEAD_LETTERS, Destination, Effect, Publish, QueueId, Redrive, Selection};
+use crate::{DEAD_LETTERS, Destination, Effect, Entry, Publish, QueueId, Redrive, Selection};
 
 /// The longest text kept of a death; what is over it is cut off. Dead letters are kept in memory.
 const DEATH_TEXT_BYTES_MAX: usize = 1_024;
@@ -26,8 +26,12 @@ impl State {
         if !new {
             return;
         }
-        for (number, entry) in publish.entries.iter().enumerate() {
-            let number = u16::try_from(number).expect("a publish has at most 65,535 entries");
+        self.enqueue_all(0, &publish.entries, effects);
+    }
+
+    /// Lays every message where it goes; the first has number `first` of its record.
+    pub(super) fn enqueue_all(&mut self, first: u16, entries: &[Entry], effects: &mut Vec<Effect>) {
+        for (entry, number) in entries.iter().zip(first..) {
             let id = MessageId { index: self.applied, entry: number };
             for destination in &entry.destinations {
                 match &destination.death {
@@ -55,16 +59,22 @@ impl State {
                 }
             }
         }
-        let before = publish.dedup.and_then(|key| self.message_ids.find(key));
-        if let Some(session) = &publish.session {
-            self.producers.store(session, before.unwrap_or(stored), self.now);
+        let receipt = self.remember(publish.dedup, stored);
+        if let (Some(session), Receipt::Stored(place) | Receipt::Duplicate(Some(place))) =
+            (&publish.session, &receipt)
+        {
+            self.producers.store(session, *place, self.now);
         }
-        if let Some(place) = before {
+        receipt
+    }
+
+    /// Remembers a message id as stored, unless it is one that is remembered.
+    pub(super) fn remember(&mut self, dedup: Option<u128>, stored: Stored) -> Receipt {
+        let Some(key) = dedup else { return Receipt::Stored(stored) };
+        if let Some(place) = self.message_ids.find(key) {
             return Receipt::Duplicate(Some(place));
         }
-        if let Some(key) = publish.dedup {
-            self.message_ids.store(key, stored, self.now);
-        }
+        self.message_ids.store(key, stored, self.now, self.topology.deduplication());
         Receipt::Stored(stored)
     }
 

@@ -165,12 +165,33 @@ impl State {
             }
             add_stale(&mut stale, held.end.max(*first), last.saturating_add(1));
         }
+        self.go_on(id);
+        effects.push(Effect::Settled { consumer: id, accepted, stale });
+    }
+
+    /// Does what a consumer says of deliveries that it holds, all of them.
+    pub(super) fn settle_held(
+        &mut self,
+        id: ConsumerId,
+        settlements: &[Settlement],
+        effects: &mut Vec<Effect>,
+    ) {
+        for Settlement { first, last, outcome } in settlements {
+            for tag in *first..=*last {
+                let settled = self.settle_one(id, tag, outcome, effects);
+                assert!(settled, "consumer {id} holds delivery {tag}: it was checked");
+            }
+        }
+        self.go_on(id);
+    }
+
+    /// A consumer that has settled something may take more.
+    fn go_on(&mut self, id: ConsumerId) {
         if let Some(consumer) = self.consumers.get_mut(&id) {
             let queue = self.queues.get_mut(&consumer.queue).expect("a queue's consumers go with it");
             join_line(queue, id, consumer);
             self.touched.push(consumer.queue);
         }
-        effects.push(Effect::Settled { consumer: id, accepted, stale });
     }
 
     /// Settles one delivery, if the consumer holds it.

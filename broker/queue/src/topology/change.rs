@@ -62,6 +62,10 @@ impl Topology {
             Change::PauseSchedule { name, paused } => self.pause_schedule(name, *paused, at)?,
             Change::RemoveSchedule { name } => self.remove_schedule(name)?,
             Change::SetPolicy { name, policy } => self.set_policy(name, policy)?,
+            Change::SetDeduplication(deduplication) => match deduplication.problem() {
+                Some(problem) => return Err(Refusal::malformed(problem)),
+                None => std::mem::replace(&mut self.deduplication, *deduplication) != *deduplication,
+            },
         };
         if changed {
             self.revision = index;

@@ -1,7 +1,7 @@
 //! One enqueue for each sequence of a producer, and for each message id in its window.
 
 use wharf_protocol::{ErrorCode, ProducerId, Receipt, Session, Stored};
-use wharf_queue::{MESSAGE_ID_WINDOW, PRODUCER_IDLE_MAX};
+use wharf_queue::{Change, Deduplication, Effect, PRODUCER_IDLE_MAX, Record};
 
 use crate::shard::Shard;
 
@@ -30,12 +30,71 @@ fn a_resent_sequence_is_stored_once_and_told_where() {
     assert_eq!(shard.queue("q").enqueued, 2);
 }
 
+/// A message that was refused left a gap, and its resend after a lost connection was answered as a duplicate:
+/// its publisher took it for stored.
 #[test]
-fn a_gap_is_allowed_and_what_was_skipped_stays_skipped() {
+fn a_gap_is_allowed_and_what_was_skipped_is_refused_again() {
     let mut shard = Shard::with_queues(&["q"]);
     shard.publish_with("q", session(1, 5), None);
-    assert_eq!(shard.publish_with("q", session(1, 4), None), Receipt::Duplicate(None));
+    for skipped in 1..=4 {
+        let Receipt::Rejected(rejection) = shard.publish_with("q", session(1, skipped), None) else {
+            panic!("sequence {skipped} is stored nowhere");
+        };
+        assert_eq!(rejection.code, ErrorCode::Conflict);
+    }
     index(&shard.publish_with("q", session(1, 9), None));
+    assert!(matches!(shard.publish_with("q", session(1, 7), None), Receipt::Rejected(_)));
+    assert!(matches!(shard.publish_with("q", session(1, 5), None), Receipt::Duplicate(Some(_))));
+    assert_eq!(shard.queue("q").enqueued, 2);
+}
+
+fn claim(shard: &mut Shard) -> (u32, u64) {
+    match shard.apply(Record::ClaimProducer(ProducerId(7)))[..] {
+        [Effect::Claimed { epoch, last_sequence }] => (epoch, last_sequence),
+        ref other => panic!("a claim is answered, not by {other:?}"),
+    }
+}
+
+#[test]
+fn a_claimed_producer_goes_on_where_its_last_life_stopped() {
+    let mut shard = Shard::with_queues(&["q"]);
+    assert_eq!(claim(&mut shard), (1, 0));
+    let first = shard.publish_with("q", session(1, 1), None);
+    shard.publish_with("q", session(1, 2), None);
+
+    assert_eq!(claim(&mut shard), (2, 2));
+    let again = Receipt::Duplicate(Some(Stored { index: index(&first), entries: 1 }));
+    assert_eq!(shard.publish_with("q", session(2, 1), None), again, "stored by an earlier life");
+    index(&shard.publish_with("q", session(2, 3), None));
+
+    let Receipt::Rejected(zombie) = shard.publish_with("q", session(1, 4), None) else {
+        panic!("an older life of the producer is refused");
+    };
+    assert_eq!(zombie.code, ErrorCode::Fenced);
+    assert_eq!(claim(&mut shard), (3, 3));
+    assert_eq!(shard.queue("q").enqueued, 3);
+}
+
+#[test]
+fn the_window_of_message_ids_can_be_set() {
+    let mut shard = Shard::with_queues(&["q"]);
+    index(&shard.publish_with("q", None, Some(1)));
+    let short = Deduplication { window_ms: 1_000, max: 2 };
+    shard.change(Change::SetDeduplication(short)).expect("set");
+    shard.wait(999);
+    assert!(matches!(shard.publish_with("q", None, Some(1)), Receipt::Duplicate(_)));
+    shard.wait(1);
+    index(&shard.publish_with("q", None, Some(1)));
+
+    index(&shard.publish_with("q", None, Some(2)));
+    index(&shard.publish_with("q", None, Some(3)));
+    index(&shard.publish_with("q", None, Some(1)));
+    assert!(matches!(shard.publish_with("q", None, Some(3)), Receipt::Duplicate(_)));
+
+    for nonsense in [Deduplication { window_ms: 0, max: 1 }, Deduplication { window_ms: 1, max: u64::MAX }] {
+        let refused = shard.change(Change::SetDeduplication(nonsense)).expect_err("impossible");
+        assert_eq!(refused.code, ErrorCode::Malformed);
+    }
 }
 
 #[test]
@@ -73,7 +132,7 @@ fn a_producer_is_forgotten_after_a_week_without_a_message() {
 fn a_message_id_is_stored_once_in_its_window() {
     let mut shard = Shard::with_queues(&["q"]);
     let first = shard.publish_with("q", None, Some(42));
-    let window = u64::try_from(MESSAGE_ID_WINDOW.as_millis()).expect("small");
+    let window = Deduplication::default().window_ms;
     shard.wait(window - 1);
     let stored = Stored { index: index(&first), entries: 1 };
     assert_eq!(shard.publish_with("q", None, Some(42)), Receipt::Duplicate(Some(stored)));

@@ -16,3 +16,4 @@ mod shard;
 mod snapshots;
 mod time;
 mod topology;
+mod transactions;

@@ -192,19 +192,19 @@ impl Model {
 
     fn seen(&self, session: &Session) -> Option<Receipt> {
         let (epoch, stored) = self.producers.get(&session.producer.0)?;
+        let rejected = |code| {
+            let (reason, stage, retry_after_ms) = (String::new(), None, None);
+            Some(Receipt::Rejected(wharf_protocol::Rejection { code, stage, reason, retry_after_ms }))
+        };
         if session.epoch < *epoch {
-            let reason = String::new();
-            let (code, stage, retry_after_ms) = (ErrorCode::Fenced, None, None);
-            return Some(Receipt::Rejected(wharf_protocol::Rejection {
-                code,
-                stage,
-                reason,
-                retry_after_ms,
-            }));
+            return rejected(ErrorCode::Fenced);
         }
         let last = stored.last_key_value().map_or(0, |(last, _)| *last);
-        (session.epoch == *epoch && session.sequence <= last)
-            .then(|| Receipt::Duplicate(stored.get(&session.sequence).copied()))
+        match stored.get(&session.sequence) {
+            _ if session.epoch > *epoch || session.sequence > last => None,
+            Some(place) => Some(Receipt::Duplicate(Some(*place))),
+            None => rejected(ErrorCode::Conflict),
+        }
     }
 
     fn attach(&mut self, attach: &Attach) {

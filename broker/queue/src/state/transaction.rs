@@ -1,0 +1,112 @@
+//! How a transaction happens: everything is checked against the state first, then everything is done.
+//!
+//! Between the check and the end of the record nothing else changes the state, so what was checked holds. A part
+//! that does not hold refuses the whole, and names itself.
+
+use wharf_protocol::{
+    Committed, ErrorCode, Part, ProducerId, Receipt, Rejection, Settlement, Stored, TransactionReceipt,
+};
+
+use super::State;
+use crate::effect::Refusal;
+use crate::producers::Seen;
+use crate::{ConsumerId, Effect, Transaction};
+
+impl State {
+    /// Does all of `transaction`, or nothing of it.
+    pub(super) fn transact(&mut self, transaction: &Transaction, effects: &mut Vec<Effect>) {
+        let receipt = match self.check(transaction) {
+            Ok(Seen::New) => return self.commit(transaction, effects),
+            Ok(Seen::Before(place)) => {
+                if let Some(session) = &transaction.session {
+                    self.producers.touch(session.producer, self.now);
+                }
+                TransactionReceipt::Duplicate(place)
+            }
+            Err((part, Refusal { code, reason })) => {
+                let rejection = Rejection { code, stage: None, reason, retry_after_ms: None };
+                TransactionReceipt::Refused { part, rejection }
+            }
+        };
+        effects.push(Effect::Transacted(Box::new(receipt)));
+    }
+
+    /// A new life of a producer begins.
+    pub(super) fn claim(&mut self, producer: ProducerId, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        let (epoch, last_sequence) = self.producers.claim(producer, self.now)?;
+        effects.push(Effect::Claimed { epoch, last_sequence });
+        Ok(())
+    }
+
+    fn check(&self, transaction: &Transaction) -> Result<Seen, (Part, Refusal)> {
+        if let Some(session) = &transaction.session {
+            match self.producers.check(session).map_err(|refusal| (Part::Whole, refusal))? {
+                Seen::New => {}
+                seen @ Seen::Before(_) => return Ok(seen),
+            }
+        }
+        self.check_settles(&transaction.settles)?;
+        if let Some(n) = (0..).zip(&transaction.cursors).map(|(n, _)| n).next() {
+            let reason = "no stream group has this member".to_owned();
+            return Err((Part::Cursor(n), Refusal { code: ErrorCode::NotFound, reason }));
+        }
+        Ok(Seen::New)
+    }
+
+    /// Whether every delivery that is to be settled is held, and none is named twice.
+    fn check_settles(&self, settles: &[(ConsumerId, Vec<Settlement>)]) -> Result<(), (Part, Refusal)> {
+        let named =
+            settles.iter().flat_map(|(id, settlements)| settlements.iter().map(move |each| (*id, each)));
+        let mut ranges = Vec::new();
+        for ((id, Settlement { first, last, .. }), n) in named.zip(0..) {
+            let stale = |reason: String| (Part::Settlement(n), Refusal::conflict(reason));
+            let Some(consumer) = self.consumers.get(&id) else {
+                return Err(stale(format!(
+                    "the consumer of deliveries {first} to {last} is gone; they are delivered again"
+                )));
+            };
+            let held = consumer.tags(*first, *last);
+            let all = held.start == *first && last.checked_add(1) == Some(held.end);
+            if !all || !held.clone().all(|tag| consumer.holds(tag)) {
+                return Err(stale(format!(
+                    "not all deliveries {first} to {last} are held: settled before, or their lease has ended"
+                )));
+            }
+            ranges.push((id, *first, *last, n));
+        }
+        ranges.sort_unstable();
+        let twice = ranges.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[1].1 <= pair[0].2);
+        match twice {
+            None => Ok(()),
+            Some(pair) => {
+                let (_, first, _, n) = pair[1];
+                let reason = format!("delivery {first} is settled twice in this transaction");
+                Err((Part::Settlement(n), Refusal::malformed(reason)))
+            }
+        }
+    }
+
+    /// Does what was checked.
+    fn commit(&mut self, transaction: &Transaction, effects: &mut Vec<Effect>) {
+        let all: usize = transaction.publishes.iter().map(|publish| publish.entries.len()).sum();
+        let entries = u16::try_from(all).expect("a transaction has at most 65,535 entries");
+        let stored = Stored { index: self.applied, entries };
+        if let Some(session) = &transaction.session {
+            self.producers.store(session, stored, self.now);
+        }
+        let place = effects.len();
+        let (mut duplicates, mut next) = (Vec::new(), 0);
+        for (publish, n) in transaction.publishes.iter().zip(0..) {
+            match self.remember(publish.dedup, stored) {
+                Receipt::Stored(_) => self.enqueue_all(next, &publish.entries, effects),
+                _ => duplicates.push(n),
+            }
+            next += u16::try_from(publish.entries.len()).expect("counted above");
+        }
+        for (consumer, settlements) in &transaction.settles {
+            self.settle_held(*consumer, settlements, effects);
+        }
+        let committed = Committed { stored, duplicates, unrouted: Vec::new() };
+        effects.insert(place, Effect::Transacted(Box::new(TransactionReceipt::Committed(committed))));
+    }
+}
