@@ -9,8 +9,13 @@
 
 mod error;
 mod outlet;
+#[cfg(feature = "seeded-faults")]
+pub mod seeded;
+#[cfg(not(feature = "seeded-faults"))]
+#[expect(dead_code, unreachable_pub, reason = "planted in checks only")]
+mod seeded;
 mod shard;
 
 pub use error::{OpenError, ShardError};
 pub use outlet::{Closed, Outgoing, Outlet, Taken};
-pub use shard::{Changed, Options, Shard};
+pub use shard::{Changed, Claimed, Options, Shard};

@@ -3,6 +3,7 @@
 //! A thread of its own owns both ([`owner`]): it drains what waits, writes it together, syncs once, applies it,
 //! and carries the effects out. The handle hides the channel; waiting for room in it is the back-pressure.
 
+mod exact;
 mod owner;
 mod pending;
 mod recent;
@@ -21,6 +22,8 @@ use wharf_queue::{
 };
 
 use crate::{OpenError, Outlet, ShardError};
+
+pub use exact::Claimed;
 
 /// How a shard runs.
 #[derive(Clone)]
@@ -85,6 +88,12 @@ enum Command {
     Change {
         record: Record,
         reply: oneshot::Sender<Result<Changed, ShardError>>,
+    },
+    /// A transaction or a claim.
+    Exact {
+        record: Record,
+        durability: Durability,
+        reply: exact::Reply,
     },
     Query(Question),
     Stop(oneshot::Sender<()>),
@@ -267,14 +276,8 @@ fn read_bodies(reader: &dyn LogReader, ids: &[MessageId]) -> Result<Vec<Message>
 fn message_in(id: MessageId, body: Bytes) -> Result<Message, ShardError> {
     let unreadable = |reason: String| ShardError::Unreadable { id, reason };
     let stamped = Stamped::decode(body).map_err(|error| unreadable(error.to_string()))?;
-    let Record::Publish(mut publish) = stamped.record else {
-        return Err(unreadable("its record holds no message".into()));
-    };
-    let entry = usize::from(id.entry);
-    if entry >= publish.entries.len() {
-        return Err(unreadable(format!("its record has {} messages", publish.entries.len())));
-    }
-    Ok(publish.entries.swap_remove(entry).message)
+    let message = stamped.record.message(id.entry).cloned();
+    message.ok_or_else(|| unreadable("its record holds no such message".into()))
 }
 
 /// A durability by the name that the log gives it.

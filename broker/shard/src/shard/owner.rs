@@ -16,9 +16,10 @@ use wharf_queue::{ConsumerId, Deliver, Durability, Effect, Record, Stamped, Stat
 
 use super::pending::{Pending, Reply, attached, moves_a_lease, rejection};
 use super::recent::Recent;
-use super::{Changed, Command, Queued, ROOM_UNITS, Shard, log_durability};
+use super::{Changed, Claimed, Command, Queued, ROOM_UNITS, Shard, exact, log_durability};
 use crate::error::chain;
 use crate::outlet::{Closed, Outgoing, Outlet};
+use crate::seeded::{self, Fault};
 use crate::{OpenError, Options, ShardError};
 
 /// Commands taken together.
@@ -203,6 +204,10 @@ impl Owner {
                 Command::Change { record, reply } => {
                     pending.add(record, Durability::Fsync, Reply::Change(reply));
                 }
+                Command::Exact { record, durability, reply } => {
+                    pending.bytes += record.payload_bytes().unwrap_or(0);
+                    pending.add(record, durability, Reply::Exact(reply));
+                }
                 Command::Query(ask) => ask(&self.state, &self.log.stats()),
                 Command::Stop(reply) => return Err(End::Stopped(reply)),
             }
@@ -249,11 +254,16 @@ impl Owner {
         }
         let bytes = self.batch.bytes();
         let next = self.log.next();
-        match self.log.append(next, &mut self.batch, log_durability(pending.durability)) {
+        let durability =
+            if seeded::is(Fault::ConfirmBeforeFsync) { Durability::Memory } else { pending.durability };
+        match self.log.append(next, &mut self.batch, log_durability(durability)) {
             Ok(indexes) => {
                 self.now = at;
                 self.log_bytes_since_snapshot += bytes;
                 Ok((indexes.start, stamped))
+            }
+            Err(AppendError::Failed(_)) if seeded::is(Fault::ConfirmOnFailedSync) => {
+                Ok((next.max(self.state.applied() + 1), stamped))
             }
             Err(error) => {
                 pending.records = stamped.into_iter().map(|each| each.record).collect();
@@ -280,11 +290,7 @@ impl Owner {
         self.effects = effects;
         self.fill_outlets();
         for (each, index) in stamped.into_iter().zip(first..) {
-            let publish = match each.record {
-                Record::Publish(publish) => Some(publish),
-                _ => None,
-            };
-            self.recent.push(index, publish);
+            self.recent.push(index, each.record);
         }
     }
 
@@ -317,6 +323,10 @@ impl Owner {
                 done.changed = Changed { messages: moved, kept };
             }
             Effect::Renewed { stale, .. } => done.stale = stale,
+            Effect::Transacted(receipt) => done.exact.receipt = Some(*receipt),
+            Effect::Claimed { epoch, last_sequence } => {
+                done.exact.claimed = Some(Claimed { epoch, last_sequence });
+            }
             Effect::Refused(refusal) => {
                 let gone = applied.last().and_then(|last| attached(&last.record));
                 gone.and_then(|consumer| self.consumers.remove(&consumer));
@@ -330,12 +340,10 @@ impl Owner {
         let id = deliver.id;
         let body = match id.index.checked_sub(first) {
             None => self.recent.message(id),
-            Some(place) => usize::try_from(place).ok().and_then(|place| match &applied.get(place)?.record {
-                Record::Publish(publish) => {
-                    publish.entries.get(usize::from(id.entry)).map(|entry| entry.message.clone())
-                }
-                _ => None,
-            }),
+            Some(place) => {
+                let place = usize::try_from(place).ok();
+                place.and_then(|place| applied.get(place)?.record.message(id.entry).cloned())
+            }
         };
         if consumer.fresh.is_empty() && !consumer.empty {
             self.touched.push(deliver.consumer);
@@ -440,6 +448,7 @@ struct Done {
     stale: Vec<u64>,
     changed: Changed,
     refused: Option<ShardError>,
+    exact: exact::Done,
 }
 
 impl Done {
@@ -464,6 +473,7 @@ impl Done {
             Reply::Settle(reply) => drop(reply.send(self.refused.map_or(Ok(self.stale), Err))),
             Reply::Attach(reply) => drop(reply.send(self.refused.map_or(Ok(()), Err))),
             Reply::Change(reply) => drop(reply.send(self.refused.map_or(Ok(self.changed), Err))),
+            Reply::Exact(reply) => reply.tell(self.exact, self.refused),
             Reply::Nobody => {}
         }
     }

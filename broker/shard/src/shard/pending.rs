@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 use wharf_protocol::{ErrorCode, Receipt, Rejection};
 use wharf_queue::{ConsumerId, Durability, Publish, Record};
 
-use super::{Changed, Command};
+use super::{Changed, Command, exact};
 use crate::ShardError;
 
 /// Records to be written together.
@@ -30,6 +30,7 @@ pub(super) enum Reply {
     Settle(oneshot::Sender<Result<Vec<u64>, ShardError>>),
     Attach(oneshot::Sender<Result<(), ShardError>>),
     Change(oneshot::Sender<Result<Changed, ShardError>>),
+    Exact(exact::Reply),
     Nobody,
 }
 
@@ -59,7 +60,7 @@ impl Pending {
         let receipts = Vec::with_capacity(published.len());
         self.parts.push(Part { records: published.len(), reply: Reply::Publish { receipts, reply } });
         self.durability = self.durability.max(durability);
-        self.bytes += published.iter().map(payload_bytes).sum::<usize>();
+        self.bytes += published.iter().map(Publish::payload_bytes).sum::<usize>();
         self.records.extend(published.into_iter().map(Record::Publish));
     }
 
@@ -83,6 +84,7 @@ impl Reply {
             Self::Settle(reply) => drop(reply.send(Err(error.clone()))),
             Self::Attach(reply) => drop(reply.send(Err(error.clone()))),
             Self::Change(reply) => drop(reply.send(Err(error.clone()))),
+            Self::Exact(reply) => reply.tell(exact::Done::default(), Some(error.clone())),
             Self::Nobody => {}
         }
     }
@@ -104,10 +106,6 @@ pub(super) fn attached(record: &Record) -> Option<ConsumerId> {
         Record::Attach(attach) => Some(attach.consumer),
         _ => None,
     }
-}
-
-fn payload_bytes(publish: &Publish) -> usize {
-    publish.entries.iter().map(|entry| entry.message.payload.len()).sum()
 }
 
 impl Command {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use wharf_protocol::{Message, MessageId};
-use wharf_queue::Publish;
+use wharf_queue::Record;
 
 /// Payload bytes kept.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -14,19 +14,20 @@ const RECORD_BYTES: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     first: u64,
-    records: VecDeque<Option<Publish>>,
+    records: VecDeque<Option<Record>>,
     bytes: usize,
 }
 
 impl Recent {
-    /// Keeps what record `index` stored; `None` for a record without messages. Indexes come in order.
-    pub(super) fn push(&mut self, index: u64, publish: Option<Publish>) {
+    /// Keeps record `index`, if it is of a kind that holds messages. Indexes come in order.
+    pub(super) fn push(&mut self, index: u64, record: Record) {
         if self.records.is_empty() {
             self.first = index;
         }
         debug_assert_eq!(self.first + self.records.len() as u64, index, "indexes are dense");
-        self.bytes += cost(publish.as_ref());
-        self.records.push_back(publish);
+        let record = record.payload_bytes().is_some().then_some(record);
+        self.bytes += cost(record.as_ref());
+        self.records.push_back(record);
         while self.bytes > BYTES_MAX {
             let Some(oldest) = self.records.pop_front() else { break };
             self.bytes -= cost(oldest.as_ref());
@@ -37,24 +38,22 @@ impl Recent {
     /// The message, if it is still here.
     pub(super) fn message(&self, id: MessageId) -> Option<Message> {
         let place = usize::try_from(id.index.checked_sub(self.first)?).ok()?;
-        let publish = self.records.get(place)?.as_ref()?;
-        publish.entries.get(usize::from(id.entry)).map(|entry| entry.message.clone())
+        self.records.get(place)?.as_ref()?.message(id.entry).cloned()
     }
 }
 
-fn cost(publish: Option<&Publish>) -> usize {
-    let payloads = publish.map_or(0, |p| p.entries.iter().map(|entry| entry.message.payload.len()).sum());
-    RECORD_BYTES + payloads
+fn cost(record: Option<&Record>) -> usize {
+    RECORD_BYTES + record.and_then(Record::payload_bytes).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wharf_queue::Entry;
+    use wharf_queue::{Entry, Publish};
 
-    fn publish(bytes: usize) -> Option<Publish> {
+    fn publish(bytes: usize) -> Record {
         let message = Message::new("a".parse().expect("a topic"), vec![0; bytes]);
-        Some(Publish::from(Entry { message, destinations: Vec::new() }))
+        Record::Publish(Publish::from(Entry { message, destinations: Vec::new() }))
     }
 
     #[test]
