@@ -7,7 +7,7 @@
 //! ```text
 //! write ──> now ──sync──> durable          create, rename, remove ──> names ──sync_dir──> durable names
 //!            │               │                                          │                      │
-//!            └─ cut_power: each sector kept or lost by the seed         └─ the first few kept, in order
+//!            └─ cut_power: each sector kept or lost by the seed         └─ some kept: the first few, or any
 //! ```
 //!
 //! ```

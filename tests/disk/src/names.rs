@@ -44,12 +44,16 @@ impl Names {
         }
     }
 
-    /// What a machine finds after a power cut: a file system's journal keeps changes in order, so some first
-    /// ones of those that were not synced are there, and the rest is not.
+    /// What a machine finds after a power cut. A file system with a journal keeps changes in order: some first
+    /// ones are there and the rest is not. One without promises nothing: any of them may be there.
     pub(crate) fn cut(&mut self, random: &mut Random) {
-        let kept = random.below(self.pending.len() as u64 + 1) as usize;
-        for change in self.pending.drain(..).take(kept) {
-            change.apply(&mut self.durable);
+        let journal = random.below(2) == 0;
+        let first_ones = random.below(self.pending.len() as u64 + 1) as usize;
+        for (at, change) in self.pending.drain(..).enumerate() {
+            let kept = if journal { at < first_ones } else { random.below(2) == 0 };
+            if kept {
+                change.apply(&mut self.durable);
+            }
         }
         self.now = self.durable.clone();
     }
@@ -73,9 +77,10 @@ impl Change {
                 names.insert(path, file);
             }
             Self::Rename(from, to) => {
-                // Within one folder, so the change that made `from` is applied before this one.
-                let file = names.remove(&from).expect("what is renamed has a name");
-                names.insert(to, file);
+                // Without the change that made `from` there is nothing to rename.
+                if let Some(file) = names.remove(&from) {
+                    names.insert(to, file);
+                }
             }
             Self::Remove(path) => {
                 names.remove(&path);
