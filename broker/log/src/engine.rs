@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::batch::Batch;
+use crate::compaction::{Compacted, Compaction, Reclaimed};
 use crate::stats::Stats;
 
 /// The place of a record in its log: dense, the first record is 1.
@@ -83,6 +84,26 @@ pub trait LogEngine: Send {
     /// # Errors
     /// [`SnapshotError`]; the snapshots that were there before are still there.
     fn write_snapshot(&mut self, at: Index, bytes: &[u8]) -> Result<(), SnapshotError>;
+
+    /// Plans the next part of a pass over what two generations of snapshots cover: segments that are mostly dead
+    /// are to be rewritten without their dead records.
+    ///
+    /// `live` tells which records of a range are still needed, ascending, as of the last record appended; it is
+    /// made durable first, so that no crash brings back a need. `None` ends the pass: the next call begins
+    /// another. So it does while a part is under way.
+    ///
+    /// # Errors
+    /// [`AppendError::Failed`], and then the log takes no more records.
+    fn compaction(
+        &mut self,
+        live: &mut dyn FnMut(Range<Index>) -> Vec<Index>,
+    ) -> Result<Option<Compaction>, AppendError>;
+
+    /// Takes back a part that was carried out.
+    ///
+    /// # Errors
+    /// [`CompactError`]; the pass is over, and what was reclaimed before the error stays reclaimed.
+    fn compacted(&mut self, done: Compacted) -> Result<Reclaimed, CompactError>;
 
     /// Counts and times since the log was opened.
     fn stats(&self) -> Stats;
@@ -184,6 +205,12 @@ pub enum ReadError {
         /// The first record that is kept.
         first: Index,
     },
+    /// Nothing referred to the record any more, and its segment was rewritten without it.
+    #[error("record {index} was given up: nothing referred to it when its segment was rewritten")]
+    Compacted {
+        /// The record asked for.
+        index: Index,
+    },
     /// There is no such record yet.
     #[error("the log has no record {index}: the next one will be {next}")]
     Unknown {
@@ -206,6 +233,20 @@ pub enum TrimError {
     /// A write, a sync or a rename failed, now or earlier, and the log takes no more records.
     #[error("the log stopped at a failed write")]
     Failed(#[source] Arc<Failure>),
+}
+
+/// Why segments were not rewritten.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactError {
+    /// The disk refused, or is full. The segments are as they were.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// A record that is needed does not read. Its segment is as it was.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+    /// A rename or its sync failed, now or earlier, and the log takes no more records.
+    #[error("the log stopped at a failed write")]
+    Stopped(#[source] Arc<Failure>),
 }
 
 /// Why a snapshot was not kept.

@@ -32,6 +32,8 @@ pub(crate) struct Folder {
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) segments: Vec<u64>,
+    /// The first ids that sparse segments stand for.
+    pub(crate) sparse: Vec<u64>,
     /// Numbers and lengths.
     pub(crate) spares: Vec<(u64, u64)>,
     pub(crate) snapshots: Vec<Index>,
@@ -74,6 +76,10 @@ impl Folder {
         self.dir.join(format!("{id:020}.segment"))
     }
 
+    pub(crate) fn sparse(&self, first_id: u64) -> PathBuf {
+        self.dir.join(format!("{first_id:020}.sparse"))
+    }
+
     pub(crate) fn snapshot(&self, at: Index) -> PathBuf {
         self.dir.join(format!("{at:020}.snapshot"))
     }
@@ -92,6 +98,7 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Listing, Failure> {
         let Ok(number) = number.parse() else { continue };
         match kind {
             "segment" => listing.segments.push(number),
+            "sparse" => listing.sparse.push(number),
             "spare" => listing.spares.push((number, entry.bytes)),
             "snapshot" => listing.snapshots.push(number),
             _ if kind.ends_with("tmp") => listing.unfinished.push(dir.join(&entry.name)),
@@ -99,6 +106,7 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Listing, Failure> {
         }
     }
     listing.segments.sort_unstable();
+    listing.sparse.sort_unstable();
     listing.spares.sort_unstable();
     listing.snapshots.sort_unstable();
     Ok(listing)

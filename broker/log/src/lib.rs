@@ -7,6 +7,7 @@
 //! ```text
 //! orders/
 //!   identity                        which log this is; its lock is the ownership of the folder
+//!   00000000000000000001.sparse     the live records of segments 1 to 6, which were mostly dead
 //!   00000000000000000007.segment    sealed: header, records, footer (the place of each record)
 //!   00000000000000000008.segment    active: header, records, zeros or stale bytes of an earlier life
 //!   00000000000000000002.spare      zero-filled, or recycled: the next segment, ready to be renamed
@@ -21,6 +22,8 @@
 //! - What was torn by a crash is cut, durably; what was durable and is now wrong is damage, and the log
 //!   refuses to open rather than skip it (`recovery`). Each record says what was durable when it was
 //!   written, so the two cannot be confused.
+//! - Disk in use, once a pass of compaction is over: at most four times what is live, two segments, the spares
+//!   ([`Options::spares_max`]), and what two generations of snapshots do not cover (`compaction`).
 //! - No byte is served whose checksums do not fit the log, the segment and the index (`record`, `reader`).
 //!
 //! ```
@@ -49,6 +52,7 @@
 //! ```
 
 mod batch;
+mod compaction;
 mod disk;
 mod engine;
 mod folder;
@@ -61,13 +65,15 @@ mod scan;
 mod segment;
 mod snapshot;
 mod spares;
+mod sparse;
 mod stats;
 
 pub use batch::Batch;
+pub use compaction::{Compacted, Compaction, Reclaimed};
 pub use disk::{Disk, DiskEntry, DiskFile, FileSystem};
 pub use engine::{
-    AppendError, Damage, Durability, Epoch, Failure, Index, LogEngine, LogReader, ReadError, SnapshotError,
-    TrimError,
+    AppendError, CompactError, Damage, Durability, Epoch, Failure, Index, LogEngine, LogReader, ReadError,
+    SnapshotError, TrimError,
 };
 pub use local::{LocalLog, Options};
 pub use recovery::{OpenError, Replay, ReplayError};

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::batch::Batch;
+use crate::compaction::{Compacted, Compaction, RECORDS_MAX, Reclaimed, Stop};
 use crate::disk::{Disk, DiskFile, FileSystem};
 use crate::engine::{
-    AppendError, Durability, Epoch, Failure, Index, LogEngine, LogReader, SnapshotError, TrimError,
+    AppendError, CompactError, Durability, Epoch, Failure, Index, LogEngine, LogReader, SnapshotError,
+    TrimError,
 };
 use crate::folder::Folder;
 use crate::places::{Active, Places};
@@ -67,10 +69,14 @@ pub struct LocalLog {
     chain: u64,
     /// Durable snapshots, oldest first.
     snapshots: Vec<Index>,
+    /// Where the part of a compaction that is under way begins.
+    compacting: Option<Index>,
+    /// Where the next part of the pass begins.
+    pass: Index,
     /// The write or sync after which nothing more is written.
     failure: Option<Arc<Failure>>,
     stats: Stats,
-    folder: Folder,
+    folder: Arc<Folder>,
 }
 
 /// The end of the active segment.
@@ -133,9 +139,11 @@ impl LocalLog {
             durable: found.next - 1,
             chain: found.chain,
             snapshots: found.snapshots,
+            compacting: None,
+            pass: 0,
             failure: None,
             stats: Stats::default(),
-            folder,
+            folder: Arc::new(folder),
         })
     }
 
@@ -147,6 +155,11 @@ impl LocalLog {
     /// The last record that the newest durable snapshot covers; 0 when there is none.
     pub fn snapshot_at(&self) -> Index {
         self.snapshots.last().copied().unwrap_or(0)
+    }
+
+    /// The first record that may be replayed again: the older generation is there to fall back on.
+    fn replayable(&self) -> Index {
+        self.snapshots.iter().rev().nth(snapshot::GENERATIONS - 1).copied().unwrap_or(0) + 1
     }
 
     /// Takes the spares that the batch needs, so that a full disk is met before anything is written.
@@ -331,10 +344,10 @@ impl LogEngine for LocalLog {
 
     fn trim(&mut self, below: Index) -> Result<Index, TrimError> {
         self.usable().map_err(TrimError::Failed)?;
-        // The older generation is there to fall back on, so the records after it are kept.
-        let covered = self.snapshots.iter().rev().nth(snapshot::GENERATIONS - 1).copied().unwrap_or(0);
-        while let Some(segment) = self.places.give_up(below.min(covered + 1)) {
-            let given = self.spares.give(&segment.path, segment.header.size.into());
+        // What is being copied is given up by who copies it.
+        let below = below.min(self.replayable()).min(self.compacting.unwrap_or(Index::MAX));
+        while let Some(segment) = self.places.give_up(below) {
+            let given = self.spares.returns().take(&[segment]);
             // Going on after a failure could leave a gap in the middle of the log.
             given.map_err(|failure| TrimError::Failed(self.stop(failure)))?;
         }
@@ -361,6 +374,49 @@ impl LogEngine for LocalLog {
             }
         }
         Ok(())
+    }
+
+    fn compaction(
+        &mut self,
+        live: &mut dyn FnMut(Range<Index>) -> Vec<Index>,
+    ) -> Result<Option<Compaction>, AppendError> {
+        self.usable().map_err(AppendError::Failed)?;
+        if self.compacting.is_some() {
+            return Ok(None);
+        }
+        let window = self.places.window(self.pass, self.replayable(), RECORDS_MAX);
+        let (Some(first), Some(last)) = (window.first(), window.last()) else {
+            self.pass = 0;
+            return Ok(None);
+        };
+        self.sync()?;
+        let range = first.segment.header.base..last.next;
+        (self.compacting, self.pass) = (Some(range.start), range.end);
+        let mut live = live(range.clone());
+        live.sort_unstable();
+        live.dedup();
+        live.retain(|index| range.contains(index));
+        Ok(Some(Compaction {
+            folder: Arc::clone(&self.folder),
+            places: Arc::clone(&self.places),
+            returns: self.spares.returns(),
+            segment_bytes: self.segment_bytes.into(),
+            window,
+            live,
+        }))
+    }
+
+    fn compacted(&mut self, done: Compacted) -> Result<Reclaimed, CompactError> {
+        self.compacting = None;
+        let stop = match done.outcome {
+            Ok(()) => return Ok(done.reclaimed),
+            Err(stop) => stop,
+        };
+        self.pass = 0;
+        Err(match stop {
+            Stop::Unchanged(error) => error,
+            Stop::Unknown(failure) => CompactError::Stopped(self.stop(failure)),
+        })
     }
 
     fn stats(&self) -> Stats {
@@ -410,7 +466,7 @@ impl Writing {
 
 /// Turns a spare into the segment that `header` describes. Name and header are durable when this returns.
 fn begin_segment(folder: &Folder, spare: &Path, header: Header) -> Result<Active, Failure> {
-    let segment = Sealed { header, path: folder.segment(header.id) };
+    let segment = Sealed::dense(header, folder.segment(header.id));
     folder.disk.rename(spare, &segment.path).map_err(segment.failure("rename a spare to"))?;
     folder.sync()?;
     let file = folder.disk.open(&segment.path).map_err(segment.failure("open"))?;

@@ -21,30 +21,27 @@ pub(crate) struct Reader {
 impl LogReader for Reader {
     fn read(&self, indexes: &[Index], out: &mut Vec<Bytes>) -> Result<(), ReadError> {
         out.reserve(indexes.len());
-        let mut rest = indexes;
-        while let Some(&index) = rest.first() {
-            // What was trimmed since it was found may already be another segment's: not damage.
-            let read = self.read_run(rest, out).map_err(|error| match self.places.first() {
-                first if index < first => ReadError::Trimmed { index, first },
-                _ => error,
-            });
-            rest = &rest[read?..];
+        let before = out.len();
+        loop {
+            let rest = &indexes[out.len() - before..];
+            let Some(&index) = rest.first() else { return Ok(()) };
+            let replaced = self.places.replaced();
+            let Err(error) = self.read_run(rest, out) else { continue };
+            // What was given up since it was found may already be another segment's: not damage.
+            match self.places.first() {
+                first if index < first => return Err(ReadError::Trimmed { index, first }),
+                _ if self.places.replaced() == replaced => return Err(error),
+                // Or it moved to a sparse segment meanwhile.
+                _ => {}
+            }
         }
-        Ok(())
     }
 }
 
 impl Reader {
-    /// Reads as many of `indexes`, from the first on, as lie in one segment. Returns how many that were.
-    fn read_run(&self, indexes: &[Index], out: &mut Vec<Bytes>) -> Result<usize, ReadError> {
-        let run = self.places.run(indexes)?;
-        let mut rest = &run.spans[..];
-        while !rest.is_empty() {
-            let (together, after) = rest.split_at(neighbours(rest));
-            run.read(together, out)?;
-            rest = after;
-        }
-        Ok(run.spans.len())
+    /// Reads as many of `indexes`, from the first on, as lie in one segment.
+    fn read_run(&self, indexes: &[Index], out: &mut Vec<Bytes>) -> Result<(), ReadError> {
+        self.places.run(indexes)?.read(&mut |_, body| out.push(body))
     }
 }
 
@@ -59,8 +56,19 @@ fn neighbours(spans: &[Span]) -> usize {
 }
 
 impl Run {
+    /// Hands over head and body of each record, checked.
+    pub(crate) fn read(&self, each: &mut dyn FnMut(&Head, Bytes)) -> Result<(), ReadError> {
+        let mut rest = &self.spans[..];
+        while !rest.is_empty() {
+            let (together, after) = rest.split_at(neighbours(rest));
+            self.read_together(together, each)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
     /// Reads ascending neighbours with one read.
-    fn read(&self, spans: &[Span], out: &mut Vec<Bytes>) -> Result<(), ReadError> {
+    fn read_together(&self, spans: &[Span], each: &mut dyn FnMut(&Head, Bytes)) -> Result<(), ReadError> {
         let (first, last) = (spans[0], spans[spans.len() - 1]);
         let mut block = vec![0; (last.end - first.start) as usize];
         let read = self.file.read_at(first.start.into(), &mut block).map_err(self.segment.failure("read"))?;
@@ -69,16 +77,17 @@ impl Run {
         for span in spans {
             let from = ((span.start - first.start) as usize).min(block.len());
             let to = ((span.end - first.start) as usize).min(block.len());
-            let body = self.body(span.index, &block.slice(from..to));
-            out.push(body.ok_or_else(|| self.damage(span))?);
+            let (head, body) =
+                self.record(span.index, &block.slice(from..to)).ok_or_else(|| self.damage(span))?;
+            each(&head, body);
         }
         Ok(())
     }
 
-    fn body(&self, index: Index, record: &Bytes) -> Option<Bytes> {
-        let seed = self.segment.header.seed();
+    fn record(&self, index: Index, record: &Bytes) -> Option<(Head, Bytes)> {
+        let seed = self.segment.seed();
         let head = Head::parse(record, seed).filter(|head| head.index == index)?;
-        head.body(record, seed)
+        head.body(record, seed).map(|body| (head, body))
     }
 
     fn damage(&self, span: &Span) -> ReadError {

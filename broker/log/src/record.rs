@@ -36,6 +36,11 @@ impl Seed {
         Self(crc32c::crc32c_append(crc32c::crc32c(&identity.to_le_bytes()), &segment.to_le_bytes()))
     }
 
+    /// From whatever tells a file from all others.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self(crc32c::crc32c(bytes))
+    }
+
     pub(crate) fn crc(self, bytes: &[u8]) -> u32 {
         crc32c::crc32c_append(self.0, bytes)
     }

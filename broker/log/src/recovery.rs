@@ -19,6 +19,7 @@ use crate::record::Seed;
 use crate::scan::{Scan, traces};
 use crate::segment::{self, FORMAT, Footer, HEADER_BYTES, Header, Sealed, Trailer};
 use crate::snapshot;
+use crate::sparse;
 
 /// What a log hands to its owner while it is opened, in this order: at most one snapshot, then records.
 #[derive(Debug)]
@@ -113,7 +114,7 @@ pub(crate) fn recover(
     let mut recovery =
         Recovery { folder, newest: listing.snapshots.last().copied().unwrap_or(0), covered: 0 };
     let damaged_snapshots = recovery.restore(&listing, owner)?;
-    let mut segments = recovery.headers(&listing, segment_bytes)?;
+    let (mut segments, superseded) = recovery.headers(&listing, segment_bytes)?;
     recovery.check_begin(&segments)?;
 
     let last = segments.pop();
@@ -135,7 +136,7 @@ pub(crate) fn recover(
     }
 
     let snapshots = recovery.set_aside(&listing, &damaged_snapshots)?;
-    let spares = recovery.tidy(segment_bytes, spares_max)?;
+    let spares = recovery.tidy(superseded, segment_bytes, spares_max)?;
     Ok(Recovered { sealed, active, next: end.next, chain: end.chain, next_id, snapshots, spares })
 }
 
@@ -166,26 +167,80 @@ impl Recovery<'_> {
         Ok(damaged)
     }
 
-    /// The headers of all segments. A last one whose header was never durable holds nothing, and goes.
-    fn headers(&self, listing: &Listing, segment_bytes: u32) -> Result<Vec<Sealed>, OpenError> {
+    /// The headers of all segments, and the files that a sparse segment stands for. A last segment whose header
+    /// was never durable holds nothing, and goes.
+    fn headers(
+        &self,
+        listing: &Listing,
+        segment_bytes: u32,
+    ) -> Result<(Vec<Sealed>, Vec<PathBuf>), OpenError> {
+        let (sparse, mut superseded) = self.sparse_headers(listing)?;
+        let mut sparse = sparse.into_iter().peekable();
         let mut segments: Vec<Sealed> = Vec::new();
         for (at, &id) in listing.segments.iter().enumerate() {
             let path = self.folder.segment(id);
-            let next = segments.last().map_or(self.covered + 1, |last| last.header.base);
-            if segments.last().is_some_and(|last| last.header.id + 1 != id) {
-                return Err(damaged(self.folder.segment(id - 1), 0, next, "the segment is missing"));
+            while let Some(earlier) = sparse.next_if(|sparse| sparse.header.id <= id) {
+                self.follow(&mut segments, earlier)?;
             }
+            if segments.last().is_some_and(|last| last.sparse.is_some() && last.last_id() >= id) {
+                superseded.push(path);
+                continue;
+            }
+            let next = segments.last().map_or(self.covered + 1, |last| last.header.base);
             let file = self.open(&path)?;
             let header = Header::read(&*file, self.folder.identity, id);
             match header.map_err(|source| Failure::new("read", &path, source))? {
-                Some(header) => segments.push(Sealed { header, path }),
+                Some(header) => self.follow(&mut segments, Sealed::dense(header, path))?,
                 None if at + 1 == listing.segments.len() => {
+                    self.follows(&segments, id)?;
                     self.never_begun(&*file, id, path, segment_bytes, segments.is_empty())?;
                 }
                 None => return Err(damaged(path, 0, next, "its header does not read")),
             }
         }
-        Ok(segments)
+        for rest in sparse {
+            self.follow(&mut segments, rest)?;
+        }
+        // Only what two snapshots cover is ever copied, and they cover records after it.
+        if let Some(Sealed { sparse: Some(sparse), path, .. }) = segments.last() {
+            return Err(damaged(path.clone(), 0, sparse.next, "the segments after it are missing"));
+        }
+        Ok((segments, superseded))
+    }
+
+    /// The headers of the sparse segments, and the files of those that a wider one stands for.
+    fn sparse_headers(&self, listing: &Listing) -> Result<(Vec<Sealed>, Vec<PathBuf>), OpenError> {
+        let (mut kept, mut superseded): (Vec<Sealed>, _) = (Vec::new(), Vec::new());
+        for &id in &listing.sparse {
+            let path = self.folder.sparse(id);
+            let file = self.open(&path)?;
+            let found = sparse::sealed(&*file, self.folder.identity, &path);
+            match found.map_err(|source| Failure::new("read", &path, source))? {
+                Some(found) if found.header.id == id => match kept.last() {
+                    Some(last) if found.last_id() <= last.last_id() => superseded.push(path),
+                    _ => kept.push(found),
+                },
+                _ => return Err(damaged(path, 0, self.covered + 1, "its header does not read")),
+            }
+        }
+        Ok((kept, superseded))
+    }
+
+    /// Adds `segment`, which is the one after the last, or the first.
+    fn follow(&self, segments: &mut Vec<Sealed>, segment: Sealed) -> Result<(), OpenError> {
+        self.follows(segments, segment.header.id)?;
+        segments.push(segment);
+        Ok(())
+    }
+
+    fn follows(&self, segments: &[Sealed], id: u64) -> Result<(), OpenError> {
+        match segments.last() {
+            Some(last) if last.last_id() + 1 != id => {
+                let missing = self.folder.segment(id - 1);
+                Err(damaged(missing, 0, last.header.base, "the segment is missing"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Puts a segment without a header among the spares, once it is sure that it holds no record.
@@ -240,6 +295,20 @@ impl Recovery<'_> {
     /// Replays a segment that another one follows; all of it must read. Mends its footer.
     fn sealed(&self, segment: &Sealed, next: &Header, owner: &mut Owner<'_>) -> Result<End, OpenError> {
         let end = End { next: next.base, chain: next.chain };
+        if let Some(sparse) = &segment.sparse {
+            if sparse.next != end.next || sparse.chain_after != end.chain {
+                let what = "it does not fit the segment after it";
+                return Err(damaged(segment.path.clone(), 0, segment.header.base, what));
+            }
+            if end.next > self.covered + 1 {
+                let what = format!(
+                    "records were given up here, and the newest snapshot that reads covers records up to {} only",
+                    self.covered
+                );
+                return Err(damaged(segment.path.clone(), 0, self.covered + 1, what));
+            }
+            return Ok(end);
+        }
         let file = self.open(&segment.path)?;
         let trailer = Trailer::read(&*file, &segment.header).map_err(segment.failure("read"))?;
         let fits = |trailer: &Trailer| trailer.next() == next.base && trailer.chain == next.chain;
@@ -312,7 +381,7 @@ impl Recovery<'_> {
         segment: &Sealed,
         owner: &mut Owner<'_>,
     ) -> Result<Scan<'f>, OpenError> {
-        let mut scan = Scan::new(file, &segment.header);
+        let mut scan = Scan::new(file, segment);
         while let Some((index, body)) = scan.next().map_err(segment.failure("read"))? {
             if index > self.covered {
                 let replayed = owner(Replay::Record { index, body });
@@ -336,8 +405,18 @@ impl Recovery<'_> {
         Ok(listing.snapshots.iter().copied().filter(|at| !damaged.contains(at)).collect())
     }
 
-    /// Removes what an earlier life left unfinished and spares of no use. Returns the numbers of the others.
-    fn tidy(&self, segment_bytes: u32, spares_max: usize) -> Result<Vec<u64>, OpenError> {
+    /// Removes what an earlier life left unfinished or copied already, and spares of no use. Returns the numbers
+    /// of the others.
+    fn tidy(
+        &self,
+        superseded: Vec<PathBuf>,
+        segment_bytes: u32,
+        spares_max: usize,
+    ) -> Result<Vec<u64>, OpenError> {
+        if !superseded.is_empty() {
+            // The name of what stands for them may be in the system's memory only.
+            self.folder.sync()?;
+        }
         let listing = self.folder.list()?;
         let usable = |(_, bytes): &(u64, u64)| *bytes == u64::from(segment_bytes);
         let mut spares: Vec<u64> =
@@ -345,7 +424,7 @@ impl Recovery<'_> {
         spares.truncate(spares_max);
         let useless = listing.spares.iter().filter(|(number, _)| !spares.contains(number));
         let useless = useless.map(|(number, _)| self.folder.dir.join(format!("{number:020}.spare")));
-        for path in useless.chain(listing.unfinished) {
+        for path in useless.chain(listing.unfinished).chain(superseded) {
             self.folder.disk.remove(&path).map_err(|source| Failure::new("remove", path, source))?;
         }
         Ok(spares)

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use crate::disk::DiskFile;
 use crate::engine::Index;
 use crate::record::{ALIGN, HEAD_BYTES, Head, Seed, u32_at, u64_at};
-use crate::segment::{HEADER_BYTES, Header, records_end_max};
+use crate::segment::{HEADER_BYTES, Sealed, records_end_max};
+use crate::sparse::{self, Sparse};
 
 /// What is read from the disk at a time.
 const BLOCK_BYTES: u64 = 1 << 20;
@@ -17,29 +18,36 @@ const BLOCK_BYTES: u64 = 1 << 20;
 pub(crate) struct Scan<'a> {
     file: &'a dyn DiskFile,
     size: u32,
+    /// Records may be missing, and where they end is known.
+    sparse: Option<Sparse>,
     seed: Seed,
     block: Bytes,
     block_start: u64,
     /// Where each record found so far starts.
     pub(crate) offsets: Vec<u32>,
+    /// Which records they are, in a sparse segment.
+    pub(crate) indexes: Vec<Index>,
     /// Where the next record would start.
     pub(crate) offset: u64,
-    /// The index it would have.
+    /// The index it would have, at least.
     pub(crate) next: Index,
     /// The chain of the last record found.
     pub(crate) chain: u64,
 }
 
 impl<'a> Scan<'a> {
-    pub(crate) fn new(file: &'a dyn DiskFile, header: &Header) -> Self {
+    pub(crate) fn new(file: &'a dyn DiskFile, segment: &Sealed) -> Self {
+        let header = &segment.header;
         Self {
             file,
             size: header.size,
-            seed: header.seed(),
+            sparse: segment.sparse,
+            seed: segment.seed(),
             block: Bytes::new(),
             block_start: 0,
             offsets: Vec::new(),
-            offset: HEADER_BYTES,
+            indexes: Vec::new(),
+            offset: if segment.sparse.is_some() { sparse::HEADER_BYTES } else { HEADER_BYTES },
             next: header.base,
             chain: header.chain,
         }
@@ -47,18 +55,24 @@ impl<'a> Scan<'a> {
 
     /// The next record's index and body; `None` where no record follows, whatever the reason.
     pub(crate) fn next(&mut self) -> io::Result<Option<(Index, Bytes)>> {
-        let end_max = records_end_max(self.size, self.offsets.len() as u64 + 1);
         let Some(head) = Head::parse(&self.bytes(HEAD_BYTES as u64)?, self.seed) else { return Ok(None) };
         let end = self.offset + head.stored_bytes();
-        if !head.follows(self.next, self.chain) || end > end_max {
+        let (index, end_max) = match &self.sparse {
+            None => (self.next, records_end_max(self.size, self.offsets.len() as u64 + 1)),
+            Some(sparse) if (self.next..sparse.next).contains(&head.index) => (head.index, sparse.end.into()),
+            Some(_) => return Ok(None),
+        };
+        if !head.follows(index, self.chain) || end > end_max {
             return Ok(None);
         }
         let record = self.bytes(head.stored_bytes())?;
         let Some(body) = head.body(&record, self.seed) else { return Ok(None) };
-        let index = self.next;
+        if self.sparse.is_some() {
+            self.indexes.push(index);
+        }
         self.offsets.push(self.offset as u32);
         self.offset = end;
-        self.next += 1;
+        self.next = index + 1;
         self.chain = head.chain;
         Ok(Some((index, body)))
     }

@@ -19,9 +19,10 @@ use std::path::PathBuf;
 use crate::disk::DiskFile;
 use crate::engine::{Failure, Index};
 use crate::record::{HEAD_BYTES, Seed, u32_at, u64_at};
+use crate::sparse::Sparse;
 
-/// The layout of segments, in every header and trailer.
-pub(crate) const FORMAT: u32 = 1;
+/// The layout of all files in the folder, named in each of them.
+pub(crate) const FORMAT: u32 = 2;
 pub(crate) const HEADER_BYTES: u64 = 64;
 const TRAILER_BYTES: u64 = 64;
 const OFFSET_BYTES: u64 = 4;
@@ -189,10 +190,33 @@ pub(crate) fn unseal(file: &dyn DiskFile, header: &Header) -> std::io::Result<()
 #[derive(Debug, Clone)]
 pub(crate) struct Sealed {
     pub(crate) header: Header,
+    /// What a sparse segment's header says beyond that; `None` for a dense one.
+    pub(crate) sparse: Option<Sparse>,
     pub(crate) path: PathBuf,
 }
 
 impl Sealed {
+    pub(crate) fn dense(header: Header, path: PathBuf) -> Self {
+        Self { header, sparse: None, path }
+    }
+
+    pub(crate) fn seed(&self) -> Seed {
+        match &self.sparse {
+            Some(sparse) => sparse.seed(&self.header),
+            None => self.header.seed(),
+        }
+    }
+
+    /// The id of the last segment that it stands for.
+    pub(crate) fn last_id(&self) -> u64 {
+        self.sparse.map_or(self.header.id, |sparse| sparse.last_id)
+    }
+
+    /// Which copy of its records it is: 0 for where they were first written.
+    pub(crate) fn edition(&self) -> u64 {
+        self.sparse.map_or(0, |sparse| sparse.edition)
+    }
+
     pub(crate) fn failure(&self, doing: &'static str) -> impl Fn(std::io::Error) -> Failure {
         move |source| Failure::new(doing, &self.path, source)
     }

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 
 use crate::disk::{self, Disk};
 use crate::engine::Failure;
+use crate::segment::Sealed;
 
 /// The pool, and the thread that fills it. Dropping it ends and joins the thread.
 pub(crate) struct Spares {
@@ -38,6 +39,9 @@ struct State {
     wanted: bool,
     /// Files that the thread is to remove.
     doomed: Vec<PathBuf>,
+    /// There is a thread.
+    thread: bool,
+    /// It is to end, or has.
     stop: bool,
 }
 
@@ -69,6 +73,7 @@ impl Spares {
         let thread = thread.and_then(|spawned| {
             spawned.inspect_err(|error| tracing::warn!(%error, "no thread to prepare segments ahead")).ok()
         });
+        pool.lock().thread = thread.is_some();
         Self { pool, thread }
     }
 
@@ -94,33 +99,48 @@ impl Spares {
         }
     }
 
-    /// Takes a segment that was given up: into the pool if there is room, else it is removed.
-    ///
-    /// When this returns, the folder no longer has the segment under its name, durably: were a later one
-    /// given up first, a crash could leave a gap that reads as a lost segment.
-    pub(crate) fn give(&self, segment: &Path, bytes: u64) -> Result<(), Failure> {
-        let pool = &self.pool;
-        let mut state = pool.lock();
-        let keep = state.ready.len() < pool.spares_max && bytes == u64::from(pool.segment_bytes);
-        let number = state.next_number();
-        let spare = spare_path(&pool.dir, number);
-        let to = if keep { spare } else { spare.with_extension("tmp") };
-        pool.disk.rename(segment, &to).map_err(|source| Failure::new("rename", segment, source))?;
-        let synced = pool.disk.sync_dir(&pool.dir);
-        synced.map_err(|source| Failure::new("sync folder", &pool.dir, source))?;
-        if keep {
-            state.ready.push_back(to);
-        } else if self.thread.is_some() {
-            state.doomed.push(to);
-            pool.wake.notify_one();
-        } else {
-            pool.remove(&to);
-        }
-        Ok(())
+    /// What gives segments back: usable from other threads, and after the pool is gone.
+    pub(crate) fn returns(&self) -> Returns {
+        Returns(Arc::clone(&self.pool))
     }
 
     pub(crate) fn len(&self) -> usize {
         self.pool.lock().ready.len()
+    }
+}
+
+/// Takes segments that are given up: into the pool while there is room, else they are removed.
+pub(crate) struct Returns(Arc<Pool>);
+
+impl Returns {
+    /// Takes `segments`.
+    ///
+    /// When this returns, the folder no longer has them under their names, durably: were a later one given up
+    /// first, a crash could leave a gap that reads as a lost segment.
+    pub(crate) fn take(&self, segments: &[Sealed]) -> Result<(), Failure> {
+        let pool = &self.0;
+        let mut state = pool.lock();
+        let (mut kept, mut doomed) = (Vec::new(), Vec::new());
+        for segment in segments {
+            let room = state.ready.len() + kept.len() < pool.spares_max;
+            let keep = room && segment.sparse.is_none() && segment.header.size == pool.segment_bytes;
+            let spare = spare_path(&pool.dir, state.next_number());
+            let to = if keep { spare } else { spare.with_extension("tmp") };
+            let renamed = pool.disk.rename(&segment.path, &to);
+            renamed.map_err(segment.failure("give up"))?;
+            if keep { kept.push(to) } else { doomed.push(to) }
+        }
+        let synced = pool.disk.sync_dir(&pool.dir);
+        synced.map_err(|source| Failure::new("sync folder", &pool.dir, source))?;
+        state.ready.extend(kept);
+        if state.thread && !state.stop {
+            state.doomed.extend(doomed);
+            pool.wake.notify_one();
+        } else {
+            drop(state);
+            doomed.iter().for_each(|path| pool.remove(path));
+        }
+        Ok(())
     }
 }
 

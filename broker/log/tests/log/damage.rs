@@ -147,14 +147,14 @@ fn a_folder_of_another_format_is_refused_untouched() {
     sample(dir.path());
     let path = dir.path().join("identity");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[8] = 2;
+    bytes[8] = 3;
     let crc = crc32c::crc32c(&bytes[..28]);
     bytes[28..].copy_from_slice(&crc.to_le_bytes());
     fs::write(&path, &bytes).unwrap();
 
     let refused = try_open(dir.path(), small()).unwrap_err();
 
-    assert!(matches!(refused, OpenError::Format { found: 2, .. }), "{refused}");
+    assert!(matches!(refused, OpenError::Format { found: 3, .. }), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 

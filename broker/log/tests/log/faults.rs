@@ -4,7 +4,9 @@ use std::error::Error;
 use std::path::Path;
 
 use wharf_disk::{Fault, Plan, SimulatedDisk};
-use wharf_log::{AppendError, LogEngine, Options, SnapshotError, TrimError};
+use wharf_log::{
+    AppendError, CompactError, Index, LocalLog, LogEngine, Options, ReadError, SnapshotError, TrimError,
+};
 
 use crate::harness::*;
 
@@ -18,7 +20,33 @@ pub(crate) struct Run {
     pub(crate) stopped: bool,
 }
 
-/// Appends, snapshots and trims, whatever the disk answers, and checks that the log stays stopped.
+/// The records that stay needed in a run, whatever comes.
+pub(crate) fn live(index: Index) -> bool {
+    index >= OLDEST_LIVE && index % 11 == 2
+}
+
+/// The segments before its own can be trimmed.
+const OLDEST_LIVE: Index = 13;
+
+/// What is live and was confirmed is there, as it was written; and no other record reads as anything else.
+#[track_caller]
+pub(crate) fn assert_live_records(log: &LocalLog, place: &str) {
+    for index in 1..log.next() {
+        let mut out = Vec::new();
+        match log.reader().read(&[index], &mut out) {
+            Ok(()) => assert_eq!(out, [body(index)], "{place}"),
+            Err(error) => {
+                assert!(!live(index), "{place}: {error}");
+                assert!(
+                    matches!(error, ReadError::Trimmed { .. } | ReadError::Compacted { .. }),
+                    "{place}: {error}"
+                );
+            }
+        }
+    }
+}
+
+/// Appends, snapshots, compacts and trims, whatever the disk answers, and checks that the log stays stopped.
 pub(crate) fn run(dir: &Path, options: Options) -> Run {
     let mut run = Run { confirmed: 0, snapshot: 0, stopped: false };
     if let Ok(mut opened) = try_open(dir, options) {
@@ -39,7 +67,13 @@ pub(crate) fn run(dir: &Path, options: Options) -> Run {
                     Err(SnapshotError::Stopped(_)) => run.stopped = true,
                     Err(other) => panic!("{other}"),
                 }
-                match opened.log.trim(run.confirmed) {
+                match compact(&mut opened.log, live) {
+                    Ok(_) => assert!(!run.stopped),
+                    Err(CompactError::Failed(_)) => {}
+                    Err(CompactError::Stopped(_)) => run.stopped = true,
+                    Err(CompactError::Unreadable(error)) => panic!("{error}"),
+                }
+                match opened.log.trim(OLDEST_LIVE) {
                     Ok(_) => assert!(!run.stopped),
                     Err(TrimError::Failed(_)) => run.stopped = true,
                 }
@@ -87,6 +121,7 @@ fn whichever_operation_fails_all_that_was_confirmed_is_there_after_a_restart() {
                 assert!(snapshot >= run.snapshot && last >= run.confirmed, "{place}");
                 assert!(last <= run.confirmed + 5, "{place}: no more than the batch that failed");
                 assert_records(&opened.records, snapshot + 1, last);
+                assert_live_records(&opened.log, &place);
                 append(&mut opened.log, 30).unwrap();
             }
         }

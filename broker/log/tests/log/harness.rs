@@ -7,7 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tempfile::TempDir;
 use wharf_disk::SimulatedDisk;
-use wharf_log::{AppendError, Batch, Durability, Index, LocalLog, LogEngine, OpenError, Options, Replay};
+use wharf_log::{
+    AppendError, Batch, CompactError, Durability, Index, LocalLog, LogEngine, OpenError, Options, Reclaimed,
+    Replay,
+};
 
 /// A log, and what was replayed when it was opened.
 #[derive(Debug)]
@@ -63,6 +66,26 @@ pub(crate) fn append(log: &mut LocalLog, count: u64) -> Result<(), AppendError> 
     let written = log.append(next, &mut batch, Durability::Fsync)?;
     assert_eq!(written, next..next + count);
     Ok(())
+}
+
+/// Carries out a whole pass of compaction, with the records that `live` says are.
+pub(crate) fn compact(log: &mut LocalLog, live: impl Fn(Index) -> bool) -> Result<Reclaimed, CompactError> {
+    let mut sum = Reclaimed::default();
+    loop {
+        let part = log.compaction(&mut |range| range.filter(|index| live(*index)).collect());
+        let Some(part) = part.map_err(stopped)? else { return Ok(sum) };
+        let Reclaimed { copied, made, records, bytes_before, bytes_after } = log.compacted(part.run())?;
+        sum.copied += copied;
+        sum.made += made;
+        sum.records += records;
+        sum.bytes_before += bytes_before;
+        sum.bytes_after += bytes_after;
+    }
+}
+
+fn stopped(error: AppendError) -> CompactError {
+    let AppendError::Failed(failure) = error else { panic!("{error}") };
+    CompactError::Stopped(failure)
 }
 
 /// These are the records from `first` to `last`, with their bodies.

@@ -1,5 +1,7 @@
 //! Random use of the log against a model that is a vector.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use wharf_log::{Batch, Durability, LocalLog, LogEngine, Options, ReadError};
@@ -15,6 +17,8 @@ enum Step {
     /// To a share of the records, in percent.
     Trim(u64),
     Snapshot(u64),
+    /// Of every so many records, one stays live.
+    Compact(u64),
     Reopen {
         segment_bytes: u32,
     },
@@ -29,6 +33,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (sizes, durability).prop_map(|(sizes, durability)| Step::Append { sizes, durability }),
         2 => (0..=110u64).prop_map(Step::Trim),
         2 => (0..=100u64).prop_map(Step::Snapshot),
+        2 => (1..30u64).prop_map(Step::Compact),
         2 => prop_oneof![Just(600), Just(1024), Just(2048)].prop_map(|segment_bytes| Step::Reopen { segment_bytes }),
         3 => prop::collection::vec(0..=105u64, 0..20).prop_map(Step::Read),
     ]
@@ -40,6 +45,8 @@ struct Model {
     bodies: Vec<Bytes>,
     snapshots: Vec<u64>,
     first: u64,
+    /// Records that nothing refers to any more: they may be there, or not.
+    dead: BTreeSet<u64>,
 }
 
 impl Model {
@@ -59,6 +66,7 @@ impl Model {
         let mut out = Vec::new();
         match log.reader().read(&[index], &mut out) {
             Ok(()) => assert_eq!(&out[0], self.body(index)),
+            Err(ReadError::Compacted { .. }) => assert!(self.dead.contains(&index)),
             Err(ReadError::Trimmed { first, .. }) => assert!(index < first && first == self.first),
             Err(ReadError::Unknown { next, .. }) => assert!(index > self.last() && next == self.last() + 1),
             Err(other) => panic!("{other}"),
@@ -111,6 +119,11 @@ proptest! {
                         model.snapshots.push(at);
                     }
                 }
+                Step::Compact(every) => {
+                    model.dead.extend((1..=model.last()).filter(|index| index % every != 0));
+                    let reclaimed = compact(&mut log, |index| !model.dead.contains(&index)).unwrap();
+                    assert!(reclaimed.bytes_after <= reclaimed.bytes_before);
+                }
                 Step::Reopen { segment_bytes } => {
                     drop(log);
                     let opened = try_open(dir.path(), Options { segment_bytes, ..small() }).unwrap();
@@ -128,7 +141,7 @@ proptest! {
         for index in 0..=model.last() + 1 {
             model.check_read(&log, index);
         }
-        let kept: Vec<u64> = (model.first..=model.last()).collect();
+        let kept: Vec<u64> = (model.first..=model.last()).filter(|index| !model.dead.contains(index)).collect();
         let mut out = Vec::new();
         log.reader().read(&kept, &mut out).unwrap();
         assert!(out.iter().eq(kept.iter().map(|index| model.body(*index))));

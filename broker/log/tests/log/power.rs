@@ -3,7 +3,7 @@
 use wharf_disk::{Fault, Plan, SimulatedDisk};
 use wharf_log::LogEngine;
 
-use crate::faults::{Run, dir, run};
+use crate::faults::{Run, assert_live_records, dir, run};
 use crate::harness::*;
 
 #[track_caller]
@@ -18,12 +18,14 @@ fn check(disk: &SimulatedDisk, run: &Run, place: &str) {
     assert!(last >= run.confirmed, "{place}: {last} records, confirmed {}", run.confirmed);
     assert!(last <= run.confirmed + 5, "{place}: {last} records, confirmed {}", run.confirmed);
     assert_records(&opened.records, snapshot + 1, last);
+    assert_live_records(&opened.log, place);
     drop(opened);
 
     // What was replayed may have been acted upon: it is as durable as what was confirmed.
     disk.cut_power(last);
     let mut opened = try_open(dir(), on(disk)).unwrap();
     assert_eq!(opened.log.next(), last + 1, "{place}: what was replayed is there again");
+    assert_live_records(&opened.log, place);
     append(&mut opened.log, 20).unwrap();
 }
 
