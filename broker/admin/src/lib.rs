@@ -1,8 +1,8 @@
 //! The admin API of a broker: HTTP and JSON over [`wharf_node::Node`].
 //!
 //! A request is authenticated (`auth`), bounded in size and time (here), parsed at the edge (`extract`), answered
-//! by the route of its noun ([`queue`], [`binding`], [`plugin`], [`pipeline`], [`dead_letter`], [`status`],
-//! `metrics`), and what goes wrong is an [`error::Problem`]. The routes describe themselves: `/v1/openapi.json` is
+//! by the route of its noun ([`queue`], [`binding`], [`schedule`], [`plugin`], [`pipeline`], [`dead_letter`],
+//! [`status`], `metrics`), and what goes wrong is an [`error::Problem`]. The routes describe themselves: `/v1/openapi.json` is
 //! made from them. The types of the bodies are public: the command line reads what this crate writes.
 
 mod auth;
@@ -19,6 +19,7 @@ mod openapi;
 pub mod pipeline;
 pub mod plugin;
 pub mod queue;
+pub mod schedule;
 pub mod status;
 pub mod trace;
 
@@ -87,6 +88,7 @@ fn routes(plugin_bytes_max: usize) -> (Router<Node>, Router<Node>, OpenApi) {
     let (closed, mut document) = OpenApiRouter::with_openapi(openapi::head())
         .merge(status::routes())
         .merge(queue::routes())
+        .merge(schedule::routes())
         .merge(binding::routes())
         .merge(plugin::routes(plugin_bytes_max))
         .merge(pipeline::routes())

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, binding, completions, dead_letter, demo, pipeline, plugin, publish, queue, serve, status,
-    subscribe,
+    bench, binding, completions, dead_letter, demo, pipeline, plugin, publish, queue, schedule, serve,
+    status, subscribe,
 };
 use crate::connection::Connection;
 
@@ -46,6 +46,7 @@ enum Command {
     Bind(binding::BindArgs),
     Unbind(binding::UnbindArgs),
     Bindings(binding::ListArgs),
+    Schedule(schedule::Args),
     Plugin(plugin::Args),
     Pipeline(pipeline::Args),
     Dlq(dead_letter::Args),
@@ -73,6 +74,7 @@ impl Wharf {
             Command::Bind(args) => binding::bind(args, &connection),
             Command::Unbind(args) => binding::unbind(args, &connection),
             Command::Bindings(args) => binding::list(args, &connection),
+            Command::Schedule(args) => schedule::run(args, &connection),
             Command::Plugin(args) => plugin::run(args, &connection),
             Command::Pipeline(args) => pipeline::run(args, &connection),
             Command::Dlq(args) => dead_letter::run(args, &connection),

@@ -6,5 +6,7 @@ mod broker;
 mod errors;
 #[path = "cli/life.rs"]
 mod life;
+#[path = "cli/schedules.rs"]
+mod schedules;
 #[path = "cli/walk.rs"]
 mod walk;

@@ -9,6 +9,7 @@ pub(crate) mod pipeline;
 pub(crate) mod plugin;
 pub(crate) mod publish;
 pub(crate) mod queue;
+pub(crate) mod schedule;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod subscribe;

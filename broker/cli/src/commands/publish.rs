@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Args as ClapArgs;
 use tokio::sync::mpsc;
 use wharf_client::{Confirm, Confirmed, PublishError, Publisher};
-use wharf_protocol::{HeadersBuilder, Message, Rejection, Stored, Topic};
+use wharf_protocol::{DELIVER_AT, HeadersBuilder, Message, Rejection, Stored, Timestamp, Topic};
 
 use crate::connection::Connection;
 use crate::output;
@@ -33,6 +33,7 @@ Examples:
   wharf pub orders.eu.created - < order.xml
   wharf pub clicks ping --count 1000
   wharf pub orders.eu.created --file order.xml --id order-17     twice stores it once
+  wharf pub reminders.tea 'tea is ready' --deliver-at 2026-12-24T17:00:00+01:00
   seq 1000000 | wharf pub numbers --lines
 
 It prints the id of each message as it is confirmed, and fails when one is rejected."
@@ -67,6 +68,9 @@ pub(crate) struct Args {
     /// How long it is held back before it is delivered
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     delay: Option<Duration>,
+    /// When it is delivered at the earliest: 2026-12-24T18:00:00+01:00, or milliseconds since 1970
+    #[arg(long, value_name = "TIME", conflicts_with = "delay")]
+    deliver_at: Option<Timestamp>,
     /// 0 to 31; higher ones are delivered first
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=31))]
     priority: u8,
@@ -96,17 +100,25 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
+/// What was typed, `-` for standard input; or what is in the file; or nothing.
+pub(super) fn payload(body: Option<&str>, file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    match (body, file) {
+        (Some("-"), _) => read(Path::new("-")),
+        (Some(body), _) => Ok(body.as_bytes().to_vec()),
+        (None, Some(file)) => read(file),
+        (None, None) => Ok(Vec::new()),
+    }
+}
+
 /// The message; of `--lines`, without its payload.
 fn message(args: &Args) -> anyhow::Result<Message> {
-    let payload = match (&args.body, &args.file) {
-        (Some(body), _) if body == "-" => read(Path::new("-"))?,
-        (Some(body), _) => body.clone().into_bytes(),
-        (None, Some(file)) => read(file)?,
-        (None, None) => Vec::new(),
-    };
+    let payload = payload(args.body.as_deref(), args.file.as_deref())?;
     let mut headers = HeadersBuilder::default();
     for (name, value) in &args.headers {
         headers.set(name, value);
+    }
+    if let Some(at) = args.deliver_at {
+        headers.set(DELIVER_AT, at.to_string());
     }
     let mut message = Message::new(args.topic.clone(), payload);
     message.headers = headers.build()?;
