@@ -179,12 +179,12 @@ impl Journey {
 
     /// Stores a message in the queue that a stage named.
     fn store_in(&mut self, origin: usize, message: Message, queue: &Name) {
-        let Some(known) = self.topology.queue(queue.as_str()) else {
-            let reason = format!("a pipeline sent the message to queue {queue}, which does not exist");
+        let Some(id) = self.topology.backlog(queue.as_str()) else {
+            let reason = format!("a pipeline sent the message to {queue}, which is no queue or stream");
             self.reject(origin, rejection(ErrorCode::StageFailed, reason));
             return;
         };
-        let (id, durability) = (known.id, known.policy.durability);
+        let durability = durability(&self.topology, queue);
         self.store(origin, message, vec![Destination::from(id)], durability);
     }
 
@@ -379,8 +379,7 @@ fn leave(
         Some(Target::Topic(_)) => sent_on.push(traveller.go_on(output)),
         Some(Target::Queue(other)) => journey.store_in(traveller.origin, output.message, other),
         None => {
-            let known = journey.topology.queues().find(|(_, known)| known.id == queue);
-            let durability = known.map_or(Durability::Fsync, |(_, known)| known.policy.durability);
+            let durability = journey.topology.durability_of(queue).unwrap_or(Durability::Fsync);
             journey.store(traveller.origin, output.message, vec![Destination::from(queue)], durability);
         }
     }
@@ -445,7 +444,7 @@ fn mark(processed: &mut Processed, name: &Name, number: u32) {
 }
 
 fn durability(topology: &Topology, queue: &Name) -> Durability {
-    topology.queue(queue.as_str()).map_or(Durability::Fsync, |known| known.policy.durability)
+    topology.durability(queue.as_str()).unwrap_or(Durability::Fsync)
 }
 
 fn rejection(code: ErrorCode, reason: String) -> Rejection {

@@ -53,6 +53,11 @@ const RENEW: u8 = 9;
 const MOVE: u8 = 10;
 const TRANSACTION: u8 = 24;
 const CLAIM_PRODUCER: u8 = 25;
+const JOIN_GROUP: u8 = 16;
+const LEAVE_GROUP: u8 = 17;
+const COMMIT: u8 = 18;
+const RESET_GROUP: u8 = 19;
+const DELETE_GROUP: u8 = 20;
 
 /// Why bytes are not a record.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +121,11 @@ impl Stamped {
                 put_head(CLAIM_PRODUCER, 0, 0, at, out);
                 out.put_u128_le(producer.0);
             }
+            Record::JoinGroup(join) => encode_fields(JOIN_GROUP, at, join, out),
+            Record::LeaveGroup { member } => encode_fields(LEAVE_GROUP, at, member, out),
+            Record::Commit(commit) => encode_fields(COMMIT, at, commit, out),
+            Record::ResetGroup(reset) => encode_fields(RESET_GROUP, at, reset, out),
+            Record::DeleteGroup { stream, group } => encode_fields(DELETE_GROUP, at, &(stream, group), out),
         }
     }
 
@@ -183,6 +193,14 @@ impl Stamped {
                 let producer = ProducerId(reader.take(16)?.get_u128_le());
                 reader.end()?;
                 Record::ClaimProducer(producer)
+            }
+            JOIN_GROUP => Record::JoinGroup(decode_fields(&bytes)?),
+            LEAVE_GROUP => Record::LeaveGroup { member: decode_fields(&bytes)? },
+            COMMIT => Record::Commit(decode_fields(&bytes)?),
+            RESET_GROUP => Record::ResetGroup(decode_fields(&bytes)?),
+            DELETE_GROUP => {
+                let (stream, group) = decode_fields(&bytes)?;
+                Record::DeleteGroup { stream, group }
             }
             kind => return Err(DecodeRecordError::Kind(kind)),
         };

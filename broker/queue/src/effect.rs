@@ -2,7 +2,7 @@
 
 use wharf_protocol::{Death, ErrorCode, MessageId, Name, Receipt, Timestamp, TransactionReceipt};
 
-use crate::ConsumerId;
+use crate::{ConsumerId, QueueId};
 
 /// How many stale tags are told of at most: as many as a consumer can hold deliveries.
 pub const STALE_TAGS_MAX: usize = crate::consumer::WINDOW_TAGS_MAX;
@@ -77,6 +77,50 @@ pub enum Effect {
         /// The highest sequence that any of its lives has stored; 0 when none.
         last_sequence: u64,
     },
+    /// A partition of a stream has more messages: all below `next`.
+    Appended {
+        /// The stream.
+        stream: QueueId,
+        /// Which of its partitions.
+        partition: u16,
+        /// The offset that the next message gets.
+        next: u64,
+    },
+    /// A member of a group has these partitions now, and no other.
+    Assigned {
+        /// Who.
+        member: ConsumerId,
+        /// All that it has, by partition.
+        assignments: Vec<Assignment>,
+    },
+    /// The answer to a commit.
+    Committed {
+        /// Whose.
+        member: ConsumerId,
+        /// Which of the commit's ranges, from 0, were refused: the partition went to another member, or was set
+        /// back, or the range is past what a group may settle. Rising.
+        stale: Vec<u32>,
+    },
+    /// A stream was deleted: nothing of it can be read any more.
+    StreamDeleted {
+        /// Its number.
+        stream: QueueId,
+    },
+}
+
+/// A partition of a stream that a member of a group has, and where it is to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// The partition.
+    pub partition: u16,
+    /// By which commits for it are known; another one than before: begin again at `floor`.
+    pub generation: u64,
+    /// The first offset that is not settled.
+    pub floor: u64,
+    /// What is settled above the floor, first and last, rising: not to be delivered.
+    pub settled: Vec<(u64, u64)>,
+    /// Offsets below this one may have been delivered before.
+    pub seen: u64,
 }
 
 /// A message on its way to a consumer; the log has its body at `id`.

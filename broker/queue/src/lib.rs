@@ -51,25 +51,30 @@ mod queue;
 mod record;
 mod snapshot;
 mod state;
+mod stream;
 mod timers;
 mod topology;
 mod transaction;
 mod view;
 
 pub use codec::DecodeRecordError;
-pub use effect::{Deliver, Effect, Refusal, STALE_TAGS_MAX};
+pub use effect::{Assignment, Deliver, Effect, Refusal, STALE_TAGS_MAX};
 pub use message_ids::Deduplication;
 pub use policy::{Backoff, DEAD_LETTERS, Durability, FAIR_BY_BYTES_MAX, Order, Overflow, QueuePolicy};
 pub use producers::{PRODUCER_IDLE_MAX, PRODUCER_RANGES_MAX, PRODUCERS_MAX};
 pub use record::{
-    Attach, Change, ConsumerId, Destination, Entry, MOVED_MAX, Move, Publish, QueueId, Record, Redrive,
-    Selection, Stamped,
+    Attach, Change, Commit, ConsumerId, Destination, Entry, JoinGroup, MOVED_MAX, Move, Passed, Publish,
+    QueueId, Record, Redrive, ResetGroup, Selection, Stamped, Start,
 };
 pub use snapshot::RestoreError;
-pub use state::State;
+pub use state::{EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET, State, StreamPlaces};
+pub use stream::{
+    CursorView, GROUP_WINDOW_MAX, GroupView, PARTITIONS_MAX, PartitionView, StreamPolicy, StreamView,
+    partition_of,
+};
 pub use topology::{
     Activation, Binding, Pipeline, PipelineVersion, Plugin, QueueInfo, SCHEDULED_MESSAGE_BYTES_MAX,
-    SCHEDULES_MAX, Schedule, Topology,
+    SCHEDULES_MAX, Schedule, StreamInfo, Topology,
 };
 pub use transaction::{CursorMove, Transaction};
 pub use view::{Browsed, DeadLetter, Place, QueueView, Waiting};

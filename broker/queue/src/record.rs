@@ -7,7 +7,11 @@ use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 use wharf_protocol::{Death, Message, MessageId, Name, Pattern, ProducerId, Session, Settlement, Timestamp};
 
-use crate::{Deduplication, QueuePolicy, Transaction};
+use crate::{Deduplication, QueuePolicy, StreamPolicy, Transaction};
+
+mod stream;
+
+pub use stream::{Commit, JoinGroup, Passed, ResetGroup, Start};
 
 /// A record and the moment it is about. A log's stamps never go back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +67,24 @@ pub enum Record {
     },
     /// Waiting messages go to another queue.
     Move(Move),
+    /// A member comes to a group of a stream.
+    JoinGroup(JoinGroup),
+    /// A member leaves its group; others take over its partitions.
+    LeaveGroup {
+        /// Who.
+        member: ConsumerId,
+    },
+    /// A member of a group says what it is done with.
+    Commit(Commit),
+    /// A group is set to another place.
+    ResetGroup(ResetGroup),
+    /// A group is forgotten; its members are told.
+    DeleteGroup {
+        /// The stream.
+        stream: Name,
+        /// The group.
+        group: Name,
+    },
     /// Publishes and settlements that happen together or not at all.
     Transaction(Box<Transaction>),
     /// A new life of a producer begins; older ones are fenced off.
@@ -316,6 +338,25 @@ pub enum Change {
     },
     /// Says how long message ids are remembered.
     SetDeduplication(Deduplication),
+    /// Makes a stream. Refused when there is one of that name with another policy, or a queue.
+    CreateStream {
+        /// Its name.
+        name: Name,
+        /// How it keeps its messages.
+        policy: StreamPolicy,
+    },
+    /// Removes a stream with all its messages, groups and bindings; readers and members are told.
+    DeleteStream {
+        /// Its name.
+        name: Name,
+    },
+    /// Gives a stream another policy, by which it keeps its messages at once.
+    SetStreamPolicy {
+        /// Its name.
+        name: Name,
+        /// How it keeps its messages from now on; partitions and what is known of keys stay.
+        policy: StreamPolicy,
+    },
 }
 
 /// Sends dead letters on their way again: with a fresh count of failures, and without their death.

@@ -8,6 +8,7 @@
 //!      consumers:  id · queue · credit · flags · armed · first tag · window (offset, deadline: as steps)
 //!      producers:  next sweep · id · epoch · last sequence · seen at · runs
 //!      message ids: key · where stored · when
+//!      streams (`stream/snapshot.rs`)
 //! u64  XXH3 of all before, little-endian
 //! ```
 //!
@@ -27,6 +28,7 @@ use crate::message_ids::MessageIds;
 use crate::pack::{Packer, Short, Unpacker};
 use crate::producers::{Producer, Range};
 use crate::queue::{Counters, Extra, Queue};
+use crate::stream::{self, Stream};
 use crate::timers::Timer;
 use crate::{ConsumerId, Deduplication, QueueId, QueuePolicy, State, Topology};
 
@@ -122,6 +124,7 @@ impl State {
             packer.step(last.0, at.0);
             last = at;
         }
+        stream::pack(self.streams.values(), &mut packer);
         packer
     }
 
@@ -158,11 +161,39 @@ impl State {
             state.producers.known.insert(id, producer);
         }
         state.message_ids = unpack_message_ids(state.topology.deduplication(), unpacker)?;
+        state.take_streams(stream::unpack(&state.topology, unpacker)?)?;
         if !unpacker.is_at_end() {
             return Err(RestoreError::Inconsistent("something follows its end"));
         }
         state.rebuild()?;
         Ok(state)
+    }
+
+    /// Takes streams over from a snapshot, with all that follows from them.
+    fn take_streams(&mut self, streams: Vec<Stream>) -> Result<(), RestoreError> {
+        for mut stream in streams {
+            for (name, group) in &stream.groups {
+                for member in &group.members {
+                    if self.members.insert(*member, (stream.id, name.clone())).is_some() {
+                        return Err(RestoreError::Inconsistent("a member is in two groups"));
+                    }
+                }
+            }
+            for (number, partition) in (0..).zip(&mut stream.partitions) {
+                partition.places().for_each(|(_, place)| self.live.add(place.id.index));
+                partition.armed = partition.next_due(&stream.policy);
+                if let Some(at) = partition.armed {
+                    self.timers.arm(at, Timer::Retain(stream.id, number));
+                }
+            }
+            if self.streams.insert(stream.id, stream).is_some() {
+                return Err(RestoreError::Inconsistent("a stream is there twice"));
+            }
+        }
+        if self.streams.len() != self.topology.streams().len() {
+            return Err(RestoreError::Inconsistent("a declared stream is missing"));
+        }
+        Ok(())
     }
 
     /// Builds what follows from the rest, and checks that the rest agrees with itself.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wharf_protocol::{DeathCause, ProducerId, Timestamp};
+use wharf_protocol::{DeathCause, Name, ProducerId, Timestamp};
 
 use crate::consumer::Consumer;
 use crate::effect::Refusal;
@@ -11,6 +11,7 @@ use crate::live::LiveRecords;
 use crate::message_ids::MessageIds;
 use crate::producers::Producers;
 use crate::queue::{Fate, Queue};
+use crate::stream::Stream;
 use crate::timers::{Timer, Timers};
 use crate::{
     Browsed, Change, ConsumerId, DeadLetter, Effect, QueueId, QueueView, Record, Stamped, Topology, Waiting,
@@ -18,7 +19,10 @@ use crate::{
 
 mod enqueue;
 mod lease;
+mod stream;
 mod transaction;
+
+pub use stream::{EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET, StreamPlaces};
 
 /// All delivery state of one shard, as of one record.
 #[derive(Debug, Default)]
@@ -38,6 +42,11 @@ pub struct State {
     pub(crate) live: LiveRecords,
     /// Queues where this record may have met a waiting consumer with a message; empty between records.
     pub(crate) touched: Vec<QueueId>,
+    pub(crate) streams: BTreeMap<QueueId, Stream>,
+    /// The stream and group of each member; follows from the streams.
+    pub(crate) members: BTreeMap<ConsumerId, (QueueId, Name)>,
+    /// Partitions that this record appended to; empty between records.
+    pub(crate) appended: Vec<(QueueId, u16)>,
 }
 
 impl State {
@@ -74,6 +83,14 @@ impl State {
             }
             Record::Topology(change) => self.change(change, effects),
             Record::Redrive(redrive) => self.redrive(redrive, effects),
+            Record::JoinGroup(join) => self.join_group(join, effects),
+            Record::LeaveGroup { member } => self.leave_group(*member, effects),
+            Record::Commit(commit) => {
+                self.apply_commit(commit, effects);
+                Ok(())
+            }
+            Record::ResetGroup(reset) => self.reset_group(reset, effects),
+            Record::DeleteGroup { stream, group } => self.delete_group(stream, group, effects),
             Record::Renew { .. } | Record::Move(_) => Err(Refusal::conflict("not there yet")),
             Record::Transaction(transaction) => {
                 self.transact(transaction, effects);
@@ -85,6 +102,7 @@ impl State {
             effects.push(Effect::Refused(refusal));
         }
         self.deliver(effects);
+        self.tell_appended(effects);
     }
 
     /// The index of the last record; 0 before any.
@@ -116,6 +134,18 @@ impl State {
     /// is read again. The index after the last record when there is none.
     pub fn oldest_live_index(&self) -> u64 {
         self.live.oldest().unwrap_or(self.applied + 1)
+    }
+
+    /// The records of `range` that messages in queues and streams refer to, rising; it takes as long as looking at
+    /// each message. No other record of it is read again.
+    pub fn live_records(&self, range: std::ops::Range<u64>) -> Vec<u64> {
+        let queues =
+            self.queues.values().flat_map(|queue| queue.backlog.unsettled().map(|(_, slot)| slot.id));
+        let ids = queues.chain(self.streams.values().flat_map(Stream::ids));
+        let mut indexes: Vec<u64> = ids.map(|id| id.index).filter(|index| range.contains(index)).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        indexes
     }
 
     /// When time next changes something: a record stamped then or later does it, a [`Record::Tick`] if no
@@ -171,9 +201,11 @@ impl State {
             assert_eq!((info.id, &info.policy), (*id, &queue.policy), "queue {}: as declared", queue.name);
         }
         assert_eq!(self.queues.len(), self.topology.queues().len(), "every declared queue is there");
+        self.verify_streams();
         assert!(self.next_timer().is_none_or(|at| at > self.now), "nothing due is left undone");
         let oldest =
             self.queues.values().flat_map(|queue| queue.backlog.unsettled().map(|(_, s)| s.id.index));
+        let oldest = oldest.chain(self.streams.values().flat_map(Stream::oldest_index));
         assert!(
             self.oldest_live_index() <= oldest.min().unwrap_or(self.applied + 1),
             "no needed record goes"
@@ -206,6 +238,7 @@ impl State {
                     }
                 }
                 Timer::Lease(consumer) => self.lapse(consumer, effects),
+                Timer::Retain(stream, partition) => self.retain(stream, partition),
             }
         }
     }
@@ -223,6 +256,10 @@ impl State {
     fn change(&mut self, change: &Change, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
         let doomed = match change {
             Change::DeleteQueue { name } => self.topology.queue(name.as_str()).map(|queue| queue.id),
+            _ => None,
+        };
+        let deleted = match change {
+            Change::DeleteStream { name } => self.topology.stream(name.as_str()).map(|stream| stream.id),
             _ => None,
         };
         let changed = Arc::make_mut(&mut self.topology).change(self.applied, self.now, change)?;
@@ -246,6 +283,7 @@ impl State {
             Change::SetDeduplication(deduplication) => self.message_ids.limit(self.now, deduplication),
             _ => {}
         }
+        self.change_streams(change, deleted, effects);
         if let Some(id) = doomed {
             self.cancel_consumers(id, effects);
             let queue = self.queues.remove(&id).expect("every declared queue is there");

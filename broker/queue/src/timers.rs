@@ -15,6 +15,8 @@ pub(crate) enum Timer {
     Expire(QueueId, u64),
     /// The oldest lease of a consumer may have lapsed.
     Lease(ConsumerId),
+    /// A partition of a stream may have something to give up.
+    Retain(QueueId, u16),
 }
 
 #[derive(Debug, Default)]

@@ -13,6 +13,9 @@ use crate::{Deduplication, QueueId, QueuePolicy};
 
 mod change;
 mod schedule;
+mod stream;
+
+pub use stream::StreamInfo;
 
 pub use schedule::{SCHEDULED_MESSAGE_BYTES_MAX, SCHEDULES_MAX, Schedule};
 
@@ -32,6 +35,7 @@ pub struct Topology {
     schedules: BTreeMap<Name, Schedule>,
     #[serde(default)]
     deduplication: Deduplication,
+    streams: BTreeMap<Name, StreamInfo>,
     /// Finds bindings by topic; follows from `bindings`.
     #[serde(skip)]
     matcher: Matcher,
@@ -51,9 +55,9 @@ pub struct QueueInfo {
 pub struct Binding {
     /// Which topics.
     pub pattern: Pattern,
-    /// The queue's name.
+    /// The queue's name, or the stream's.
     pub queue: Name,
-    /// The queue's number.
+    /// The queue's number, or the stream's.
     pub queue_id: QueueId,
     /// The pipeline that messages pass on this way.
     pub pipeline: Option<Name>,

@@ -60,7 +60,7 @@ pub struct QueueView {
     pub oldest_stored_at: Option<Timestamp>,
 }
 
-/// One message that lies in a queue.
+/// One message that lies in a queue or stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// Its place.

@@ -15,7 +15,9 @@ pub mod seeded;
 #[expect(dead_code, unreachable_pub, reason = "planted in checks only")]
 mod seeded;
 mod shard;
+mod stream;
 
 pub use error::{OpenError, ShardError};
 pub use outlet::{Closed, Outgoing, Outlet, Taken};
-pub use shard::{Changed, Claimed, Options, Shard};
+pub use shard::{Changed, Claimed, Member, Membership, Options, Shard};
+pub use stream::{STREAM_READ_MESSAGES_MAX, StreamMessage, StreamRead, StreamRun, Tail};

@@ -7,6 +7,7 @@ mod exact;
 mod owner;
 mod pending;
 mod recent;
+mod streams;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,9 +22,11 @@ use wharf_queue::{
     Attach, Change, ConsumerId, Durability, Publish, Record, Redrive, Stamped, State, Topology,
 };
 
+use crate::stream::Tails;
 use crate::{OpenError, Outlet, ShardError};
 
 pub use exact::Claimed;
+pub use streams::{Member, Membership};
 
 /// How a shard runs.
 #[derive(Clone)]
@@ -49,6 +52,7 @@ pub struct Shard {
     topology: Arc<ArcSwap<Topology>>,
     failure: watch::Receiver<Option<String>>,
     consumers: Arc<AtomicU64>,
+    tails: Tails,
 }
 
 /// A command that waits for the owner, and the room that it takes meanwhile.
@@ -95,6 +99,7 @@ enum Command {
         durability: Durability,
         reply: exact::Reply,
     },
+    Stream(streams::Request),
     Query(Question),
     Stop(oneshot::Sender<()>),
 }

@@ -59,6 +59,10 @@ impl State {
                 }
             }
         }
+        let known = publish.dedup.is_some_and(|key| self.message_ids.find(key).is_some());
+        if !known && let Some((_, rejection)) = self.unmet_expectation(&publish.entries) {
+            return Receipt::Rejected(rejection);
+        }
         let receipt = self.remember(publish.dedup, stored);
         if let (Some(session), Receipt::Stored(place) | Receipt::Duplicate(Some(place))) =
             (&publish.session, &receipt)
@@ -80,7 +84,9 @@ impl State {
 
     fn enqueue(&mut self, id: MessageId, queue: QueueId, message: &Message) {
         // Deleted between routing and the record.
-        let Some(queue) = self.queues.get_mut(&queue) else { return };
+        let Some(queue) = self.queues.get_mut(&queue) else {
+            return self.append_to_stream(id, queue, message);
+        };
         let plain = message.priority == 0 && message.ttl.is_none() && message.delay.is_none();
         let extra = (!plain).then(|| Extra {
             priority: message.priority,
@@ -102,8 +108,8 @@ impl State {
         message: &Message,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(queue) = self.queues.get(&destination.queue) else { return };
-        let (name, now) = (queue.name.to_string(), self.now);
+        let Some(name) = self.backlog_name(destination.queue) else { return };
+        let (name, now) = (name.to_string(), self.now);
         let death =
             Death { queue: name, attempts: 0, first_at: now, last_at: now, original: id, ..death.clone() };
         let target = self.dead_letter_queue(destination.queue, effects);
@@ -139,7 +145,7 @@ impl State {
             })
         });
         let was_dead = queue.extras.get(&offset).is_some_and(|extra| extra.death.is_some());
-        if was_dead || dead_letter_name(queue) == queue.name {
+        if was_dead || dead_letter_name(&queue.policy.dead_letter) == queue.name {
             queue.die_here(offset, death, &mut self.timers);
             let rest = Duration::from_millis(queue.policy.retry_max_ms);
             queue.delay(offset, self.now.after(rest), &mut self.timers);
@@ -204,16 +210,16 @@ impl State {
     }
 
     /// Adds a message of an earlier or this record to a queue that is there.
-    fn lay(&mut self, queue: QueueId, slot: Slot, extra: Extra) {
+    pub(super) fn lay(&mut self, queue: QueueId, slot: Slot, extra: Extra) {
         self.live.add(slot.id.index);
         let target = self.queues.get_mut(&queue).expect("the caller found it");
         target.push(slot, Some(extra), &mut self.timers);
         self.touched.push(queue);
     }
 
-    /// The queue where `queue` has its dead letters, made when there is none.
-    fn dead_letter_queue(&mut self, queue: QueueId, effects: &mut Vec<Effect>) -> QueueId {
-        let name = dead_letter_name(&self.queues[&queue]);
+    /// The queue where `queue`, or a stream, has its dead letters, made when there is none.
+    pub(super) fn dead_letter_queue(&mut self, queue: QueueId, effects: &mut Vec<Effect>) -> QueueId {
+        let name = self.dead_letter_name(queue);
         if let Some(known) = self.topology.queue(name.as_str()) {
             return known.id;
         }
@@ -223,6 +229,18 @@ impl State {
         effects.push(Effect::TopologyChanged);
         id
     }
+
+    fn dead_letter_name(&self, backlog: QueueId) -> Name {
+        let queue = self.queues.get(&backlog).map(|queue| &queue.policy.dead_letter);
+        let named = queue.or_else(|| self.streams.get(&backlog).map(|stream| &stream.policy.dead_letter));
+        dead_letter_name(named.expect("the caller found it"))
+    }
+
+    /// The name of a queue or stream.
+    fn backlog_name(&self, backlog: QueueId) -> Option<&Name> {
+        let queue = self.queues.get(&backlog).map(|queue| &queue.name);
+        queue.or_else(|| self.streams.get(&backlog).map(|stream| &stream.name))
+    }
 }
 
 /// A duration as a message's encoding has it: at least a millisecond, so that a replay sees the same.
@@ -231,11 +249,12 @@ fn as_encoded(duration: Duration) -> Duration {
 }
 
 /// A text as far as it is kept.
-fn bounded(text: &str) -> String {
+pub(super) fn bounded(text: &str) -> String {
     text[..text.floor_char_boundary(DEATH_TEXT_BYTES_MAX)].to_owned()
 }
 
-fn dead_letter_name(queue: &Queue) -> Name {
+/// Where the dead letters go of a policy that says `named`.
+fn dead_letter_name(named: &Option<Name>) -> Name {
     let default = || DEAD_LETTERS.parse().expect("the constant is a name");
-    queue.policy.dead_letter.clone().unwrap_or_else(default)
+    named.clone().unwrap_or_else(default)
 }

@@ -70,6 +70,7 @@ impl State {
 
     /// All consumers leave.
     pub(super) fn restart(&mut self, effects: &mut Vec<Effect>) {
+        self.restart_groups();
         for queue in self.queues.values_mut() {
             queue.takers.clear();
             queue.untold = 0;

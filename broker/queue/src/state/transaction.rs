@@ -4,7 +4,7 @@
 //! that does not hold refuses the whole, and names itself.
 
 use wharf_protocol::{
-    Committed, ErrorCode, Part, ProducerId, Receipt, Rejection, Settlement, Stored, TransactionReceipt,
+    Committed, Part, ProducerId, Receipt, Rejection, Settlement, Stored, TransactionReceipt,
 };
 
 use super::State;
@@ -46,9 +46,12 @@ impl State {
             }
         }
         self.check_settles(&transaction.settles)?;
-        if let Some(n) = (0..).zip(&transaction.cursors).map(|(n, _)| n).next() {
-            let reason = "no stream group has this member".to_owned();
-            return Err((Part::Cursor(n), Refusal { code: ErrorCode::NotFound, reason }));
+        for (n, moved) in (0..).zip(&transaction.cursors) {
+            self.check_cursor(moved).map_err(|refusal| (Part::Cursor(n), refusal))?;
+        }
+        let entries = transaction.publishes.iter().flat_map(|publish| &publish.entries);
+        if let Some((entry, Rejection { code, reason, .. })) = self.unmet_expectation(entries) {
+            return Err((Part::Message(publish_of(transaction, entry)), Refusal { code, reason }));
         }
         Ok(Seen::New)
     }
@@ -106,7 +109,18 @@ impl State {
         for (consumer, settlements) in &transaction.settles {
             self.settle_held(*consumer, settlements, effects);
         }
+        transaction.cursors.iter().for_each(|moved| self.move_cursor(moved));
         let committed = Committed { stored, duplicates, unrouted: Vec::new() };
         effects.insert(place, Effect::Transacted(Box::new(TransactionReceipt::Committed(committed))));
     }
+}
+
+/// Which publish of a transaction has the entry of this number.
+fn publish_of(transaction: &Transaction, entry: u16) -> u32 {
+    let mut before = 0;
+    let passed = transaction.publishes.iter().take_while(|publish| {
+        before += publish.entries.len();
+        before <= usize::from(entry)
+    });
+    u32::try_from(passed.count()).expect("a transaction has at most 65,535 entries")
 }

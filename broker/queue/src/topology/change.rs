@@ -10,7 +10,7 @@ use crate::effect::Refusal;
 use crate::{Change, QueueId, QueuePolicy};
 
 /// The most queues.
-const QUEUES_MAX: usize = 65_536;
+pub(super) const QUEUES_MAX: usize = 65_536;
 /// The most bindings.
 const BINDINGS_MAX: usize = 65_536;
 /// The most versions of plugins.
@@ -66,6 +66,9 @@ impl Topology {
                 Some(problem) => return Err(Refusal::malformed(problem)),
                 None => std::mem::replace(&mut self.deduplication, *deduplication) != *deduplication,
             },
+            Change::CreateStream { name, policy } => self.create_stream(name, policy)?,
+            Change::DeleteStream { name } => self.delete_stream(name)?,
+            Change::SetStreamPolicy { name, policy } => self.set_stream_policy(name, policy)?,
         };
         if changed {
             self.revision = index;
@@ -81,6 +84,8 @@ impl Topology {
         if let Some(problem) = policy.problem() {
             return Err(Refusal::malformed(problem));
         }
+        self.check_no_stream(name)?;
+        policy.dead_letter.as_ref().map_or(Ok(()), |name| self.check_no_stream(name))?;
         if let Some(queue) = self.queues.get(name) {
             if queue.policy == *policy {
                 return Ok(false);
@@ -98,6 +103,7 @@ impl Topology {
         if let Some(problem) = policy.problem() {
             return Err(Refusal::malformed(problem));
         }
+        policy.dead_letter.as_ref().map_or(Ok(()), |name| self.check_no_stream(name))?;
         let queue = self.queues.get_mut(name).ok_or_else(|| Refusal::not_found("queue", name))?;
         let changed = queue.policy != *policy;
         queue.policy = policy.clone();
@@ -131,7 +137,8 @@ impl Topology {
     }
 
     fn bind(&mut self, pattern: &Pattern, queue: &Name, pipeline: Option<&Name>) -> Result<bool, Refusal> {
-        let queue_id = self.known_queue(queue)?.id;
+        let unknown = || Refusal::not_found("queue or stream", queue);
+        let queue_id = self.backlog(queue.as_str()).ok_or_else(unknown)?;
         if let Some(name) = pipeline
             && !self.pipelines.contains_key(name)
         {
@@ -263,10 +270,14 @@ impl Topology {
 
     /// What is wrong with a topology that was read from a snapshot.
     pub(crate) fn inconsistency(&self) -> Option<&'static str> {
-        if self.queues.values().any(|queue| queue.id.0 >= self.next_queue) {
-            return Some("a queue has a number not yet given out");
+        let streams = self.streams.values().map(|stream| stream.id);
+        if self.queues.values().map(|queue| queue.id).chain(streams).any(|id| id.0 >= self.next_queue) {
+            return Some("a queue or stream has a number not yet given out");
         }
-        let known = |each: &Binding| self.queues.get(&each.queue).is_some_and(|q| q.id == each.queue_id);
+        if self.streams.values().any(|stream| stream.policy.problem().is_some()) {
+            return Some("a stream has a policy that none can have");
+        }
+        let known = |each: &Binding| self.backlog(each.queue.as_str()) == Some(each.queue_id);
         if !self.bindings.iter().all(known) {
             return Some("a binding leads to no queue");
         }

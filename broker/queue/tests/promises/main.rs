@@ -14,6 +14,7 @@ mod reference;
 mod schedules;
 mod shard;
 mod snapshots;
+mod streams;
 mod time;
 mod topology;
 mod transactions;

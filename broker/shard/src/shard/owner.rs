@@ -16,6 +16,7 @@ use wharf_queue::{ConsumerId, Deliver, Durability, Effect, Record, Stamped, Stat
 
 use super::pending::{Pending, Reply, attached, moves_a_lease, rejection};
 use super::recent::Recent;
+use super::streams::Streams;
 use super::{Changed, Claimed, Command, Queued, ROOM_UNITS, Shard, exact, log_durability};
 use crate::error::chain;
 use crate::outlet::{Closed, Outgoing, Outlet};
@@ -37,6 +38,7 @@ struct Owner {
     commands: mpsc::UnboundedReceiver<Queued>,
     consumers: HashMap<ConsumerId, Consumer>,
     recent: Recent,
+    streams: Streams,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// The stamp of the last record: time never goes back in a log.
     now: Timestamp,
@@ -82,7 +84,8 @@ pub(super) async fn start(folder: PathBuf, options: Options) -> Result<Shard, Op
         match open {
             Ok((timer, mut owner)) => {
                 // Nobody waits for the outcome any more: the channel of commands is closed as well.
-                let _ = opened.send(Ok((owner.log.reader(), Arc::clone(&owner.topology))));
+                let tails = owner.streams.tails.clone();
+                let _ = opened.send(Ok((owner.log.reader(), Arc::clone(&owner.topology), tails)));
                 let end = owner.run(&timer);
                 owner.close(end, &failed);
             }
@@ -90,7 +93,7 @@ pub(super) async fn start(folder: PathBuf, options: Options) -> Result<Shard, Op
         }
     };
     thread.spawn(run).map_err(OpenError::Thread)?;
-    let (reader, topology) = outcome.await.map_err(|_| OpenError::Recovery)??;
+    let (reader, topology, tails) = outcome.await.map_err(|_| OpenError::Recovery)??;
     Ok(Shard {
         commands,
         room: Arc::new(Semaphore::new(ROOM_UNITS)),
@@ -98,6 +101,7 @@ pub(super) async fn start(folder: PathBuf, options: Options) -> Result<Shard, Op
         topology,
         failure,
         consumers: Arc::new(AtomicU64::new(1)),
+        tails,
     })
 }
 
@@ -128,6 +132,7 @@ impl Owner {
             commands,
             consumers: HashMap::new(),
             recent: Recent::default(),
+            streams: Streams::default(),
             batch: Batch::new(),
             effects,
             touched: Vec::new(),
@@ -207,6 +212,9 @@ impl Owner {
                 Command::Exact { record, durability, reply } => {
                     pending.bytes += record.payload_bytes().unwrap_or(0);
                     pending.add(record, durability, Reply::Exact(reply));
+                }
+                Command::Stream(request) => {
+                    self.streams.take(request, &self.state, &self.recent, &mut pending);
                 }
                 Command::Query(ask) => ask(&self.state, &self.log.stats()),
                 Command::Stop(reply) => return Err(End::Stopped(reply)),
@@ -292,6 +300,7 @@ impl Owner {
         for (each, index) in stamped.into_iter().zip(first..) {
             self.recent.push(index, each.record);
         }
+        self.streams.wake();
     }
 
     fn effect(
@@ -316,6 +325,7 @@ impl Owner {
                 if let Some(entry) = self.consumers.remove(&consumer) {
                     entry.outlet.close(Closed::QueueDeleted);
                 }
+                self.streams.cancelled(consumer);
             }
             Effect::TopologyChanged => self.topology.store(Arc::clone(self.state.topology())),
             Effect::Purged { messages, .. } => done.changed.messages = messages,
@@ -323,6 +333,10 @@ impl Owner {
                 done.changed = Changed { messages: moved, kept };
             }
             Effect::Renewed { stale, .. } => done.stale = stale,
+            Effect::Appended { stream, .. } => self.streams.grew(stream),
+            Effect::Assigned { member, assignments } => self.streams.assigned(member, assignments),
+            Effect::Committed { stale, .. } => done.commit_stale = stale,
+            Effect::StreamDeleted { stream } => self.streams.tails.gone(stream),
             Effect::Transacted(receipt) => done.exact.receipt = Some(*receipt),
             Effect::Claimed { epoch, last_sequence } => {
                 done.exact.claimed = Some(Claimed { epoch, last_sequence });
@@ -434,6 +448,7 @@ impl Owner {
         for consumer in self.consumers.values() {
             consumer.outlet.close(Closed::Stopping);
         }
+        self.streams.close();
         drop(self.log);
         if let End::Stopped(reply) = end {
             // Nobody waits any more: stopped all the same.
@@ -446,6 +461,7 @@ impl Owner {
 #[derive(Default)]
 struct Done {
     stale: Vec<u64>,
+    commit_stale: Vec<u32>,
     changed: Changed,
     refused: Option<ShardError>,
     exact: exact::Done,
@@ -474,6 +490,7 @@ impl Done {
             Reply::Attach(reply) => drop(reply.send(self.refused.map_or(Ok(()), Err))),
             Reply::Change(reply) => drop(reply.send(self.refused.map_or(Ok(self.changed), Err))),
             Reply::Exact(reply) => reply.tell(self.exact, self.refused),
+            Reply::Commit(reply) => drop(reply.send(self.refused.map_or(Ok(self.commit_stale), Err))),
             Reply::Nobody => {}
         }
     }

@@ -31,6 +31,7 @@ pub(super) enum Reply {
     Attach(oneshot::Sender<Result<(), ShardError>>),
     Change(oneshot::Sender<Result<Changed, ShardError>>),
     Exact(exact::Reply),
+    Commit(oneshot::Sender<Result<Vec<u32>, ShardError>>),
     Nobody,
 }
 
@@ -85,6 +86,7 @@ impl Reply {
             Self::Attach(reply) => drop(reply.send(Err(error.clone()))),
             Self::Change(reply) => drop(reply.send(Err(error.clone()))),
             Self::Exact(reply) => reply.tell(exact::Done::default(), Some(error.clone())),
+            Self::Commit(reply) => drop(reply.send(Err(error.clone()))),
             Self::Nobody => {}
         }
     }
@@ -97,7 +99,10 @@ pub(super) fn rejection(code: ErrorCode, reason: String) -> Rejection {
 
 /// What a full disk must not lose: a lease that moved. It is tried again; the rest is refused.
 pub(super) fn moves_a_lease(record: &Record) -> bool {
-    matches!(record, Record::Credit { .. } | Record::Detach { .. } | Record::Restart)
+    matches!(
+        record,
+        Record::Credit { .. } | Record::Detach { .. } | Record::LeaveGroup { .. } | Record::Restart
+    )
 }
 
 /// A consumer that a record brings.
@@ -109,7 +114,8 @@ pub(super) fn attached(record: &Record) -> Option<ConsumerId> {
 }
 
 impl Command {
-    /// Whether it is a record, and not a question or a farewell.
+    /// Whether it may be taken together with what came before, which a question and a farewell must see done. A read
+    /// of a stream need not: it sees what its reader has been told of.
     pub(super) fn is_record(&self) -> bool {
         !matches!(self, Self::Query(_) | Self::Stop(_))
     }

@@ -1,0 +1,74 @@
+//! What happens to the groups of a stream.
+
+use serde::{Deserialize, Serialize};
+use wharf_protocol::{Name, Timestamp};
+
+use crate::ConsumerId;
+
+/// Where in a stream to begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// With the oldest message that is kept.
+    #[default]
+    First,
+    /// With the newest message there is.
+    Last,
+    /// With the next message that comes.
+    New,
+    /// With this offset, of each partition; one that is gone means the oldest that is kept.
+    Offset(u64),
+    /// With the first message stored then or later.
+    Time(Timestamp),
+}
+
+/// A member comes to a group, made when there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinGroup {
+    /// Its number.
+    pub member: ConsumerId,
+    /// The stream.
+    pub stream: Name,
+    /// The group.
+    pub group: Name,
+    /// Where a group begins that is made now; one that is there goes on where it is.
+    pub start: Start,
+}
+
+/// A member says what it is done with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// Who.
+    pub member: ConsumerId,
+    /// What.
+    pub passed: Vec<Passed>,
+}
+
+/// Neighbouring offsets of one partition that a member is done with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// The partition.
+    pub partition: u16,
+    /// The generation by which the member has it.
+    pub generation: u64,
+    /// The first offset.
+    pub first: u64,
+    /// The last offset.
+    pub last: u64,
+    /// The message at `last` is given up, for this reason: it goes to the stream's dead-letter queue. Those before it
+    /// are offsets that the member found empty.
+    pub dead_letter: Option<String>,
+}
+
+/// A group is set to another place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetGroup {
+    /// The stream.
+    pub stream: Name,
+    /// The group.
+    pub group: Name,
+    /// Where it goes on.
+    pub to: Start,
+    /// Of this partition alone.
+    pub partition: Option<u16>,
+}
