@@ -62,6 +62,11 @@ mod reader;
 mod record;
 mod recovery;
 mod scan;
+#[cfg(feature = "seeded-faults")]
+pub mod seeded;
+#[cfg(not(feature = "seeded-faults"))]
+#[expect(dead_code, unreachable_pub, reason = "faults exist for the checks only")]
+mod seeded;
 mod segment;
 mod snapshot;
 mod spares;

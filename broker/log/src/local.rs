@@ -18,6 +18,7 @@ use crate::folder::Folder;
 use crate::places::{Active, Places};
 use crate::reader::Reader;
 use crate::recovery::{self, OpenError, Replay, ReplayError};
+use crate::seeded::{self, Fault};
 use crate::segment::{Footer, HEADER_BYTES, Header, Sealed, body_bytes_max, records_end_max};
 use crate::snapshot;
 use crate::spares::Spares;
@@ -266,7 +267,9 @@ impl LocalLog {
     /// Makes everything written durable.
     fn sync_records(&mut self) -> Result<(), Failure> {
         let begun = Instant::now();
-        self.writing.file.sync().map_err(self.writing.segment.failure("sync"))?;
+        if !seeded::is(Fault::FsyncSkipped) {
+            self.writing.file.sync().map_err(self.writing.segment.failure("sync"))?;
+        }
         self.stats.last_sync = begun.elapsed();
         self.stats.syncs.record(self.stats.last_sync);
         self.durable = self.next - 1;
@@ -279,6 +282,9 @@ impl LocalLog {
 
     /// Takes no more records from now on.
     fn stop(&mut self, failure: Failure) -> Arc<Failure> {
+        if seeded::is(Fault::FailedSyncRetried) {
+            return Arc::new(failure);
+        }
         tracing::error!(%failure, error = %failure.source, "the log stops");
         Arc::clone(self.failure.insert(Arc::new(failure)))
     }

@@ -15,8 +15,9 @@ use crate::disk::{self, DiskFile};
 use crate::engine::{Damage, Failure, Index};
 use crate::folder::{Folder, Listing};
 use crate::places::Active;
-use crate::record::Seed;
+use crate::record::{Seed, linked};
 use crate::scan::{Scan, traces};
+use crate::seeded::{self, Fault};
 use crate::segment::{self, FORMAT, Footer, HEADER_BYTES, Header, Sealed, Trailer};
 use crate::snapshot;
 use crate::sparse;
@@ -296,7 +297,7 @@ impl Recovery<'_> {
     fn sealed(&self, segment: &Sealed, next: &Header, owner: &mut Owner<'_>) -> Result<End, OpenError> {
         let end = End { next: next.base, chain: next.chain };
         if let Some(sparse) = &segment.sparse {
-            if sparse.next != end.next || sparse.chain_after != end.chain {
+            if sparse.next != end.next || !linked(sparse.chain_after, end.chain) {
                 let what = "it does not fit the segment after it";
                 return Err(damaged(segment.path.clone(), 0, segment.header.base, what));
             }
@@ -311,13 +312,13 @@ impl Recovery<'_> {
         }
         let file = self.open(&segment.path)?;
         let trailer = Trailer::read(&*file, &segment.header).map_err(segment.failure("read"))?;
-        let fits = |trailer: &Trailer| trailer.next() == next.base && trailer.chain == next.chain;
+        let fits = |trailer: &Trailer| trailer.next() == next.base && linked(trailer.chain, next.chain);
         let trailer = trailer.filter(fits);
         if trailer.is_some() && end.next <= self.covered + 1 {
             return Ok(end);
         }
         let scan = self.replay(&*file, segment, owner)?;
-        if scan.next != next.base || scan.chain != next.chain {
+        if scan.next != next.base || !linked(scan.chain, next.chain) {
             let what = "it does not read, and a later segment says that it did";
             return Err(damaged(segment.path.clone(), scan.offset, scan.next, what));
         }
@@ -343,14 +344,14 @@ impl Recovery<'_> {
             return Ok((End { next: trailer.next(), chain: trailer.chain }, None));
         }
         let Scan { offsets, offset, next, chain, .. } = self.replay(&*file, &segment, owner)?;
-        let complete = trailer.is_some_and(|trailer| trailer.next() == next && trailer.chain == chain);
+        let complete = trailer.is_some_and(|trailer| trailer.next() == next && linked(trailer.chain, chain));
         let found = if complete {
             Default::default()
         } else {
             traces(&*file, segment.header.seed(), offset, next..).map_err(segment.failure("read"))?
         };
         let durable = trailer.map_or(0, |trailer| trailer.durable).max(found.durable).max(self.newest);
-        if next <= durable {
+        if next <= durable && !seeded::is(Fault::DamageTakenForTorn) {
             let what = format!("it does not read, and records up to {durable} were durable");
             return Err(damaged(segment.path, offset, next, what));
         }

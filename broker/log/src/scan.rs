@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::disk::DiskFile;
 use crate::engine::Index;
 use crate::record::{ALIGN, HEAD_BYTES, Head, Seed, u32_at, u64_at};
+use crate::seeded::{self, Fault};
 use crate::segment::{HEADER_BYTES, Sealed, records_end_max};
 use crate::sparse::{self, Sparse};
 
@@ -66,7 +67,11 @@ impl<'a> Scan<'a> {
             return Ok(None);
         }
         let record = self.bytes(head.stored_bytes())?;
-        let Some(body) = head.body(&record, self.seed) else { return Ok(None) };
+        let body = match head.body(&record, self.seed) {
+            Some(body) => body,
+            None if seeded::is(Fault::TornTailKept) => record.slice(HEAD_BYTES.min(record.len())..),
+            None => return Ok(None),
+        };
         if self.sparse.is_some() {
             self.indexes.push(index);
         }

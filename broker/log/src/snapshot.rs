@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::engine::{Failure, Index};
 use crate::folder::Folder;
 use crate::record::{u32_at, u64_at};
+use crate::seeded::{self, Fault};
 use crate::segment::FORMAT;
 
 /// How many snapshots are kept: the newest, and one to fall back on.
@@ -61,6 +62,9 @@ fn write_file(folder: &Folder, path: &Path, at: Index, state: &[u8]) -> Result<(
     file.reserve((HEADER_BYTES + state.len()) as u64).map_err(failed("reserve room for"))?;
     file.write_at(0, &header).map_err(failed("write"))?;
     file.write_at(HEADER_BYTES as u64, state).map_err(failed("write"))?;
+    if seeded::is(Fault::TrimBeforeSnapshot) {
+        return Ok(());
+    }
     file.sync().map_err(failed("sync"))
 }
 

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use wharf_log::{LogEngine, OpenError, ReadError};
+use bytes::Bytes;
+use wharf_log::{Batch, Durability, LogEngine, OpenError, ReadError};
 
 use crate::harness::*;
 
@@ -156,6 +157,27 @@ fn a_folder_of_another_format_is_refused_untouched() {
 
     assert!(matches!(refused, OpenError::Format { found: 3, .. }), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
+fn a_segment_of_another_history_of_the_same_log_is_refused() {
+    let dir = scratch();
+    append(&mut open(dir.path()).log, 2).unwrap();
+    let common = Copy::of(dir.path());
+    let history = |byte: u8| {
+        common.restore(dir.path());
+        let mut batch = Batch::new();
+        batch.extend((0..40).map(|_| Bytes::from(vec![byte; 60])));
+        open(dir.path()).log.append(3, &mut batch, Durability::Fsync).unwrap();
+        fs::read(&files(dir.path(), "segment")[1]).unwrap()
+    };
+    let restored_by_mistake = history(1);
+    history(2);
+    fs::write(&files(dir.path(), "segment")[1], restored_by_mistake).unwrap();
+
+    let refused = try_open(dir.path(), small());
+
+    assert!(matches!(refused, Err(OpenError::Damaged(_))), "{refused:?}");
 }
 
 #[test]

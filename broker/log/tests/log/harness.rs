@@ -37,6 +37,8 @@ pub(crate) fn scratch() -> TempDir {
 }
 
 pub(crate) fn try_open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
+    #[cfg(feature = "seeded-faults")]
+    crate::seeded::plant_as_asked();
     let (mut snapshot, mut records) = (None, Vec::new());
     let log = LocalLog::open(dir, options, &mut |replay| {
         match replay {

@@ -12,4 +12,6 @@ mod model;
 mod power;
 mod read;
 mod recycle;
+#[cfg(feature = "seeded-faults")]
+mod seeded;
 mod snapshot;
