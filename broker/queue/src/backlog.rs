@@ -1,18 +1,22 @@
-//! The messages of one queue by offset: where each lies, and which are settled.
+//! The messages of one queue by offset: where each lies, what it takes, and which are settled.
 //!
 //! ```text
 //! offset   0      …  256     …   512     …   768   … next
 //! chunks  [all settled][all settled][ 256 slots  ][ 256 slots  ]
-//!          gone: before the first    a slot: id, stored at; a bit: settled; a bit: aside
-//!          chunk that is needed
+//!          gone: before the first    a slot: u32 id, u32 stored at, both from the chunk's first;
+//!          chunk that is needed              u32 bytes; [u32 lane]; a bit: settled; a bit: aside
 //! ```
 //!
-//! A chunk whose messages are all settled is given back wherever it lies, so one old message that
-//! stays holds 4 KiB and not all that came after it.
+//! A slot that does not fit its 32 bits (a message of 50 days or 65,536 records after the chunk's first, or of
+//! before it) is kept beside its chunk in full. A chunk whose messages are all settled is given back wherever
+//! it lies, so one old message that stays holds 3 KiB and not all that came after it.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use wharf_protocol::{MessageId, Timestamp};
+
+use crate::lane::LaneId;
 
 const CHUNK: u64 = 256;
 const WORDS: usize = (CHUNK / 64) as usize;
@@ -21,11 +25,16 @@ const WORDS: usize = (CHUNK / 64) as usize;
 /// reached after nine years.
 pub(crate) const INDEX_MAX: u64 = (1 << 48) - 1;
 
-/// Where a message lies, and since when.
+/// In place of an id: the slot is one of the chunk's odd ones.
+const ODD: u32 = u32::MAX;
+
+/// Where a message lies, since when, and what it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) id: MessageId,
     pub(crate) stored_at: Timestamp,
+    /// Its encoding's length, which is under 4 GiB.
+    pub(crate) bytes: u32,
 }
 
 /// A message id in 64 bits: the index above, the entry in the lowest 16.
@@ -41,13 +50,20 @@ pub(crate) fn unpacked(bits: u64) -> MessageId {
 
 #[derive(Debug)]
 struct Chunk {
-    ids: [u64; CHUNK as usize],
-    stored_at: [Timestamp; CHUNK as usize],
+    /// The id, packed, and the time from which the slots count: those of the first that was pushed.
+    first: (u64, u64),
+    ids: [u32; CHUNK as usize],
+    stored_at: [u32; CHUNK as usize],
+    bytes: [u32; CHUNK as usize],
+    /// Only where a message has one.
+    lanes: Option<Box<[LaneId; CHUNK as usize]>>,
     settled: [u64; WORDS],
     /// Messages that the cursor passes over: they wait in a structure of their own.
     aside: [u64; WORDS],
     /// How many messages of this chunk are not settled.
     live: u16,
+    /// Slots that do not fit, by place; in order.
+    odd: Vec<(u8, Slot)>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +78,52 @@ pub(crate) struct Backlog {
     cursor: u64,
     /// How many messages are not settled.
     live: u64,
+}
+
+impl Chunk {
+    fn empty() -> Box<Self> {
+        Box::new(Self {
+            first: (0, 0),
+            ids: [0; CHUNK as usize],
+            stored_at: [0; CHUNK as usize],
+            bytes: [0; CHUNK as usize],
+            lanes: None,
+            settled: [0; WORDS],
+            aside: [0; WORDS],
+            live: 0,
+            odd: Vec::new(),
+        })
+    }
+
+    fn put(&mut self, at: usize, slot: Slot) {
+        let id = packed(slot.id);
+        if self.live == 0 {
+            self.first = (id, slot.stored_at.0);
+            self.odd.clear();
+        }
+        let steps = (id.checked_sub(self.first.0), slot.stored_at.0.checked_sub(self.first.1));
+        let narrow = |step: Option<u64>| step.and_then(|step| u32::try_from(step).ok());
+        self.bytes[at] = slot.bytes;
+        match (narrow(steps.0).filter(|id| *id != ODD), narrow(steps.1)) {
+            (Some(id), Some(stored_at)) => (self.ids[at], self.stored_at[at]) = (id, stored_at),
+            _ => {
+                self.ids[at] = ODD;
+                self.odd.push((u8::try_from(at).expect("a chunk has 256 places"), slot));
+            }
+        }
+    }
+
+    fn get(&self, at: usize) -> Slot {
+        if self.ids[at] == ODD {
+            let found = self.odd.binary_search_by_key(&at, |(place, _)| usize::from(*place));
+            return self.odd[found.expect("a slot marked as odd is among them")].1;
+        }
+        Slot {
+            id: unpacked(self.first.0 + u64::from(self.ids[at])),
+            stored_at: Timestamp(self.first.1 + u64::from(self.stored_at[at])),
+            bytes: self.bytes[at],
+        }
+    }
 }
 
 impl Backlog {
@@ -92,13 +154,45 @@ impl Backlog {
         let offset = self.next;
         let chunk = self.tail();
         let at = place(offset);
-        chunk.ids[at] = packed(slot.id);
-        chunk.stored_at[at] = slot.stored_at;
+        chunk.put(at, slot);
         chunk.aside[at / 64] |= u64::from(aside) << (at % 64);
         chunk.live += 1;
         self.live += 1;
         self.next += 1;
         offset
+    }
+
+    /// Notes the lane of the message that was pushed last.
+    pub(crate) fn set_lane(&mut self, lane: LaneId) {
+        let offset = self.next - 1;
+        let number = (offset / CHUNK - self.first_chunk) as usize;
+        let chunk = self.chunks[number].as_mut().expect("a message was pushed to it");
+        let lanes = chunk.lanes.get_or_insert_with(|| Box::new([LaneId::NONE; CHUNK as usize]));
+        lanes[place(offset)] = lane;
+    }
+
+    /// Whether any unsettled message has a lane.
+    pub(crate) fn has_lanes(&self) -> bool {
+        let with = self
+            .chunks
+            .iter()
+            .enumerate()
+            .filter(|(_, chunk)| chunk.as_ref().is_some_and(|chunk| chunk.lanes.is_some()));
+        with.map(|(number, _)| (self.first_chunk + number as u64) * CHUNK).any(|from| {
+            let unsettled = self.runs(from).flatten().take_while(|offset| *offset < from + CHUNK);
+            unsettled.into_iter().any(|offset| self.lane(offset) != LaneId::NONE)
+        })
+    }
+
+    /// The first offset that is held.
+    pub(crate) fn first_offset(&self) -> u64 {
+        self.first_chunk * CHUNK
+    }
+
+    /// The lane of an unsettled message.
+    pub(crate) fn lane(&self, offset: u64) -> LaneId {
+        let lanes = self.chunk(offset).and_then(|chunk| chunk.lanes.as_ref());
+        lanes.map_or(LaneId::NONE, |lanes| lanes[place(offset)])
     }
 
     /// Goes on at `next` as if the offsets up to it had been used and settled: for restoring.
@@ -125,9 +219,8 @@ impl Backlog {
     /// The message at `offset`, unless it is settled or was never there.
     pub(crate) fn slot(&self, offset: u64) -> Option<Slot> {
         let chunk = self.chunk(offset)?;
-        let at = place(offset);
         let live = offset < self.next && !marked(&chunk.settled, offset);
-        live.then(|| Slot { id: unpacked(chunk.ids[at]), stored_at: chunk.stored_at[at] })
+        live.then(|| chunk.get(place(offset)))
     }
 
     /// Settles a message and says where it lay; `None` when it is settled already.
@@ -152,6 +245,21 @@ impl Backlog {
         (self.cursor < self.next).then_some(self.cursor)
     }
 
+    /// Whether a message was neither delivered, settled nor set aside.
+    pub(crate) fn is_fresh(&self, offset: u64) -> bool {
+        (self.cursor..self.next).contains(&offset)
+            && self
+                .chunk(offset)
+                .is_some_and(|chunk| !marked(&chunk.settled, offset) && !marked(&chunk.aside, offset))
+    }
+
+    /// Sets a fresh message aside.
+    pub(crate) fn set_aside(&mut self, offset: u64) {
+        let number = (offset / CHUNK - self.first_chunk) as usize;
+        let chunk = self.chunks[number].as_mut().expect("a fresh message has its chunk");
+        mark(&mut chunk.aside, offset);
+    }
+
     /// Passes the message that [`first_fresh`](Self::first_fresh) found.
     pub(crate) fn pass(&mut self, offset: u64) {
         debug_assert_eq!(offset, self.cursor, "messages are passed in order");
@@ -168,17 +276,36 @@ impl Backlog {
         })
     }
 
+    /// All messages that are not settled, in order, from an offset on.
+    pub(crate) fn unsettled_from(&self, from: u64) -> impl Iterator<Item = (u64, Slot)> {
+        self.runs(from).flatten().filter_map(|offset| Some((offset, self.slot(offset)?)))
+    }
+
     /// All messages that are not settled, in order.
     pub(crate) fn unsettled(&self) -> impl Iterator<Item = (u64, Slot)> {
-        let held = self.chunks.iter().enumerate().filter(|(_, chunk)| chunk.is_some());
-        held.flat_map(move |(n, _)| {
-            let from = (self.first_chunk + n as u64) * CHUNK;
-            (from..from + CHUNK).filter_map(move |offset| Some((offset, self.slot(offset)?)))
+        self.unsettled_from(0)
+    }
+
+    /// The offsets, from one on, of messages that are not settled, as runs within a chunk.
+    pub(crate) fn runs(&self, from: u64) -> impl Iterator<Item = Range<u64>> {
+        let mut at = from;
+        std::iter::from_fn(move || {
+            let start = self.next_where(at, |chunk, word| !chunk.settled[word]);
+            let chunk_end = (start / CHUNK + 1) * CHUNK;
+            let end = self.next_where(start, |chunk, word| chunk.settled[word]).min(chunk_end);
+            at = end;
+            (start < self.next).then_some(start..end)
         })
     }
 
     /// The first offset from `at` on that the cursor may stop at; `next` when there is none.
     fn fresh_from(&self, at: u64) -> u64 {
+        self.next_where(at, |chunk, word| !(chunk.settled[word] | chunk.aside[word]))
+    }
+
+    /// The first offset from `at` on that is in a chunk and whose bit is set in what `wanted` gives for its
+    /// word; `next` when there is none.
+    fn next_where(&self, at: u64, wanted: impl Fn(&Chunk, usize) -> u64) -> u64 {
         let mut at = at.max(self.first_chunk * CHUNK);
         while at < self.next {
             let Some(chunk) = self.chunk(at) else {
@@ -186,7 +313,7 @@ impl Backlog {
                 continue;
             };
             let word = place(at) / 64;
-            let open = !(chunk.settled[word] | chunk.aside[word]) >> (at % 64);
+            let open = wanted(chunk, word) >> (at % 64);
             if open != 0 {
                 return (at + u64::from(open.trailing_zeros())).min(self.next);
             }
@@ -204,13 +331,7 @@ impl Backlog {
     fn tail(&mut self) -> &mut Chunk {
         let number = (self.next / CHUNK - self.first_chunk) as usize;
         if number == self.chunks.len() {
-            self.chunks.push_back(Some(Box::new(Chunk {
-                ids: [0; CHUNK as usize],
-                stored_at: [Timestamp(0); CHUNK as usize],
-                settled: [0; WORDS],
-                aside: [0; WORDS],
-                live: 0,
-            })));
+            self.chunks.push_back(Some(Chunk::empty()));
         }
         self.chunks[number].as_mut().expect("a chunk with free places is never given back")
     }
@@ -242,7 +363,21 @@ mod tests {
     use super::*;
 
     fn slot(n: u64) -> Slot {
-        Slot { id: MessageId { index: n + 1, entry: (n % 7) as u16 }, stored_at: Timestamp(n * 3) }
+        Slot {
+            id: MessageId { index: n + 1, entry: (n % 7) as u16 },
+            stored_at: Timestamp(n * 3),
+            bytes: n as u32 * 5,
+        }
+    }
+
+    /// Slots of all kinds: near the one before, far ahead of it, and of long ago.
+    fn any_slot() -> impl Strategy<Value = Slot> {
+        let number = || prop_oneof![1_000..2_000_u64, 0..1_048_576_u64, 0..INDEX_MAX];
+        (number(), any::<u16>(), number(), any::<u32>()).prop_map(|(index, entry, at, bytes)| Slot {
+            id: MessageId { index, entry },
+            stored_at: Timestamp(at),
+            bytes,
+        })
     }
 
     #[test]
@@ -262,6 +397,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_slot_is_given_back_as_it_was_put(
+            slots in proptest::collection::vec(any_slot(), 1..600), settled in 0usize..600,
+        ) {
+            let mut backlog = Backlog::default();
+            for (n, slot) in slots.iter().enumerate() {
+                backlog.push(*slot, false);
+                backlog.set_lane(LaneId(n as u32));
+                if n == settled {
+                    for offset in 0..=n as u64 {
+                        backlog.settle(offset);
+                    }
+                }
+            }
+            let kept = if settled < slots.len() { settled + 1 } else { 0 };
+            for (n, slot) in slots.iter().enumerate().skip(kept) {
+                prop_assert_eq!(backlog.slot(n as u64), Some(*slot));
+                prop_assert_eq!(backlog.lane(n as u64), LaneId(n as u32));
+            }
+        }
+
         #[test]
         fn a_backlog_is_a_list_with_marks(
             steps in proptest::collection::vec((0u8..5, 0u64..2_000), 1..2_000), skipped in 0u64..1_000,
@@ -296,10 +452,12 @@ mod tests {
             }
             let unsettled: Vec<u64> = naive.iter().filter(|each| !each.2).map(|each| each.0).collect();
             prop_assert_eq!(backlog.live(), unsettled.len() as u64);
-            prop_assert_eq!(backlog.unsettled().map(|(offset, _)| offset).collect::<Vec<_>>(), unsettled);
+            prop_assert_eq!(backlog.unsettled().map(|(offset, _)| offset).collect::<Vec<_>>(), &unsettled[..]);
+            prop_assert_eq!(backlog.runs(0).flatten().collect::<Vec<_>>(), unsettled);
             let fresh: Vec<u64> =
                 naive.iter().filter(|each| !each.1 && !each.2 && !each.3).map(|each| each.0).collect();
-            prop_assert_eq!(backlog.fresh().collect::<Vec<_>>(), fresh);
+            prop_assert_eq!(backlog.fresh().collect::<Vec<_>>(), &fresh[..]);
+            prop_assert!((0..backlog.next_offset()).all(|o| backlog.is_fresh(o) == fresh.contains(&o)));
         }
     }
 }

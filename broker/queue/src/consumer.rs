@@ -23,7 +23,12 @@ pub(crate) struct Lease {
 #[derive(Debug)]
 pub(crate) struct Consumer {
     pub(crate) queue: QueueId,
+    /// The record that attached it: the lowest is the oldest consumer.
+    pub(crate) attached_by: u64,
     pub(crate) credit: u64,
+    /// Bytes that it can take; below zero after a message that was larger than what was left. `None`:
+    /// unbounded.
+    pub(crate) bytes: Option<i64>,
     pub(crate) auto_settle: bool,
     pub(crate) notify_empty: bool,
     /// It was told that its queue is empty, and has got nothing since.
@@ -34,15 +39,20 @@ pub(crate) struct Consumer {
     pub(crate) armed: Option<Timestamp>,
     /// The tag of the window's first place.
     first_tag: u64,
-    /// Deliveries by tag. Deadlines rise: all leases of a queue are equally long. The first is not settled.
+    /// Deliveries by tag. The first is not settled.
     window: VecDeque<Lease>,
+    /// Deadlines rise along the window: all leases of a queue are equally long, until one is renewed. May be
+    /// false when they do again; follows from the rest.
+    in_order: bool,
 }
 
 impl Consumer {
-    pub(crate) fn new(queue: QueueId, credit: u64) -> Self {
+    pub(crate) fn new(queue: QueueId, attached_by: u64) -> Self {
         Self {
             queue,
-            credit,
+            attached_by,
+            credit: 0,
+            bytes: None,
             auto_settle: false,
             notify_empty: false,
             told_empty: false,
@@ -50,15 +60,29 @@ impl Consumer {
             armed: None,
             first_tag: 1,
             window: VecDeque::new(),
+            in_order: true,
         }
     }
 
     pub(crate) fn can_take(&self) -> bool {
-        self.credit > 0 && self.window.len() < WINDOW_TAGS_MAX
+        self.credit > 0 && self.bytes.is_none_or(|bytes| bytes > 0) && self.window.len() < WINDOW_TAGS_MAX
+    }
+
+    /// Allows it more.
+    pub(crate) fn grant(&mut self, messages: u32, bytes: u64) {
+        self.credit = self.credit.saturating_add(u64::from(messages));
+        self.bytes = self.bytes.map(|left| left.saturating_add_unsigned(bytes));
+    }
+
+    /// Counts a message of `bytes` against what it can take.
+    pub(crate) fn spend(&mut self, bytes: u32) {
+        self.credit -= 1;
+        self.bytes = self.bytes.map(|left| left - i64::from(bytes));
     }
 
     /// Leases the message at `offset` until `deadline` and gives the tag to settle it by.
     pub(crate) fn lease(&mut self, offset: u64, deadline: Timestamp) -> u64 {
+        self.in_order &= self.window.back().is_none_or(|last| last.deadline <= deadline);
         self.window.push_back(Lease { offset, deadline });
         self.first_tag + self.window.len() as u64 - 1
     }
@@ -92,19 +116,39 @@ impl Consumer {
         Some(offset)
     }
 
-    /// Ends the oldest lease, if its deadline is reached at `now`: the offset of its message.
-    pub(crate) fn lapse(&mut self, now: Timestamp) -> Option<u64> {
-        let oldest = self.window.front().filter(|lease| lease.deadline <= now)?;
-        let offset = oldest.offset;
-        self.window.pop_front();
-        self.first_tag += 1;
-        self.trim();
-        Some(offset)
+    /// Starts the lease of `tag` anew; `false` when it is not held.
+    pub(crate) fn renew(&mut self, tag: u64, deadline: Timestamp) -> bool {
+        let place = tag.checked_sub(self.first_tag).and_then(|place| usize::try_from(place).ok());
+        let lease = place.and_then(|place| self.window.get_mut(place));
+        let Some(lease) = lease.filter(|lease| lease.offset != SETTLED) else { return false };
+        lease.deadline = deadline;
+        self.in_order = false;
+        true
     }
 
-    /// When the oldest lease lapses.
-    pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        self.window.front().map(|lease| lease.deadline)
+    /// Ends all leases whose deadline is reached at `now`: the offsets of their messages, in order of delivery.
+    pub(crate) fn lapse(&mut self, now: Timestamp) -> Vec<u64> {
+        let over = |lease: &&mut Lease| lease.deadline <= now;
+        let lapsed: Vec<&mut Lease> = match self.in_order {
+            true => self.window.iter_mut().take_while(over).collect(),
+            false => self.window.iter_mut().filter(over).collect(),
+        };
+        let end = |lease: &mut Lease| std::mem::replace(&mut lease.offset, SETTLED);
+        let offsets = lapsed.into_iter().map(end).filter(|offset| *offset != SETTLED).collect();
+        self.trim();
+        offsets
+    }
+
+    /// When the next lease lapses.
+    pub(crate) fn deadline(&mut self) -> Option<Timestamp> {
+        if !self.in_order {
+            self.in_order = self.window.iter().is_sorted_by_key(|lease| lease.deadline);
+        }
+        if self.in_order {
+            return self.window.front().map(|lease| lease.deadline);
+        }
+        let held = self.window.iter().filter(|lease| lease.offset != SETTLED);
+        held.map(|lease| lease.deadline).min()
     }
 
     /// The offsets of all messages that it holds, in order of delivery.
@@ -127,9 +171,9 @@ impl Consumer {
         self.first_tag = first;
         self.window = places.into_iter().map(place).collect();
         let open = self.window.front().is_none_or(|lease| lease.offset != SETTLED);
-        let sorted = self.window.iter().is_sorted_by_key(|lease| lease.deadline);
+        self.in_order = self.window.iter().is_sorted_by_key(|lease| lease.deadline);
         let tags = first >= 1 && first.checked_add(WINDOW_TAGS_MAX as u64).is_some();
-        (open && sorted && tags && (self.window.is_empty() || !self.auto_settle)).then_some(())
+        (open && tags && (self.window.is_empty() || !self.auto_settle)).then_some(())
     }
 
     fn trim(&mut self) {

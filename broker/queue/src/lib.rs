@@ -6,7 +6,7 @@
 //!
 //! There is no file, clock, task or chance in here: time is [`Stamped::at`], jitter is a hash of the record's
 //! index, and nothing is decided by the order of a hash map. Message bodies stay in the log; the state
-//! knows a message by its [`MessageId`](wharf_protocol::MessageId) alone, 16 bytes while it waits.
+//! knows a message by its [`MessageId`](wharf_protocol::MessageId) and size alone, 12 bytes while it waits.
 //!
 //! ```
 //! use wharf_protocol::{Message, Receipt, Timestamp};
@@ -42,6 +42,7 @@ mod bindings;
 mod codec;
 mod consumer;
 mod effect;
+mod lane;
 mod live;
 mod message_ids;
 mod pack;
@@ -59,6 +60,7 @@ mod view;
 
 pub use codec::DecodeRecordError;
 pub use effect::{Assignment, Deliver, Effect, Refusal, STALE_TAGS_MAX};
+pub use lane::{LOAD_PERIOD_MS, PARKED_MAX, TENANTS_REMEMBERED_MAX};
 pub use message_ids::Deduplication;
 pub use policy::{Backoff, DEAD_LETTERS, Durability, FAIR_BY_BYTES_MAX, Order, Overflow, QueuePolicy};
 pub use producers::{PRODUCER_IDLE_MAX, PRODUCER_RANGES_MAX, PRODUCERS_MAX};

@@ -3,6 +3,8 @@
 //! A number takes seven bits a byte, the lowest first (LEB128). A run of rising or nearly equal numbers is
 //! written as differences, so that a waiting message takes about three bytes.
 
+use wharf_protocol::MessageId;
+
 /// Writes numbers and bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Packer {
@@ -31,13 +33,16 @@ impl Packer {
 
     /// A number by its difference from the one before, in either direction.
     pub(crate) fn step(&mut self, from: u64, to: u64) {
-        let step = to.wrapping_sub(from);
-        #[expect(
-            clippy::cast_possible_wrap,
-            clippy::cast_sign_loss,
-            reason = "zigzag: the sign becomes bit 0"
-        )]
-        self.number((step << 1) ^ (step as i64 >> 63) as u64);
+        self.number(zigzag(to.wrapping_sub(from)));
+    }
+
+    /// A message id by its difference from the one before. Nearly all are of the next record's entry 0.
+    pub(crate) fn message_step(&mut self, from: MessageId, to: MessageId) {
+        let step = zigzag(to.index.wrapping_sub(from.index));
+        self.number(step << 1 | u64::from(to.entry > 0));
+        if to.entry > 0 {
+            self.number(u64::from(to.entry));
+        }
     }
 
     /// Zero for none, one more than the number else.
@@ -94,8 +99,15 @@ impl<'a> Unpacker<'a> {
     }
 
     pub(crate) fn step(&mut self, from: u64) -> Result<u64, Short> {
-        let zigzag = self.number()?;
-        Ok(from.wrapping_add((zigzag >> 1) ^ (zigzag & 1).wrapping_neg()))
+        Ok(from.wrapping_add(unzigzag(self.number()?)))
+    }
+
+    /// The message id that [`Packer::message_step`] wrote.
+    pub(crate) fn message_step(&mut self, from: MessageId) -> Result<MessageId, Short> {
+        let step = self.number()?;
+        let index = from.index.wrapping_add(unzigzag(step >> 1));
+        let entry = if step & 1 == 1 { self.small()? } else { 0 };
+        Ok(MessageId { index, entry })
     }
 
     pub(crate) fn maybe(&mut self) -> Result<Option<u64>, Short> {
@@ -130,6 +142,16 @@ impl<'a> Unpacker<'a> {
     }
 }
 
+/// A difference with its sign in bit 0, so that small ones of either sign are small.
+#[expect(clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "the sign becomes bit 0")]
+fn zigzag(step: u64) -> u64 {
+    (step << 1) ^ (step as i64 >> 63) as u64
+}
+
+fn unzigzag(zigzag: u64) -> u64 {
+    (zigzag >> 1) ^ (zigzag & 1).wrapping_neg()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -146,6 +168,12 @@ mod tests {
                 packer.step(last, *number);
                 last = *number;
             }
+            let id = |number: u64| MessageId { index: number >> 16, entry: number as u16 };
+            let mut last = id(0);
+            for number in &numbers {
+                packer.message_step(last, id(*number));
+                last = id(*number);
+            }
             packer.maybe(maybe);
             packer.wide(wide);
             packer.bytes(&bytes);
@@ -156,6 +184,11 @@ mod tests {
                 prop_assert_eq!(unpacker.number(), Ok(*number));
                 prop_assert_eq!(unpacker.step(last), Ok(*number));
                 last = *number;
+            }
+            let mut last = id(0);
+            for number in &numbers {
+                prop_assert_eq!(unpacker.message_step(last), Ok(id(*number)));
+                last = id(*number);
             }
             prop_assert_eq!(unpacker.maybe(), Ok(maybe));
             prop_assert_eq!(unpacker.wide(), Ok(wide));

@@ -146,6 +146,11 @@ impl QueuePolicy {
         (self.expires_ms > 0).then(|| Duration::from_millis(self.expires_ms))
     }
 
+    /// Whether its messages are sorted into lanes.
+    pub(crate) fn has_lanes(&self) -> bool {
+        self.order == Order::Key || self.fair_by.is_some()
+    }
+
     /// Whether a message can find the queue full.
     pub(crate) fn is_limited(&self) -> bool {
         self.max_messages > 0 || self.max_bytes > 0

@@ -2,16 +2,21 @@
 //!
 //! A plain message that waits for its first delivery is a slot of the backlog and nothing else. What is
 //! unusual about one (a priority, a time to live, a delay, earlier deliveries, a death) is kept aside by
-//! its offset, for as long as it is there.
+//! its offset, for as long as it is there. Where the policy asks for [lanes](crate::lane), some or all that is
+//! ready lies in them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use wharf_protocol::{Death, MessageId, Name, PRIORITY_MAX, Timestamp};
+use wharf_protocol::{Death, Name, PRIORITY_MAX, Timestamp};
 
 use crate::backlog::{Backlog, Slot};
+use crate::lane::{LaneId, Lanes};
 use crate::live::LiveRecords;
 use crate::timers::{Timer, Timers};
-use crate::{Browsed, ConsumerId, DeadLetter, Place, QueueId, QueuePolicy, QueueView, Waiting};
+use crate::{ConsumerId, QueueId, QueuePolicy};
+
+mod expiry;
+mod look;
 
 /// Offsets stay below this: a priority and an offset share 64 bits.
 const OFFSET_BITS: u32 = 59;
@@ -24,19 +29,32 @@ pub(crate) struct Queue {
     pub(crate) backlog: Backlog,
     /// What is unusual about messages that are not settled, by offset.
     pub(crate) extras: BTreeMap<u64, Extra>,
-    /// Ready messages that are not plain and fresh, by [`rank`].
+    /// Ready messages that are not plain and fresh, and in no lane, by [`rank`].
     pub(crate) line: BTreeSet<u64>,
+    pub(crate) lanes: Option<Lanes>,
     pub(crate) ready: u64,
     pub(crate) leased: u64,
     pub(crate) delayed: u64,
     /// How many messages have a death.
     pub(crate) dead: u64,
+    /// What the messages that are not settled take.
+    pub(crate) bytes: u64,
+    /// What those of them take that are ready.
+    pub(crate) ready_bytes: u64,
     pub(crate) counters: Counters,
     /// Consumers that can take more, the next one first.
     pub(crate) takers: VecDeque<ConsumerId>,
     /// How many of the takers want to hear that the queue is empty, and have not.
     pub(crate) untold: u64,
     pub(crate) consumers: u64,
+    /// The one consumer that is served, where the policy says that one is.
+    pub(crate) active: Option<ConsumerId>,
+    /// Since when it has no consumer.
+    pub(crate) unused_since: Option<Timestamp>,
+    /// Every message without an [`Extra`] below this offset has been looked at for the queue's time to live.
+    pub(crate) unexpired_from: u64,
+    /// The moment for which the timer of those messages is armed: at the oldest one's end or before.
+    pub(crate) oldest_armed: Option<Timestamp>,
 }
 
 /// What is unusual about a message.
@@ -47,8 +65,10 @@ pub(crate) struct Extra {
     /// Those of them, in this queue, that were nacked or lapsed.
     pub(crate) failures: u32,
     pub(crate) priority: u8,
-    /// When its time to live runs out; nothing is delivered from then on.
+    /// When its own time to live runs out; nothing is delivered from then on.
     pub(crate) expires: Option<Timestamp>,
+    /// When it came here, if not when it was stored: the queue's time to live counts from then.
+    pub(crate) laid_at: Option<Timestamp>,
     /// It is delayed until then.
     pub(crate) not_before: Option<Timestamp>,
     pub(crate) death: Option<Box<Death>>,
@@ -62,6 +82,8 @@ pub(crate) struct Counters {
     pub(crate) expired: u64,
     pub(crate) purged: u64,
     pub(crate) redriven: u64,
+    pub(crate) moved: u64,
+    pub(crate) dropped: u64,
     pub(crate) delivered: u64,
     pub(crate) failed: u64,
     pub(crate) returned: u64,
@@ -75,6 +97,8 @@ pub(crate) enum Fate {
     Expired,
     Purged,
     Redriven,
+    Moved,
+    Dropped,
 }
 
 /// A message that was taken for a consumer.
@@ -88,7 +112,13 @@ pub(crate) struct Taken {
 
 impl Counters {
     pub(crate) fn settled(&self) -> u64 {
-        self.acked + self.dead_lettered + self.expired + self.purged + self.redriven
+        self.acked
+            + self.dead_lettered
+            + self.expired
+            + self.purged
+            + self.redriven
+            + self.moved
+            + self.dropped
     }
 }
 
@@ -97,6 +127,7 @@ impl Queue {
         Self {
             id,
             name,
+            lanes: Lanes::asked_for(&policy),
             policy,
             backlog: Backlog::default(),
             extras: BTreeMap::new(),
@@ -105,60 +136,126 @@ impl Queue {
             leased: 0,
             delayed: 0,
             dead: 0,
+            bytes: 0,
+            ready_bytes: 0,
             counters: Counters::default(),
             takers: VecDeque::new(),
             untold: 0,
             consumers: 0,
+            active: None,
+            unused_since: None,
+            unexpired_from: 0,
+            oldest_armed: None,
         }
     }
 
-    /// Adds a message.
-    pub(crate) fn push(&mut self, slot: Slot, extra: Option<Extra>, timers: &mut Timers) {
-        let offset = self.backlog.push(slot, extra.is_some());
+    /// Adds a message. `now` is when it comes here.
+    pub(crate) fn push(
+        &mut self,
+        slot: Slot,
+        lane: LaneId,
+        extra: Option<Extra>,
+        now: Timestamp,
+        timers: &mut Timers,
+    ) {
+        let by_tenant = matches!(self.lanes, Some(Lanes::Tenants(_)));
+        let offset = self.backlog.push(slot, extra.is_some() || by_tenant);
         assert!(offset >> OFFSET_BITS == 0, "offsets stay below 2^59");
+        // One that comes from a queue with lanes keeps its own, for the way back.
+        if lane != LaneId::NONE {
+            self.backlog.set_lane(lane);
+        }
+        self.bytes += u64::from(slot.bytes);
         let Some(extra) = extra else {
-            self.ready += 1;
+            self.arm_oldest(slot.stored_at, timers);
+            if by_tenant {
+                self.line_up(offset, slot, 0, now);
+            } else {
+                self.ready += 1;
+                self.ready_bytes += u64::from(slot.bytes);
+            }
             return;
         };
-        if let Some(at) = extra.expires {
-            timers.arm(at, Timer::Expire(self.id, offset));
-        }
         self.dead += u64::from(extra.death.is_some());
         let (priority, not_before) = (extra.priority, extra.not_before);
+        self.arm_expiry(offset, slot, &extra, now, timers);
         self.extras.insert(offset, extra);
         match not_before {
             Some(at) => {
                 timers.arm(at, Timer::Ready(self.id, offset));
                 self.delayed += 1;
             }
-            None => self.line_up(offset, priority),
+            None => self.line_up(offset, slot, priority, now),
         }
     }
 
-    /// Takes the next ready message for a consumer: by priority, then by offset.
-    pub(crate) fn take(&mut self) -> Option<Taken> {
+    /// Takes the next ready message for a consumer: by priority, then by offset, as far as lanes let it.
+    pub(crate) fn take(&mut self, now: Timestamp) -> Option<Taken> {
         if self.ready == 0 {
             return None;
         }
-        let fresh = self.backlog.first_fresh();
-        let offset = match (self.line.first().copied(), fresh) {
-            (Some(first), fresh) if fresh.is_none_or(|fresh| first < rank(0, fresh)) => {
-                self.line.remove(&first);
-                unranked(first)
-            }
-            (_, fresh) => {
-                let offset = fresh.expect("what is ready is in the line or fresh");
-                self.backlog.pass(offset);
-                offset
-            }
+        let offset = match &self.lanes {
+            None => self.next_in_order()?,
+            Some(_) => self.next_in_lanes(now)?,
         };
+        let slot = self.backlog.slot(offset).expect("what is ready is not settled");
         self.ready -= 1;
+        self.ready_bytes -= u64::from(slot.bytes);
         self.leased += 1;
         self.counters.delivered += 1;
-        let slot = self.backlog.slot(offset).expect("what is ready is not settled");
         let extra = if self.extras.is_empty() { None } else { self.extras.get(&offset) };
         let attempt = extra.map_or(1, |extra| extra.attempts.saturating_add(1));
         Some(Taken { offset, slot, attempt, death: extra.and_then(|extra| extra.death.clone()) })
+    }
+
+    /// Takes the first of the line and the fresh messages out of its place.
+    fn next_in_order(&mut self) -> Option<u64> {
+        let fresh = self.backlog.first_fresh();
+        match (self.line.first().copied(), fresh) {
+            (Some(first), fresh) if fresh.is_none_or(|fresh| first < rank(0, fresh)) => {
+                self.line.remove(&first);
+                Some(unranked(first))
+            }
+            (_, Some(fresh)) => {
+                self.backlog.pass(fresh);
+                Some(fresh)
+            }
+            (_, None) => None,
+        }
+    }
+
+    /// Takes the next message whose lane has its turn out of its place, and its lane is in flight.
+    fn next_in_lanes(&mut self, now: Timestamp) -> Option<u64> {
+        loop {
+            let lanes = self.lanes.as_mut().expect("the caller found them");
+            let offset = match lanes {
+                Lanes::Tenants(tenants) => unranked(tenants.take(now)?),
+                Lanes::Keys(keys) => {
+                    let room = keys.has_room();
+                    let first = self.line.first().copied();
+                    let fresh = self.backlog.first_fresh();
+                    let next = first.into_iter().chain(fresh.map(|fresh| rank(0, fresh))).min()?;
+                    let (offset, in_line) = (unranked(next), first == Some(next));
+                    let lane = self.backlog.lane(offset);
+                    let blocked = keys.is_blocked(lane);
+                    if blocked && !in_line && !room {
+                        return None;
+                    }
+                    match in_line {
+                        true => drop(self.line.remove(&next)),
+                        false => self.backlog.pass(offset),
+                    }
+                    if blocked {
+                        keys.park(lane, next);
+                        continue;
+                    }
+                    offset
+                }
+            };
+            let lane = self.backlog.lane(offset);
+            self.lanes.as_mut().expect("the caller found them").depart(lane, now);
+            return Some(offset);
+        }
     }
 
     /// Settles a message that a consumer holds.
@@ -166,18 +263,28 @@ impl Queue {
         &mut self,
         offset: u64,
         fate: Fate,
+        now: Timestamp,
         timers: &mut Timers,
         live: &mut LiveRecords,
     ) {
         self.leased -= 1;
+        self.land(offset, now);
         self.remove(offset, fate, timers, live);
     }
 
     /// Ends a lease without settling: the message is nowhere until it is
     /// [readied](Self::ready), [delayed](Self::delay) or [removed](Self::remove).
-    pub(crate) fn unlease(&mut self, offset: u64, failed: bool) -> &Extra {
+    pub(crate) fn unlease(
+        &mut self,
+        offset: u64,
+        failed: bool,
+        now: Timestamp,
+        timers: &mut Timers,
+    ) -> &Extra {
         self.leased -= 1;
-        let extra = self.extras.entry(offset).or_default();
+        self.land(offset, now);
+        self.make_unusual(offset, now, timers);
+        let extra = self.extras.get_mut(&offset).expect("just made unusual");
         extra.attempts = extra.attempts.saturating_add(1);
         if failed {
             extra.failures = extra.failures.saturating_add(1);
@@ -191,41 +298,71 @@ impl Queue {
     /// Takes a message that is ready or delayed out of its place: it is nowhere then. `false` when it is
     /// neither: a consumer holds it, or it is settled.
     pub(crate) fn withdraw(&mut self, offset: u64, timers: &mut Timers) -> bool {
-        let Some(extra) = self.extras.get_mut(&offset) else {
-            return false;
-        };
-        if let Some(at) = extra.not_before.take() {
-            timers.cancel(at, Timer::Ready(self.id, offset));
-            self.delayed -= 1;
-            return true;
+        let Some(slot) = self.backlog.slot(offset) else { return false };
+        let mut priority = 0;
+        if let Some(extra) = self.extras.get_mut(&offset) {
+            priority = extra.priority;
+            if let Some(at) = extra.not_before.take() {
+                let blocks = extra.failures > 0;
+                timers.cancel(at, Timer::Ready(self.id, offset));
+                self.delayed -= 1;
+                if blocks {
+                    self.unblock(offset);
+                }
+                return true;
+            }
         }
-        let ready = self.line.remove(&rank(extra.priority, offset));
-        self.ready -= u64::from(ready);
-        ready
+        let (rank, lane) = (rank(priority, offset), self.backlog.lane(offset));
+        let in_line = self.line.remove(&rank);
+        if in_line {
+            self.promote(lane);
+        }
+        if !in_line && !self.lanes.as_mut().is_some_and(|lanes| lanes.remove(lane, rank)) {
+            if !self.backlog.is_fresh(offset) {
+                return false;
+            }
+            self.backlog.set_aside(offset);
+        }
+        self.ready -= 1;
+        self.ready_bytes -= u64::from(slot.bytes);
+        true
     }
 
     /// Makes a message that is nowhere ready, at its place by priority and offset.
-    pub(crate) fn ready(&mut self, offset: u64) {
+    pub(crate) fn ready(&mut self, offset: u64, now: Timestamp) {
         let priority = self.extras.get(&offset).map_or(0, |extra| extra.priority);
-        self.line_up(offset, priority);
+        let slot = self.backlog.slot(offset).expect("what is readied is not settled");
+        self.line_up(offset, slot, priority, now);
     }
 
-    /// Delays a message that is nowhere.
-    pub(crate) fn delay(&mut self, offset: u64, until: Timestamp, timers: &mut Timers) {
-        let extra = self.extras.entry(offset).or_default();
+    /// Delays a message that is nowhere, until a later moment. One that failed here holds its key's others up
+    /// meanwhile.
+    pub(crate) fn delay(&mut self, offset: u64, until: Timestamp, now: Timestamp, timers: &mut Timers) {
+        self.make_unusual(offset, now, timers);
+        let extra = self.extras.get_mut(&offset).expect("just made unusual");
         extra.not_before = Some(until);
+        let blocks = extra.failures > 0;
         self.delayed += 1;
         timers.arm(until, Timer::Ready(self.id, offset));
+        if let (true, Some(Lanes::Keys(keys))) = (blocks, &mut self.lanes) {
+            keys.block(self.backlog.lane(offset));
+        }
     }
 
-    /// Marks a message that is nowhere as dead, here where it lies: it stays, without a time to live.
-    pub(crate) fn die_here(&mut self, offset: u64, death: Box<Death>, timers: &mut Timers) {
-        let extra = self.extras.entry(offset).or_default();
-        if let Some(at) = extra.expires.take() {
-            timers.cancel(at, Timer::Expire(self.id, offset));
+    /// Marks a message that is nowhere as dead, here where it lies: it stays, without a time to live of its
+    /// own.
+    pub(crate) fn die_here(&mut self, offset: u64, death: Box<Death>, now: Timestamp, timers: &mut Timers) {
+        self.make_unusual(offset, now, timers);
+        let slot = self.backlog.slot(offset).expect("what dies is not settled");
+        let mut extra = self.extras.remove(&offset).expect("just made unusual");
+        self.disarm(offset, slot, &extra, timers);
+        if extra.death.is_none() {
+            self.dead += 1;
+            extra.laid_at = Some(now);
         }
-        self.dead += u64::from(extra.death.is_none());
-        extra.death = Some(death);
+        (extra.expires, extra.death) = (None, Some(death));
+        self.arm_expiry(offset, slot, &extra, now, timers);
+        self.extras.insert(offset, extra);
     }
 
     /// Settles a message that is nowhere.
@@ -238,16 +375,24 @@ impl Queue {
     ) -> (Slot, Extra) {
         let slot = self.backlog.settle(offset).expect("a message is settled once");
         live.remove(slot.id.index);
+        self.bytes -= u64::from(slot.bytes);
         let extra = if self.extras.is_empty() { None } else { self.extras.remove(&offset) };
-        let extra = extra.unwrap_or_default();
-        self.disarm(offset, &extra, timers);
-        self.dead -= u64::from(extra.death.is_some());
+        let extra = match extra {
+            Some(extra) => {
+                self.disarm(offset, slot, &extra, timers);
+                self.dead -= u64::from(extra.death.is_some());
+                extra
+            }
+            None => Extra::default(),
+        };
         let counter = match fate {
             Fate::Acked => &mut self.counters.acked,
             Fate::DeadLettered => &mut self.counters.dead_lettered,
             Fate::Expired => &mut self.counters.expired,
             Fate::Purged => &mut self.counters.purged,
             Fate::Redriven => &mut self.counters.redriven,
+            Fate::Moved => &mut self.counters.moved,
+            Fate::Dropped => &mut self.counters.dropped,
         };
         *counter += 1;
         (slot, extra)
@@ -255,26 +400,74 @@ impl Queue {
 
     /// Settles all that is ready or delayed: how many messages.
     pub(crate) fn purge(&mut self, timers: &mut Timers, live: &mut LiveRecords) -> u64 {
+        let delayed: Vec<u64> = self.delayed().collect();
+        for offset in &delayed {
+            self.withdraw(*offset, timers);
+        }
         let mut gone: Vec<u64> = self.backlog.fresh().collect();
         gone.extend(self.line.iter().map(|rank| unranked(*rank)));
-        gone.extend(self.extras.iter().filter(|(_, extra)| extra.not_before.is_some()).map(|(o, _)| *o));
-        debug_assert_eq!(gone.len() as u64, self.ready + self.delayed, "each waits in one place");
+        gone.extend(self.lanes.iter().flat_map(|lanes| lanes.ranks()).map(unranked));
+        debug_assert_eq!(gone.len() as u64, self.ready, "each waits in one place");
+        self.line.clear();
+        self.lanes.iter_mut().for_each(Lanes::clear);
+        (self.ready, self.ready_bytes) = (0, 0);
+        gone.extend(delayed);
         for offset in &gone {
             self.remove(*offset, Fate::Purged, timers, live);
         }
-        self.line.clear();
-        (self.ready, self.delayed) = (0, 0);
         gone.len() as u64
     }
 
     /// Lets go of all messages: the queue is about to be dropped.
     pub(crate) fn abandon(&self, timers: &mut Timers, live: &mut LiveRecords) {
         for (offset, extra) in &self.extras {
-            self.disarm(*offset, extra, timers);
+            let slot = self.backlog.slot(*offset).expect("what is unusual is not settled");
+            self.disarm(*offset, slot, extra, timers);
+        }
+        if let Some(at) = self.oldest_armed {
+            timers.cancel(at, Timer::Oldest(self.id));
+        }
+        if let Some(at) = self.unused_until() {
+            timers.cancel(at, Timer::Unused(self.id));
         }
         for (_, slot) in self.backlog.unsettled() {
             live.remove(slot.id.index);
         }
+    }
+
+    /// The ready message that goes when there are too many: the oldest of the lowest priority, in a fair
+    /// queue that of the tenant whose turn is last.
+    pub(crate) fn victim(&mut self) -> Option<u64> {
+        if let Some(Lanes::Tenants(tenants)) = &self.lanes {
+            return tenants.victim(lowest).map(unranked);
+        }
+        let oldest = |ranks: &BTreeSet<u64>| ranks.range(lowest(*ranks.last()?)..).next().copied();
+        let parked = match &self.lanes {
+            Some(Lanes::Keys(keys)) => oldest(keys.ranks()),
+            _ => None,
+        };
+        let fresh = self.backlog.first_fresh().map(|fresh| rank(0, fresh));
+        let all = [oldest(&self.line), parked, fresh].into_iter().flatten();
+        all.min_by_key(|rank| (std::cmp::Reverse(lowest(*rank)), *rank)).map(unranked)
+    }
+
+    /// Whether so many messages more, of so many bytes, stay within the limits.
+    pub(crate) fn has_room(&self, messages: u64, bytes: u64) -> bool {
+        !self.policy.is_limited()
+            || self
+                .policy
+                .allows(self.backlog.live().saturating_add(messages), self.bytes.saturating_add(bytes))
+    }
+
+    /// Until when it is kept without a consumer.
+    pub(crate) fn unused_until(&self) -> Option<Timestamp> {
+        Some(self.unused_since?.after(self.policy.expires()?))
+    }
+
+    /// The offsets of messages that wait for their time.
+    pub(crate) fn delayed(&self) -> impl Iterator<Item = u64> {
+        let delayed = self.extras.iter().filter(|(_, extra)| extra.not_before.is_some());
+        delayed.map(|(offset, _)| *offset)
     }
 
     /// Whether every message is in one place: what came in is ready, leased, delayed or settled.
@@ -285,115 +478,75 @@ impl Queue {
 
     /// The same, counted one by one; `held` are the messages that consumers hold.
     pub(crate) fn is_conserved_exactly(&self, held: &[u64]) -> bool {
-        let delayed = self.extras.iter().filter(|(_, extra)| extra.not_before.is_some());
-        let mut places: Vec<u64> = self.backlog.fresh().collect();
-        places.extend(self.line.iter().map(|rank| unranked(*rank)));
-        let ready = places.len();
-        places.extend(delayed.map(|(offset, _)| *offset));
-        let delayed = places.len() - ready;
+        let mut places: Vec<u64> = self.line.iter().map(|rank| unranked(*rank)).collect();
+        places.extend(self.lanes.iter().flat_map(|lanes| lanes.ranks()).map(unranked));
+        let ready = self.backlog.fresh().count() + places.len();
+        let ready_places = places.len();
+        places.extend(self.delayed());
+        let delayed = places.len() - ready_places;
         places.extend(held);
         places.sort_unstable();
+        let bytes = |offset: &u64| self.backlog.slot(*offset).map_or(0, |slot| u64::from(slot.bytes));
+        let not_ready: u64 =
+            held.iter().map(bytes).sum::<u64>() + self.delayed().map(|o| bytes(&o)).sum::<u64>();
         self.is_conserved()
             && [ready, delayed, held.len()].map(|n| n as u64) == [self.ready, self.delayed, self.leased]
-            && places.into_iter().eq(self.backlog.unsettled().map(|(offset, _)| offset))
+            && places.is_sorted_by(|a, b| a < b)
+            && places.iter().all(|offset| self.backlog.slot(*offset).is_some())
+            && !places.iter().any(|offset| self.backlog.is_fresh(*offset))
             && self.extras.keys().all(|offset| self.backlog.slot(*offset).is_some())
             && self.dead == self.extras.values().filter(|extra| extra.death.is_some()).count() as u64
+            && self.bytes == self.backlog.unsettled().map(|(_, slot)| u64::from(slot.bytes)).sum::<u64>()
+            && self.ready_bytes + not_ready == self.bytes
+            && self.lanes.as_ref().is_none_or(|lanes| {
+                let lane = |offset: u64| self.backlog.lane(offset);
+                let resting = self.extras.iter().filter(|(_, e)| e.not_before.is_some() && e.failures > 0);
+                let (held, resting) = (held.iter().map(|o| lane(*o)), resting.map(|(o, _)| lane(*o)));
+                lanes.count_in_flight(held, resting)
+            })
     }
 
-    pub(crate) fn view(&self) -> QueueView {
-        let oldest = self.backlog.unsettled().next();
-        let counters = &self.counters;
-        QueueView {
-            id: self.id,
-            name: self.name.clone(),
-            ready: self.ready,
-            leased: self.leased,
-            delayed: self.delayed,
-            consumers: self.consumers,
-            enqueued: self.backlog.next_offset(),
-            settled: counters.settled(),
-            acked: counters.acked,
-            dead_lettered: counters.dead_lettered,
-            expired: counters.expired,
-            purged: counters.purged,
-            redriven: counters.redriven,
-            moved: 0,
-            dropped: 0,
-            bytes: 0,
-            lanes_in_flight: 0,
-            lanes_waiting: 0,
-            active: None,
-            dead: self.dead,
-            delivered: counters.delivered,
-            failed: counters.failed,
-            returned: counters.returned,
-            oldest_offset: oldest.map(|(offset, _)| offset),
-            oldest_stored_at: oldest.map(|(_, slot)| slot.stored_at),
+    /// What is kept of a message beside its slot, made when there is nothing yet.
+    fn make_unusual(&mut self, offset: u64, now: Timestamp, timers: &mut Timers) {
+        if self.extras.contains_key(&offset) {
+            return;
         }
+        let extra = Extra::default();
+        if self.policy.ttl_ms > 0 {
+            let slot = self.backlog.slot(offset).expect("what is made unusual is not settled");
+            self.arm_expiry(offset, slot, &extra, now, timers);
+        }
+        self.extras.insert(offset, extra);
     }
 
-    /// The first ready messages, in the order in which they would be delivered.
-    pub(crate) fn peek(&self, max: usize) -> Vec<Waiting> {
-        let mut fresh = self.backlog.fresh().map(|offset| rank(0, offset)).peekable();
-        let mut line = self.line.iter().copied().peekable();
-        let merged = std::iter::from_fn(|| match (fresh.peek(), line.peek()) {
-            (Some(a), Some(b)) if a < b => fresh.next(),
-            (Some(_), None) => fresh.next(),
-            _ => line.next(),
-        });
-        let waiting = |rank| {
-            let offset = unranked(rank);
-            let slot = self.backlog.slot(offset)?;
-            Some(Waiting { offset, id: slot.id, stored_at: slot.stored_at })
-        };
-        merged.take(max).filter_map(waiting).collect()
-    }
-
-    /// All messages that are not settled, from an offset on.
-    pub(crate) fn browse(&self, from: u64) -> impl Iterator<Item = Browsed> {
-        let fresh = Extra::default();
-        self.backlog.unsettled().skip_while(move |(offset, _)| *offset < from).map(move |(offset, slot)| {
-            let extra = self.extras.get(&offset).unwrap_or(&fresh);
-            Browsed {
-                offset,
-                id: slot.id,
-                stored_at: slot.stored_at,
-                bytes: 0,
-                place: extra.not_before.map_or(Place::Ready, |until| Place::Delayed { until }),
-                attempts: extra.attempts,
-                failures: extra.failures,
-                priority: extra.priority,
-                expires: extra.expires,
-                death: extra.death.as_deref().cloned(),
-            }
-        })
-    }
-
-    /// The dead letters from an offset on.
-    pub(crate) fn dead_letters(&self, from: u64) -> impl Iterator<Item = DeadLetter> {
-        self.extras.range(from..).filter_map(|(offset, extra)| {
-            let death = extra.death.as_deref()?.clone();
-            Some(DeadLetter { offset: *offset, id: self.backlog.slot(*offset)?.id, death })
-        })
-    }
-
-    /// Offsets and ids of the dead letters, in order.
-    pub(crate) fn dead(&self) -> impl Iterator<Item = (u64, MessageId)> {
-        let dead = self.extras.iter().filter(|(_, extra)| extra.death.is_some());
-        dead.filter_map(|(offset, _)| Some((*offset, self.backlog.slot(*offset)?.id)))
-    }
-
-    fn line_up(&mut self, offset: u64, priority: u8) {
-        self.line.insert(rank(priority, offset));
+    fn line_up(&mut self, offset: u64, slot: Slot, priority: u8, now: Timestamp) {
+        let rank = rank(priority, offset);
+        match &mut self.lanes {
+            Some(Lanes::Tenants(tenants)) => tenants.add(self.backlog.lane(offset), rank, now),
+            _ => drop(self.line.insert(rank)),
+        }
         self.ready += 1;
+        self.ready_bytes += u64::from(slot.bytes);
     }
 
-    fn disarm(&self, offset: u64, extra: &Extra, timers: &mut Timers) {
-        if let Some(at) = extra.expires {
-            timers.cancel(at, Timer::Expire(self.id, offset));
+    /// A message is in flight no longer.
+    fn land(&mut self, offset: u64, now: Timestamp) {
+        if let Some(lanes) = &mut self.lanes {
+            self.line.extend(lanes.land(self.backlog.lane(offset), now));
         }
-        if let Some(at) = extra.not_before {
-            timers.cancel(at, Timer::Ready(self.id, offset));
+    }
+
+    /// A message rests no longer after a failure.
+    fn unblock(&mut self, offset: u64) {
+        if let Some(Lanes::Keys(keys)) = &mut self.lanes {
+            self.line.extend(keys.unblock(self.backlog.lane(offset)));
+        }
+    }
+
+    /// A message went out of the line: another of its lane may stand there in its place.
+    fn promote(&mut self, lane: LaneId) {
+        if let Some(Lanes::Keys(keys)) = &mut self.lanes {
+            self.line.extend(keys.first_if_free(lane));
         }
     }
 }
@@ -405,4 +558,9 @@ pub(crate) fn rank(priority: u8, offset: u64) -> u64 {
 
 pub(crate) fn unranked(rank: u64) -> u64 {
     rank & ((1 << OFFSET_BITS) - 1)
+}
+
+/// The least rank of the same priority.
+fn lowest(rank: u64) -> u64 {
+    rank & !((1 << OFFSET_BITS) - 1)
 }

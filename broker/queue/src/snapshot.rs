@@ -3,9 +3,8 @@
 //! ```text
 //! u8   version, 2
 //!      applied · now · topology (MessagePack)
-//!      queues:     id · next offset · cursor · counters · messages (offset, id, stored at: as steps)
-//!                  · what is unusual about some · line of ready messages · line of consumers
-//!      consumers:  id · queue · credit · flags · armed · first tag · window (offset, deadline: as steps)
+//!      queues:     drawn in `snapshot/queue.rs`
+//!      consumers:  drawn in `snapshot/consumer.rs`
 //!      producers:  next sweep · id · epoch · last sequence · seen at · runs
 //!      message ids: key · where stored · when
 //!      streams (`stream/snapshot.rs`)
@@ -19,23 +18,22 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use wharf_protocol::{Name, PRIORITY_MAX, ProducerId, Stored, Timestamp};
+use wharf_protocol::{ProducerId, Stored, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::backlog::{Backlog, INDEX_MAX, Slot, packed, unpacked};
-use crate::consumer::Consumer;
+use crate::backlog::INDEX_MAX;
 use crate::message_ids::MessageIds;
 use crate::pack::{Packer, Short, Unpacker};
 use crate::producers::{Producer, Range};
-use crate::queue::{Counters, Extra, Queue};
 use crate::stream::{self, Stream};
 use crate::timers::Timer;
-use crate::{ConsumerId, Deduplication, QueueId, QueuePolicy, State, Topology};
+use crate::{ConsumerId, Deduplication, State, Topology};
+
+mod consumer;
+mod queue;
 
 const VERSION: u8 = 2;
 const CHECKSUM_BYTES: usize = 8;
-/// No queue spans more offsets from its oldest message to its newest: a damaged one could claim anything.
-const SPAN_MAX: u64 = 1 << 36;
 
 /// Why bytes are not a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -103,11 +101,11 @@ impl State {
         packer.bytes(&rmp_serde::to_vec(&*self.topology).expect("memory takes every write"));
         packer.number(self.queues.len() as u64);
         for queue in self.queues.values() {
-            pack_queue(queue, &mut packer);
+            queue::pack(queue, &mut packer);
         }
         packer.number(self.consumers.len() as u64);
         for (id, consumer) in &self.consumers {
-            pack_consumer(*id, consumer, &mut packer);
+            consumer::pack(*id, consumer, &mut packer);
         }
         packer.number(self.producers.sweep_at.0);
         packer.number(self.producers.known.len() as u64);
@@ -141,7 +139,7 @@ impl State {
         topology.rebuild_matcher();
         state.topology = Arc::new(topology);
         for _ in 0..unpacker.count()? {
-            let queue = unpack_queue(&state.topology, unpacker)?;
+            let queue = queue::unpack(&state.topology, state.now, unpacker)?;
             if state.queues.insert(queue.id, queue).is_some() {
                 return Err(RestoreError::Inconsistent("a queue is there twice"));
             }
@@ -150,7 +148,7 @@ impl State {
             return Err(RestoreError::Inconsistent("a declared queue is missing"));
         }
         for _ in 0..unpacker.count()? {
-            let (id, consumer) = unpack_consumer(&state, unpacker)?;
+            let (id, consumer) = consumer::unpack(&state, unpacker)?;
             if state.consumers.insert(id, consumer).is_some() {
                 return Err(RestoreError::Inconsistent("a consumer is there twice"));
             }
@@ -201,8 +199,16 @@ impl State {
         for (id, queue) in &mut self.queues {
             let mine = || self.consumers.iter().filter(|(_, consumer)| consumer.queue == *id);
             let held: Vec<u64> = mine().flat_map(|(_, consumer)| consumer.held()).collect();
-            queue.leased = held.len() as u64;
+            queue::fill(queue, &held);
             queue.consumers = mine().count() as u64;
+            let oldest = mine().min_by_key(|(_, consumer)| consumer.attached_by).map(|(id, _)| *id);
+            queue.active = oldest.filter(|_| queue.policy.single_active);
+            if queue.unused_since.is_some() != (queue.consumers == 0) {
+                return Err(RestoreError::Inconsistent("a queue is unused and has consumers, or neither"));
+            }
+            if queue.policy.exclusive && queue.consumers > 1 {
+                return Err(RestoreError::Inconsistent("an exclusive queue has more than one consumer"));
+            }
             queue.untold =
                 mine().filter(|(_, c)| c.in_line && c.notify_empty && !c.told_empty).count() as u64;
             if !queue.is_conserved_exactly(&held) {
@@ -218,10 +224,15 @@ impl State {
                 if let Some(at) = extra.not_before {
                     self.timers.arm(at, Timer::Ready(*id, *offset));
                 }
-                // One that has run out is held by a consumer: it expires when it comes back.
-                if let Some(at) = extra.expires.filter(|at| *at > self.now) {
-                    self.timers.arm(at, Timer::Expire(*id, *offset));
-                }
+                // One that has run out is held by a consumer, or rests where it could not be buried.
+                let slot = queue.backlog.slot(*offset).expect("the queue was found to agree with itself");
+                queue.arm_expiry(*offset, slot, extra, self.now, &mut self.timers);
+            }
+            if let Some(at) = queue.oldest_armed {
+                self.timers.arm(at, Timer::Oldest(*id));
+            }
+            if let Some(at) = queue.unused_until() {
+                self.timers.arm(at, Timer::Unused(*id));
             }
             for (_, slot) in queue.backlog.unsettled() {
                 self.live.add(slot.id.index);
@@ -232,209 +243,9 @@ impl State {
                 self.timers.arm(at, Timer::Lease(*id));
             }
         }
+        self.count_limited();
         Ok(())
     }
-}
-
-fn pack_queue(queue: &Queue, packer: &mut Packer) {
-    packer.number(u64::from(queue.id.0));
-    packer.bytes(queue.name.as_str().as_bytes());
-    packer.number(queue.backlog.next_offset());
-    packer.number(queue.backlog.cursor());
-    let Counters { acked, dead_lettered, expired, purged, redriven, delivered, failed, returned } =
-        queue.counters;
-    for counter in [acked, dead_lettered, expired, purged, redriven, delivered, failed, returned] {
-        packer.number(counter);
-    }
-    packer.number(queue.backlog.live());
-    let (mut offset, mut id, mut at) = (0, 0, 0);
-    for (next, slot) in queue.backlog.unsettled() {
-        packer.number(next - offset);
-        packer.step(id, packed(slot.id));
-        packer.step(at, slot.stored_at.0);
-        (offset, id, at) = (next, packed(slot.id), slot.stored_at.0);
-    }
-    packer.number(queue.extras.len() as u64);
-    let mut last = 0;
-    for (offset, extra) in &queue.extras {
-        packer.number(offset - last);
-        last = *offset;
-        packer.number(u64::from(extra.attempts));
-        packer.number(u64::from(extra.failures));
-        packer.number(u64::from(extra.priority));
-        packer.maybe(extra.expires.map(|at| at.0));
-        packer.maybe(extra.not_before.map(|at| at.0));
-        packer.flag(extra.death.is_some());
-        if let Some(death) = &extra.death {
-            packer.bytes(&rmp_serde::to_vec(death).expect("memory takes every write"));
-        }
-    }
-    packer.number(queue.line.len() as u64);
-    let mut last = 0;
-    for rank in &queue.line {
-        packer.number(rank - last);
-        last = *rank;
-    }
-    packer.number(queue.takers.len() as u64);
-    for consumer in &queue.takers {
-        packer.number(consumer.0);
-    }
-}
-
-fn unpack_queue(topology: &Topology, unpacker: &mut Unpacker<'_>) -> Result<Queue, RestoreError> {
-    let id = QueueId(unpacker.small()?);
-    let (name, policy) = declared(topology, id, unpacker.bytes()?)?;
-    let mut queue = Queue::new(id, name, policy);
-    let (next, cursor) = (unpacker.number()?, unpacker.number()?);
-    let counters = &mut queue.counters;
-    for counter in [
-        &mut counters.acked,
-        &mut counters.dead_lettered,
-        &mut counters.expired,
-        &mut counters.purged,
-        &mut counters.redriven,
-        &mut counters.delivered,
-        &mut counters.failed,
-        &mut counters.returned,
-    ] {
-        *counter = unpacker.number()?;
-        if *counter > u64::MAX >> 8 {
-            return Err(RestoreError::Inconsistent("a counter is past all bounds"));
-        }
-    }
-
-    let count = unpacker.count()?;
-    let mut slots = Vec::with_capacity(count);
-    let (mut offset, mut id, mut at) = (0_u64, 0, 0);
-    for n in 0..count {
-        let step = unpacker.number()?;
-        offset =
-            offset.checked_add(step).filter(|offset| *offset < next && (n == 0 || step > 0)).ok_or(Short)?;
-        id = unpacker.step(id)?;
-        at = unpacker.step(at)?;
-        slots.push((offset, Slot { id: unpacked(id), stored_at: Timestamp(at) }));
-    }
-    let mut last = 0_u64;
-    for n in 0..unpacker.count()? {
-        let step = unpacker.number()?;
-        last = last.checked_add(step).filter(|_| n == 0 || step > 0).ok_or(Short)?;
-        queue.extras.insert(last, unpack_extra(unpacker)?);
-    }
-
-    let first = slots.first().map_or(next, |(offset, _)| *offset);
-    if next - first > SPAN_MAX || cursor > next {
-        return Err(RestoreError::Inconsistent("a queue spans more than it can"));
-    }
-    queue.backlog = Backlog::starting_at(first);
-    for (offset, slot) in slots {
-        queue.backlog.skip_to(offset);
-        queue.backlog.push(slot, queue.extras.contains_key(&offset));
-    }
-    queue.backlog.skip_to(next);
-    queue.backlog.set_cursor(cursor);
-
-    let mut last = 0_u64;
-    for _ in 0..unpacker.count()? {
-        last = last.checked_add(unpacker.number()?).ok_or(Short)?;
-        queue.line.insert(last);
-    }
-    for _ in 0..unpacker.count()? {
-        queue.takers.push_back(ConsumerId(unpacker.number()?));
-    }
-    queue.delayed = queue.extras.values().filter(|extra| extra.not_before.is_some()).count() as u64;
-    queue.dead = queue.extras.values().filter(|extra| extra.death.is_some()).count() as u64;
-    queue.ready = (queue.line.len() + queue.backlog.fresh().count()) as u64;
-    let ranked = |rank: &u64| {
-        let offset = crate::queue::unranked(*rank);
-        queue.extras.get(&offset).is_some_and(|extra| crate::queue::rank(extra.priority, offset) == *rank)
-    };
-    if !queue.line.iter().all(ranked) {
-        return Err(RestoreError::Inconsistent("a ready message is not where its priority belongs"));
-    }
-    Ok(queue)
-}
-
-fn declared(topology: &Topology, id: QueueId, name: &[u8]) -> Result<(Name, QueuePolicy), RestoreError> {
-    let missing = RestoreError::Inconsistent("a queue is not declared");
-    let Some((name, info)) = std::str::from_utf8(name).ok().and_then(|name| topology.named(name)) else {
-        return Err(missing);
-    };
-    if info.id != id {
-        return Err(missing);
-    }
-    Ok((name.clone(), info.policy.clone()))
-}
-
-fn unpack_extra(unpacker: &mut Unpacker<'_>) -> Result<Extra, RestoreError> {
-    let (attempts, failures) = (unpacker.small()?, unpacker.small()?);
-    let priority = unpacker.small()?;
-    if priority > PRIORITY_MAX {
-        return Err(RestoreError::Inconsistent("a priority is over the highest"));
-    }
-    let (expires, not_before) = (unpacker.maybe()?.map(Timestamp), unpacker.maybe()?.map(Timestamp));
-    let death = if unpacker.flag()? { Some(rmp_serde::from_slice(unpacker.bytes()?)?) } else { None };
-    Ok(Extra { attempts, failures, priority, expires, not_before, death })
-}
-
-fn pack_consumer(id: ConsumerId, consumer: &Consumer, packer: &mut Packer) {
-    packer.number(id.0);
-    packer.number(u64::from(consumer.queue.0));
-    packer.number(consumer.credit);
-    for flag in [consumer.auto_settle, consumer.notify_empty, consumer.told_empty, consumer.in_line] {
-        packer.flag(flag);
-    }
-    packer.maybe(consumer.armed.map(|at| at.0));
-    let (first_tag, window) = consumer.window();
-    packer.number(first_tag);
-    packer.number(window.len() as u64);
-    let (mut last, mut at) = (0, 0);
-    for (offset, deadline) in window {
-        packer.flag(offset.is_some());
-        if let Some(offset) = offset {
-            packer.step(last, offset);
-            last = offset;
-        }
-        packer.step(at, deadline.0);
-        at = deadline.0;
-    }
-}
-
-fn unpack_consumer(
-    state: &State,
-    unpacker: &mut Unpacker<'_>,
-) -> Result<(ConsumerId, Consumer), RestoreError> {
-    let id = ConsumerId(unpacker.number()?);
-    let queue = QueueId(unpacker.small()?);
-    let Some(of) = state.queues.get(&queue) else {
-        return Err(RestoreError::Inconsistent("a consumer's queue is not there"));
-    };
-    let mut consumer = Consumer::new(queue, unpacker.number()?);
-    consumer.auto_settle = unpacker.flag()?;
-    consumer.notify_empty = unpacker.flag()?;
-    consumer.told_empty = unpacker.flag()?;
-    consumer.in_line = unpacker.flag()?;
-    consumer.armed = unpacker.maybe()?.map(Timestamp);
-    let first_tag = unpacker.number()?;
-    let count = unpacker.count()?;
-    let mut places = Vec::with_capacity(count);
-    let (mut last, mut at) = (0, 0);
-    for _ in 0..count {
-        let offset = if unpacker.flag()? { Some(unpacker.step(last)?) } else { None };
-        if let Some(offset) = offset {
-            last = offset;
-            if of.backlog.slot(offset).is_none() {
-                return Err(RestoreError::Inconsistent("a consumer holds a message that is not there"));
-            }
-        }
-        at = unpacker.step(at)?;
-        places.push((offset, Timestamp(at)));
-    }
-    let due = consumer.armed.is_none_or(|at| at > state.now);
-    if consumer.set_window(first_tag, places).is_none() || !due || (consumer.in_line && !consumer.can_take())
-    {
-        return Err(RestoreError::Inconsistent("a consumer cannot be as it is said to be"));
-    }
-    Ok((id, consumer))
 }
 
 fn pack_producer(id: ProducerId, producer: &Producer, packer: &mut Packer) {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use wharf_protocol::{DeathCause, Name, ProducerId, Timestamp};
 
 use crate::consumer::Consumer;
-use crate::effect::Refusal;
 use crate::live::LiveRecords;
 use crate::message_ids::MessageIds;
 use crate::producers::Producers;
@@ -14,13 +13,18 @@ use crate::queue::{Fate, Queue};
 use crate::stream::Stream;
 use crate::timers::{Timer, Timers};
 use crate::{
-    Browsed, Change, ConsumerId, DeadLetter, Effect, QueueId, QueueView, Record, Stamped, Topology, Waiting,
+    Browsed, ConsumerId, DeadLetter, Effect, QueueId, QueueView, Record, Stamped, Topology, Waiting,
 };
 
+mod change;
+mod death;
 mod enqueue;
 mod lease;
+mod line;
+mod room;
 mod stream;
 mod transaction;
+mod transfer;
 
 pub use stream::{EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET, StreamPlaces};
 
@@ -40,6 +44,8 @@ pub struct State {
     pub(crate) timers: Timers,
     /// Follows from the rest.
     pub(crate) live: LiveRecords,
+    /// How many queues have limits; follows from the rest.
+    pub(crate) limited: usize,
     /// Queues where this record may have met a waiting consumer with a message; empty between records.
     pub(crate) touched: Vec<QueueId>,
     pub(crate) streams: BTreeMap<QueueId, Stream>,
@@ -74,7 +80,7 @@ impl State {
                 Ok(())
             }
             Record::Attach(attach) => self.attach(attach),
-            Record::Credit { consumer, add, .. } => self.credit(*consumer, *add),
+            Record::Credit { consumer, add, bytes } => self.credit(*consumer, *add, *bytes),
             Record::Detach { consumer } => self.detach(*consumer, effects),
             Record::Tick => Ok(()),
             Record::Restart => {
@@ -91,7 +97,11 @@ impl State {
             }
             Record::ResetGroup(reset) => self.reset_group(reset, effects),
             Record::DeleteGroup { stream, group } => self.delete_group(stream, group, effects),
-            Record::Renew { .. } | Record::Move(_) => Err(Refusal::conflict("not there yet")),
+            Record::Renew { consumer, tags } => {
+                self.renew(*consumer, tags, effects);
+                Ok(())
+            }
+            Record::Move(order) => self.move_messages(order, effects),
             Record::Transaction(transaction) => {
                 self.transact(transaction, effects);
                 Ok(())
@@ -220,13 +230,17 @@ impl State {
     fn pass_time(&mut self, effects: &mut Vec<Effect>) {
         self.message_ids.sweep(self.now, self.topology.deduplication());
         self.producers.sweep(self.now, |producer| self.topology.is_scheduled(producer));
-        while let Some(timer) = self.timers.fire(self.now) {
+        while let Some((at, timer)) = self.timers.fire(self.now) {
             match timer {
                 Timer::Ready(id, offset) => {
                     let queue = self.queues.get_mut(&id).expect("a queue's timers go with it");
                     if queue.withdraw(offset, &mut self.timers) {
-                        queue.ready(offset);
                         self.touched.push(id);
+                        // One that could not be buried when it ran out comes round again.
+                        match queue.is_expired(offset, at) {
+                            true => self.expire(id, offset, effects),
+                            false => queue.ready(offset, self.now),
+                        }
                     }
                 }
                 Timer::Expire(id, offset) => {
@@ -237,61 +251,37 @@ impl State {
                         self.expire(id, offset, effects);
                     }
                 }
+                Timer::Oldest(id) => {
+                    self.queues.get_mut(&id).expect("a queue's timers go with it").oldest_armed = None;
+                    self.expire_outlived(id, at, effects);
+                }
                 Timer::Lease(consumer) => self.lapse(consumer, effects),
                 Timer::Retain(stream, partition) => self.retain(stream, partition),
+                Timer::Unused(id) => self.delete_queue(id, effects),
             }
+        }
+    }
+
+    /// Ends the messages without a timer of their own that have outlived their queue's time by a moment.
+    fn expire_outlived(&mut self, id: QueueId, by: Timestamp, effects: &mut Vec<Effect>) {
+        let next = |state: &mut Self| {
+            let queue = state.queues.get_mut(&id).expect("a queue's timers go with it");
+            queue.next_outlived(by, &mut state.timers)
+        };
+        while let Some(offset) = next(self) {
+            self.touched.push(id);
+            self.expire(id, offset, effects);
         }
     }
 
     /// Ends a message that is nowhere because its time to live ran out.
     fn expire(&mut self, id: QueueId, offset: u64, effects: &mut Vec<Effect>) {
         let queue = self.queues.get_mut(&id).expect("the caller found it");
-        if queue.policy.dead_letter_expired {
+        let dead = queue.extras.get(&offset).is_some_and(|extra| extra.death.is_some());
+        if queue.policy.dead_letter_expired && !dead {
             self.dead_letter(id, offset, DeathCause::Expired, "its time to live ran out".into(), effects);
         } else {
             queue.remove(offset, Fate::Expired, &mut self.timers, &mut self.live);
         }
-    }
-
-    fn change(&mut self, change: &Change, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
-        let doomed = match change {
-            Change::DeleteQueue { name } => self.topology.queue(name.as_str()).map(|queue| queue.id),
-            _ => None,
-        };
-        let deleted = match change {
-            Change::DeleteStream { name } => self.topology.stream(name.as_str()).map(|stream| stream.id),
-            _ => None,
-        };
-        let changed = Arc::make_mut(&mut self.topology).change(self.applied, self.now, change)?;
-        match change {
-            Change::CreateQueue { name, policy } if changed => {
-                let id = self.topology.queue(name.as_str()).expect("just made").id;
-                self.queues.insert(id, Queue::new(id, name.clone(), policy.clone()));
-            }
-            Change::SetPolicy { name, policy } if changed => {
-                let id = self.topology.queue(name.as_str()).expect("found by the topology").id;
-                let queue = self.queues.get_mut(&id).expect("every declared queue is there");
-                queue.policy = policy.clone();
-            }
-            Change::PurgeQueue { name } => {
-                let id = self.topology.queue(name.as_str()).expect("found by the topology").id;
-                let queue = self.queues.get_mut(&id).expect("every declared queue is there");
-                let messages = queue.purge(&mut self.timers, &mut self.live);
-                effects.push(Effect::Purged { queue: name.clone(), messages });
-                self.touched.push(id);
-            }
-            Change::SetDeduplication(deduplication) => self.message_ids.limit(self.now, deduplication),
-            _ => {}
-        }
-        self.change_streams(change, deleted, effects);
-        if let Some(id) = doomed {
-            self.cancel_consumers(id, effects);
-            let queue = self.queues.remove(&id).expect("every declared queue is there");
-            queue.abandon(&mut self.timers, &mut self.live);
-        }
-        if changed {
-            effects.push(Effect::TopologyChanged);
-        }
-        Ok(())
     }
 }

@@ -13,10 +13,14 @@ pub(crate) enum Timer {
     Ready(QueueId, u64),
     /// A message's time to live runs out.
     Expire(QueueId, u64),
+    /// The queue's time to live may have run out for messages that have no timer of their own.
+    Oldest(QueueId),
     /// The oldest lease of a consumer may have lapsed.
     Lease(ConsumerId),
     /// A partition of a stream may have something to give up.
     Retain(QueueId, u16),
+    /// A queue has had no consumer for as long as it may.
+    Unused(QueueId),
 }
 
 #[derive(Debug, Default)]
@@ -35,11 +39,11 @@ impl Timers {
         self.0.first().map(|(at, _)| *at)
     }
 
-    /// The next timer that is due at `now`, which is disarmed.
-    pub(crate) fn fire(&mut self, now: Timestamp) -> Option<Timer> {
+    /// The next timer that is due at `now`, which is disarmed, and the moment it was armed for.
+    pub(crate) fn fire(&mut self, now: Timestamp) -> Option<(Timestamp, Timer)> {
         if self.next()? > now {
             return None;
         }
-        self.0.pop_first().map(|(_, timer)| timer)
+        self.0.pop_first()
     }
 }

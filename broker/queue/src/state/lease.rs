@@ -1,15 +1,16 @@
-//! How messages go to consumers and come back: attach, credit, deliver, settle, lapse, leave.
+//! How consumers come and go, and messages come back from them: attach, credit, settle, renew, lapse, leave.
 
 use std::time::Duration;
 
 use wharf_protocol::{DeathCause, Outcome, Settlement};
 
 use super::State;
+use super::line::join_line;
 use crate::consumer::Consumer;
 use crate::effect::{Refusal, STALE_TAGS_MAX};
 use crate::queue::{Fate, Queue};
 use crate::timers::Timer;
-use crate::{Attach, ConsumerId, Deliver, Effect, QueueId};
+use crate::{Attach, ConsumerId, Effect, QueueId};
 
 /// The most consumers at a time.
 const CONSUMERS_MAX: usize = 65_536;
@@ -37,22 +38,34 @@ impl State {
         if self.consumers.len() >= CONSUMERS_MAX {
             return Err(Refusal::full("consumers", CONSUMERS_MAX));
         }
-        let mut consumer = Consumer::new(info.id, u64::from(attach.credit));
+        let queue = self.queues.get_mut(&info.id).expect("every declared queue is there");
+        if queue.policy.exclusive && queue.consumers > 0 {
+            let reason = format!("queue {} is exclusive, and has its one consumer", attach.queue);
+            return Err(Refusal::conflict(reason));
+        }
+        let mut consumer = Consumer::new(info.id, self.applied);
+        consumer.credit = u64::from(attach.credit);
+        let bytes = i64::try_from(attach.credit_bytes).unwrap_or(i64::MAX);
+        consumer.bytes = (bytes > 0).then_some(bytes);
         consumer.auto_settle = attach.auto_settle;
         consumer.notify_empty = attach.notify_empty;
-        let queue = self.queues.get_mut(&info.id).expect("every declared queue is there");
+        if let Some(at) = queue.unused_until() {
+            self.timers.cancel(at, Timer::Unused(info.id));
+        }
+        queue.unused_since = None;
         queue.consumers += 1;
         join_line(queue, attach.consumer, &mut consumer);
         self.touched.push(info.id);
         self.consumers.insert(attach.consumer, consumer);
+        self.choose_active(info.id);
         Ok(())
     }
 
-    pub(super) fn credit(&mut self, id: ConsumerId, add: u32) -> Result<(), Refusal> {
+    pub(super) fn credit(&mut self, id: ConsumerId, add: u32, bytes: u64) -> Result<(), Refusal> {
         let consumer = self.consumers.get_mut(&id).ok_or_else(|| Refusal::not_found("consumer", &id))?;
         let queue = self.queues.get_mut(&consumer.queue).expect("a queue's consumers go with it");
-        consumer.credit = consumer.credit.saturating_add(u64::from(add));
-        if add > 0 {
+        consumer.grant(add, bytes);
+        if add > 0 || bytes > 0 {
             // Asking again, it wants to hear again.
             queue.untold += u64::from(consumer.in_line && consumer.notify_empty && consumer.told_empty);
             consumer.told_empty = false;
@@ -65,6 +78,9 @@ impl State {
     pub(super) fn detach(&mut self, id: ConsumerId, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
         let consumer = self.consumers.remove(&id).ok_or_else(|| Refusal::not_found("consumer", &id))?;
         self.leave(id, &consumer, effects);
+        if self.queues[&consumer.queue].policy.exclusive {
+            self.delete_queue(consumer.queue, effects);
+        }
         Ok(())
     }
 
@@ -75,9 +91,14 @@ impl State {
             queue.takers.clear();
             queue.untold = 0;
         }
+        let exclusive = |queue: &&Queue| queue.policy.exclusive && queue.consumers > 0;
+        let bereft: Vec<QueueId> = self.queues.values().filter(exclusive).map(|queue| queue.id).collect();
         for (id, mut consumer) in std::mem::take(&mut self.consumers) {
             consumer.in_line = false;
             self.leave(id, &consumer, effects);
+        }
+        for id in bereft {
+            self.delete_queue(id, effects);
         }
     }
 
@@ -89,65 +110,6 @@ impl State {
                 self.timers.cancel(at, Timer::Lease(id));
             }
             effects.push(Effect::Cancelled { consumer: id });
-        }
-    }
-
-    /// Brings ready messages and consumers with credit together in the queues that this record touched.
-    pub(super) fn deliver(&mut self, effects: &mut Vec<Effect>) {
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.sort_unstable();
-        touched.dedup();
-        for id in touched.drain(..) {
-            self.deliver_from(id, effects);
-            if let Some(queue) = self.queues.get(&id) {
-                assert!(queue.is_conserved(), "queue {}: what came in is somewhere", queue.name);
-            }
-        }
-        self.touched = touched;
-    }
-
-    /// Delivers from one queue, one message to each consumer in turn.
-    fn deliver_from(&mut self, id: QueueId, effects: &mut Vec<Effect>) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        let deadline = self.now.after(queue.policy.lease());
-        while let Some(next) = queue.takers.front().copied() {
-            let Some(taken) = queue.take() else { break };
-            let consumer = self.consumers.get_mut(&next).expect("who stands in line is attached");
-            leave_line(queue, consumer);
-            queue.takers.pop_front();
-            consumer.credit -= 1;
-            consumer.told_empty = false;
-            let tag = if consumer.auto_settle {
-                queue.settle_leased(taken.offset, Fate::Acked, &mut self.timers, &mut self.live);
-                consumer.pass_tag()
-            } else {
-                if consumer.armed.is_none() {
-                    consumer.armed = Some(deadline);
-                    self.timers.arm(deadline, Timer::Lease(next));
-                }
-                consumer.lease(taken.offset, deadline)
-            };
-            join_line(queue, next, consumer);
-            effects.push(Effect::Deliver(Deliver {
-                consumer: next,
-                tag,
-                id: taken.slot.id,
-                offset: taken.offset,
-                attempt: taken.attempt,
-                redelivered: taken.attempt > 1,
-                stored_at: taken.slot.stored_at,
-                death: taken.death,
-            }));
-        }
-        if queue.untold > 0 && queue.ready == 0 {
-            for id in &queue.takers {
-                let consumer = self.consumers.get_mut(id).expect("who stands in line is attached");
-                if consumer.notify_empty && !consumer.told_empty {
-                    consumer.told_empty = true;
-                    effects.push(Effect::Empty { consumer: *id });
-                }
-            }
-            queue.untold = 0;
         }
     }
 
@@ -205,7 +167,7 @@ impl State {
         match outcome {
             Outcome::Ack => {
                 let queue = self.queues.get_mut(&queue).expect("a queue's consumers go with it");
-                queue.settle_leased(offset, Fate::Acked, &mut self.timers, &mut self.live);
+                queue.settle_leased(offset, Fate::Acked, self.now, &mut self.timers, &mut self.live);
             }
             Outcome::Nack { delay } => self.give_back(queue, offset, Return::Nacked(*delay), effects),
             Outcome::DeadLetter { reason } => {
@@ -215,20 +177,54 @@ impl State {
         true
     }
 
+    /// Starts leases anew; tags that the consumer does not hold are told as stale.
+    pub(super) fn renew(&mut self, id: ConsumerId, tags: &[(u64, u64)], effects: &mut Vec<Effect>) {
+        let (mut renewed, mut stale) = (0_u64, Vec::new());
+        for (first, last) in tags {
+            let Some(consumer) = self.consumers.get_mut(&id) else {
+                add_stale(&mut stale, *first, last.saturating_add(1));
+                continue;
+            };
+            let deadline = self.now.after(self.queues[&consumer.queue].policy.lease());
+            let held = consumer.tags(*first, *last);
+            add_stale(&mut stale, *first, held.start.min(last.saturating_add(1)));
+            for tag in held.clone() {
+                match consumer.renew(tag, deadline) {
+                    true => renewed += 1,
+                    false => add_stale(&mut stale, tag, tag + 1),
+                }
+            }
+            add_stale(&mut stale, held.end.max(*first), last.saturating_add(1));
+        }
+        self.arm_lease(id);
+        effects.push(Effect::Renewed { consumer: id, renewed, stale });
+    }
+
+    /// Arms a consumer's timer for the next of its leases to lapse, if it is armed for none or for later.
+    fn arm_lease(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let Some(deadline) = consumer.deadline() else { return };
+        if let Some(armed) = consumer.armed.filter(|armed| *armed > deadline) {
+            self.timers.cancel(armed, Timer::Lease(id));
+            consumer.armed = None;
+        }
+        if consumer.armed.is_none() {
+            consumer.armed = Some(deadline);
+            self.timers.arm(deadline, Timer::Lease(id));
+        }
+    }
+
     /// Takes back what a consumer holds past its deadline.
     pub(super) fn lapse(&mut self, id: ConsumerId, effects: &mut Vec<Effect>) {
         let now = self.now;
         let consumer = self.consumers.get_mut(&id).expect("a consumer's timer goes with it");
         consumer.armed = None;
         let queue = consumer.queue;
-        while let Some(offset) = self.consumers.get_mut(&id).and_then(|consumer| consumer.lapse(now)) {
+        for offset in consumer.lapse(now) {
             self.give_back(queue, offset, Return::Lapsed, effects);
         }
+        self.arm_lease(id);
         let consumer = self.consumers.get_mut(&id).expect("giving back keeps consumers");
-        consumer.armed = consumer.deadline();
-        if let Some(at) = consumer.armed {
-            self.timers.arm(at, Timer::Lease(id));
-        }
         join_line(self.queues.get_mut(&queue).expect("a queue's consumers go with it"), id, consumer);
     }
 
@@ -238,6 +234,12 @@ impl State {
         }
         let queue = self.queues.get_mut(&consumer.queue).expect("a queue's consumers go with it");
         queue.consumers -= 1;
+        if queue.consumers == 0 {
+            queue.unused_since = Some(self.now);
+            if let Some(at) = queue.unused_until() {
+                self.timers.arm(at, Timer::Unused(queue.id));
+            }
+        }
         if consumer.in_line {
             queue.untold -= u64::from(consumer.notify_empty && !consumer.told_empty);
             queue.takers.retain(|each| *each != id);
@@ -245,6 +247,7 @@ impl State {
         for offset in consumer.held() {
             self.give_back(consumer.queue, offset, Return::Left, effects);
         }
+        self.choose_active(consumer.queue);
         self.touched.push(consumer.queue);
     }
 
@@ -254,9 +257,9 @@ impl State {
         let now = self.now;
         let queue = self.queues.get_mut(&id).expect("a queue's consumers go with it");
         let failed = !matches!(how, Return::Left);
-        let extra = queue.unlease(offset, failed);
+        let extra = queue.unlease(offset, failed, now, &mut self.timers);
         let (failures, dead) = (extra.failures, extra.death.is_some());
-        let expired = extra.expires.is_some_and(|at| at <= now);
+        let expired = queue.is_expired(offset, now);
 
         if let Return::Refused(reason) = how {
             return self.dead_letter(id, offset, DeathCause::Rejected, reason, effects);
@@ -278,8 +281,8 @@ impl State {
             Return::Lapsed | Return::Left | Return::Refused(_) => Duration::ZERO,
         };
         match now.after(delay) {
-            until if until > now => queue.delay(offset, until, &mut self.timers),
-            _ => queue.ready(offset),
+            until if until > now => queue.delay(offset, until, now, &mut self.timers),
+            _ => queue.ready(offset, now),
         }
     }
 }
@@ -287,19 +290,4 @@ impl State {
 /// Notes the tags from `from` up to `to`, as far as there is room.
 fn add_stale(stale: &mut Vec<u64>, from: u64, to: u64) {
     stale.extend((from..to).take(STALE_TAGS_MAX - stale.len()));
-}
-
-/// Puts a consumer that can take more, and does not yet, at the end of its queue's line.
-fn join_line(queue: &mut Queue, id: ConsumerId, consumer: &mut Consumer) {
-    if consumer.can_take() && !consumer.in_line {
-        consumer.in_line = true;
-        queue.untold += u64::from(consumer.notify_empty && !consumer.told_empty);
-        queue.takers.push_back(id);
-    }
-}
-
-/// Notes that a consumer is about to leave its queue's line.
-fn leave_line(queue: &mut Queue, consumer: &mut Consumer) {
-    consumer.in_line = false;
-    queue.untold -= u64::from(consumer.notify_empty && !consumer.told_empty);
 }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use wharf_protocol::{Death, DeathCause, ErrorCode, Message, MessageId, Name, Rejection};
 
 use super::State;
-use super::enqueue::bounded;
+use super::death::bounded;
 use crate::backlog::Slot;
 use crate::effect::{Assignment, Refusal};
+use crate::lane::LaneId;
 use crate::queue::Extra;
 use crate::stream::{Cursor, Group, Place, Stream, key_hash};
 use crate::{
@@ -410,7 +411,10 @@ impl State {
         };
         let target = self.dead_letter_queue(id, effects);
         let extra = Extra { attempts: 1, death: Some(Box::new(death)), ..Extra::default() };
-        self.lay(target, Slot { id: place.id, stored_at: place.at }, extra);
+        // A stream does not note what its messages take.
+        let slot = Slot { id: place.id, stored_at: place.at, bytes: 0 };
+        self.lay(target, slot, LaneId::NONE, extra);
+        self.make_room_in(target, effects);
     }
 }
 

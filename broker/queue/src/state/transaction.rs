@@ -50,6 +50,7 @@ impl State {
             self.check_cursor(moved).map_err(|refusal| (Part::Cursor(n), refusal))?;
         }
         let entries = transaction.publishes.iter().flat_map(|publish| &publish.entries);
+        self.find_room(entries.clone()).map_err(|refusal| (Part::Whole, refusal))?;
         if let Some((entry, Rejection { code, reason, .. })) = self.unmet_expectation(entries) {
             return Err((Part::Message(publish_of(transaction, entry)), Refusal { code, reason }));
         }

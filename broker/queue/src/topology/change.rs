@@ -33,7 +33,11 @@ impl Topology {
         check_texts(change)?;
         let changed = match change {
             Change::CreateQueue { name, policy } => self.create_queue(name, policy)?,
-            Change::DeleteQueue { name } => self.delete_queue(name)?,
+            Change::DeleteQueue { name } => {
+                self.known_queue(name)?;
+                self.forget_queue(index, name);
+                true
+            }
             Change::PurgeQueue { name } => {
                 self.known_queue(name)?;
                 false
@@ -128,12 +132,12 @@ impl Topology {
         self.add_queue(name.clone(), QueuePolicy::default())
     }
 
-    fn delete_queue(&mut self, name: &Name) -> Result<bool, Refusal> {
-        self.known_queue(name)?;
+    /// Removes a queue that is here and its bindings, by record `index`.
+    pub(crate) fn forget_queue(&mut self, index: u64, name: &Name) {
+        self.revision = index;
         self.queues.remove(name);
         self.bindings.retain(|binding| binding.queue != *name);
         self.rebuild_matcher();
-        Ok(true)
     }
 
     fn bind(&mut self, pattern: &Pattern, queue: &Name, pipeline: Option<&Name>) -> Result<bool, Refusal> {
