@@ -18,6 +18,7 @@ mod metrics;
 mod openapi;
 pub mod pipeline;
 pub mod plugin;
+pub mod policy;
 pub mod queue;
 pub mod schedule;
 pub mod status;

@@ -59,7 +59,7 @@ fn text(metrics: &Metrics, memory_bytes: Option<u64>) -> String {
 
 fn queues(page: &mut Page, queues: &[QueueView]) {
     type Read = fn(&QueueView) -> u64;
-    const FAMILIES: [(&str, &str, &str, Read); 12] = [
+    const FAMILIES: [(&str, &str, &str, Read); 17] = [
         ("wharf_queue_ready", "gauge", "Messages that wait for a consumer.", |queue| queue.ready),
         ("wharf_queue_leased", "gauge", "Messages that consumers hold.", |queue| queue.leased),
         ("wharf_queue_delayed", "gauge", "Messages that wait for their time.", |queue| queue.delayed),
@@ -74,6 +74,15 @@ fn queues(page: &mut Page, queues: &[QueueView]) {
         ("wharf_queue_returned_total", "counter", "Deliveries whose consumer left.", |queue| queue.returned),
         ("wharf_queue_dead_lettered_total", "counter", "Messages given up.", |queue| queue.dead_lettered),
         ("wharf_queue_expired_total", "counter", "Messages whose time ran out.", |queue| queue.expired),
+        ("wharf_queue_dropped_total", "counter", "Messages that made room for newer ones.", |queue| {
+            queue.dropped
+        }),
+        ("wharf_queue_purged_total", "counter", "Messages that were purged.", |queue| queue.purged),
+        ("wharf_queue_moved_total", "counter", "Messages moved to another queue.", |queue| queue.moved),
+        ("wharf_queue_redriven_total", "counter", "Dead letters sent on their way again.", |queue| {
+            queue.redriven
+        }),
+        ("wharf_queue_bytes", "gauge", "Bytes of the messages that are not settled.", |queue| queue.bytes),
     ];
     for (name, kind, help, read) in FAMILIES {
         page.family(name, kind, help);

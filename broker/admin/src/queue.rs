@@ -3,6 +3,7 @@
 use axum::Extension;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -11,6 +12,7 @@ use wharf_protocol::QueueName;
 
 use crate::error::{ErrorBody, Problem};
 use crate::extract::{Json, Path};
+use crate::policy::QueuePolicy;
 
 /// A queue: what it promises and how it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -45,43 +47,24 @@ pub struct Queue {
     pub returned: u64,
     /// Dead letters that lie here.
     pub dead: u64,
+    /// Messages that were purged.
+    pub purged: u64,
+    /// Messages that were dropped to make room for newer ones.
+    pub dropped: u64,
+    /// Messages that were moved to another queue.
+    pub moved: u64,
+    /// Dead letters that were sent on their way again from here.
+    pub redriven: u64,
+    /// Bytes of the messages that are not settled.
+    pub bytes: u64,
+    /// In a queue ordered by key or fair by tenant: how many of these have a message in flight, or one that rests
+    /// after a failure.
+    pub lanes_in_flight: u64,
+    /// Ready messages that wait for the turn of their key or tenant, as far as the queue has looked.
+    pub lanes_waiting: u64,
     /// When the oldest message that is not settled was stored, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_stored_at: Option<String>,
-}
-
-/// What a queue promises. What is not given is the broker's default.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct QueuePolicy {
-    /// What a confirm waits for.
-    pub durability: Durability,
-    /// How long a consumer may hold a message before it is delivered again.
-    pub lease_ms: u64,
-    /// After how many failed deliveries a message goes to the dead-letter queue.
-    pub max_attempts: u32,
-    /// The first pause before a retry; each further one is twice as long.
-    pub retry_min_ms: u64,
-    /// The longest pause before a retry.
-    pub retry_max_ms: u64,
-    /// Where dead letters go; to the queue `dead-letters` when it is not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub dead_letter: Option<QueueName>,
-    /// Whether a message whose time to live runs out is dead-lettered; otherwise it is dropped.
-    pub dead_letter_expired: bool,
-}
-
-/// What a confirm waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// The disk.
-    Fsync,
-    /// The operating system: a message survives a crash of the broker, not of the machine.
-    Os,
-    /// Nothing but its place in the order.
-    Memory,
 }
 
 /// How many messages an operation touched.
@@ -92,7 +75,10 @@ pub struct Count {
 }
 
 pub(crate) fn routes() -> OpenApiRouter<Node> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, put, remove)).routes(routes!(purge))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show, put, change, remove))
+        .routes(routes!(purge))
 }
 
 /// Every queue.
@@ -132,6 +118,26 @@ async fn put(
 ) -> Result<axum::Json<Queue>, Problem> {
     let queue = node.create_queue(&who, name, policy.into()).await?;
     Ok(axum::Json(queue.into()))
+}
+
+/// Changes what is given of a queue's policy, for the messages that wait too; `null` is the default. What waiting
+/// messages were sorted by (`order`, `fair_by`) changes only while there are none.
+#[utoipa::path(
+    patch, path = "/v1/queues/{name}", tag = "queues", params(("name" = String, Path, description = "the queue")),
+    request_body = QueuePolicy,
+    responses(
+        (status = 200, body = Queue), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody),
+    ),
+)]
+async fn change(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Path(name): Path<QueueName>,
+    Json(changes): Json<Map<String, Value>>,
+) -> Result<axum::Json<Queue>, Problem> {
+    let policy = QueuePolicy::from(node.queue(&who, &name).await?.policy).with(changes)?;
+    Ok(axum::Json(node.set_policy(&who, &name, policy.into()).await?.into()))
 }
 
 /// Removes a queue with its messages and bindings.
@@ -181,50 +187,14 @@ impl From<QueueView> for Queue {
             failed: view.failed,
             returned: view.returned,
             dead: view.dead,
+            purged: view.purged,
+            dropped: view.dropped,
+            moved: view.moved,
+            redriven: view.redriven,
+            bytes: view.bytes,
+            lanes_in_flight: view.lanes_in_flight,
+            lanes_waiting: view.lanes_waiting,
             oldest_stored_at: view.oldest_stored_at.map(|at| at.to_string()),
-        }
-    }
-}
-
-impl Default for QueuePolicy {
-    fn default() -> Self {
-        wharf_node::QueuePolicy::default().into()
-    }
-}
-
-impl From<wharf_node::QueuePolicy> for QueuePolicy {
-    fn from(policy: wharf_node::QueuePolicy) -> Self {
-        Self {
-            durability: match policy.durability {
-                wharf_node::Durability::Fsync => Durability::Fsync,
-                wharf_node::Durability::Os => Durability::Os,
-                wharf_node::Durability::Memory => Durability::Memory,
-            },
-            lease_ms: policy.lease_ms,
-            max_attempts: policy.max_attempts,
-            retry_min_ms: policy.retry_min_ms,
-            retry_max_ms: policy.retry_max_ms,
-            dead_letter: policy.dead_letter,
-            dead_letter_expired: policy.dead_letter_expired,
-        }
-    }
-}
-
-impl From<QueuePolicy> for wharf_node::QueuePolicy {
-    fn from(policy: QueuePolicy) -> Self {
-        Self {
-            durability: match policy.durability {
-                Durability::Fsync => wharf_node::Durability::Fsync,
-                Durability::Os => wharf_node::Durability::Os,
-                Durability::Memory => wharf_node::Durability::Memory,
-            },
-            lease_ms: policy.lease_ms,
-            max_attempts: policy.max_attempts,
-            retry_min_ms: policy.retry_min_ms,
-            retry_max_ms: policy.retry_max_ms,
-            dead_letter: policy.dead_letter,
-            dead_letter_expired: policy.dead_letter_expired,
-            ..Self::default()
         }
     }
 }

@@ -64,6 +64,10 @@ impl Admin {
         self.read(self.prepared(self.agent.put(self.url(path))).send_json(body))
     }
 
+    pub(crate) fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        self.read(self.prepared(self.agent.patch(self.url(path))).send_json(body))
+    }
+
     /// With a body that is not JSON.
     pub(crate) fn put_bytes<T: DeserializeOwned>(
         &self,

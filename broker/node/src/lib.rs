@@ -46,4 +46,4 @@ pub use view::{
 pub use wharf_pipeline::{
     BreakerState, CALL_TIME_EDGES_US, Excerpt, Kind, Reads, Shown, StageStats, Step, Verdict, Verdicts,
 };
-pub use wharf_queue::{Durability, QueuePolicy};
+pub use wharf_queue::{Backoff, Durability, Order, Overflow, QueuePolicy};

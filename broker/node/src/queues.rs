@@ -22,6 +22,23 @@ impl Node {
         self.queue(who, &name).await
     }
 
+    /// Changes how a queue treats its messages, those that wait included.
+    ///
+    /// # Errors
+    /// No such queue; the policy is impossible, or cannot be had while there are messages or consumers; not
+    /// allowed.
+    pub async fn set_policy(
+        &self,
+        who: &Principal,
+        name: &QueueName,
+        policy: QueuePolicy,
+    ) -> Result<QueueView, NodeError> {
+        who.check(Action::Administer)?;
+        self.known(name)?;
+        self.shard().change(Change::SetPolicy { name: name.clone(), policy }).await?;
+        self.queue(who, name).await
+    }
+
     /// Removes a queue with its messages and bindings; its consumers are told.
     ///
     /// # Errors

@@ -41,6 +41,20 @@ pub struct QueueView {
     pub returned: u64,
     /// Dead letters that lie here.
     pub dead: u64,
+    /// Messages that were purged.
+    pub purged: u64,
+    /// Messages that were dropped to make room for newer ones.
+    pub dropped: u64,
+    /// Messages that were moved to another queue.
+    pub moved: u64,
+    /// Dead letters that were sent on their way again from here.
+    pub redriven: u64,
+    /// Bytes of the messages that are not settled.
+    pub bytes: u64,
+    /// Keys, or tenants, of which a message is in flight or rests after a failure.
+    pub lanes_in_flight: u64,
+    /// Ready messages that wait for the turn of their key or tenant.
+    pub lanes_waiting: u64,
     /// When the oldest message that is not settled was stored.
     pub oldest_stored_at: Option<Timestamp>,
 }
@@ -250,6 +264,13 @@ impl QueueView {
             failed: view.failed,
             returned: view.returned,
             dead: view.dead,
+            purged: view.purged,
+            dropped: view.dropped,
+            moved: view.moved,
+            redriven: view.redriven,
+            bytes: view.bytes,
+            lanes_in_flight: view.lanes_in_flight,
+            lanes_waiting: view.lanes_waiting,
             oldest_stored_at: view.oldest_stored_at,
         }
     }

@@ -1,16 +1,17 @@
 //! `wharf queue`.
 
-use std::time::Duration;
+mod policy;
 
-use clap::{Args as ClapArgs, Subcommand, ValueEnum};
-use serde_json::{Map, Value};
+use clap::{Args as ClapArgs, Subcommand};
+use policy::Flags;
+use serde_json::Map;
 use wharf_admin::queue::{Count, Queue};
 use wharf_protocol::QueueName;
 
 use crate::admin::path;
 use crate::connection::Connection;
 use crate::output::{self, Output};
-use crate::units::{self, show_duration};
+use crate::units::show_bytes;
 
 /// Makes, shows and removes queues
 #[derive(Debug, ClapArgs)]
@@ -26,6 +27,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Add(Add),
+    Set(Set),
     Ls(List),
     Show(Show),
     Purge(Purge),
@@ -38,38 +40,33 @@ enum Command {
 Examples:
   wharf queue add orders
   wharf queue add orders --lease 2m --max-attempts 5 --dead-letter orders-dead
-  wharf queue add clicks --durability os")]
+  wharf queue add clicks --durability os --max-bytes 1GiB --overflow drop-oldest
+  wharf queue add invoices --order key --retry linear:1s..1m
+  wharf queue add tasks --fair-by tenant --ttl 1h
+  wharf queue add replies-7 --exclusive --expires 10m
+
+`wharf queue set` changes the policy of a queue that is there.")]
 struct Add {
     /// Its name
     queue: QueueName,
-    /// What a confirm waits for: the disk, the operating system, or nothing [default: fsync]
-    #[arg(long)]
-    durability: Option<Durability>,
-    /// How long a consumer may hold a message before it is delivered again [default: 30s]
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
-    lease: Option<Duration>,
-    /// After how many failed deliveries a message becomes a dead letter [default: 20]
-    #[arg(long, value_name = "N")]
-    max_attempts: Option<u32>,
-    /// The first pause before a retry; each further one is twice as long [default: 200ms]
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
-    retry_min: Option<Duration>,
-    /// The longest pause before a retry [default: 1m]
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
-    retry_max: Option<Duration>,
-    /// The queue where dead letters go [default: dead-letters]
-    #[arg(long, value_name = "QUEUE")]
-    dead_letter: Option<QueueName>,
-    /// Dead-letter messages whose time to live runs out, instead of dropping them
-    #[arg(long)]
-    dead_letter_expired: bool,
+    #[command(flatten)]
+    policy: Flags,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Durability {
-    Fsync,
-    Os,
-    Memory,
+/// Changes what is given of a queue's policy, for the messages that wait too
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf queue set orders --lease 5m --max-attempts 5
+  wharf queue set orders --max-bytes 1GiB --overflow dead-letter
+  wharf queue set orders --ttl none --single-active=false
+
+What messages are sorted by (--order, --fair-by) can be changed while the queue is empty.")]
+struct Set {
+    /// Its name
+    queue: QueueName,
+    #[command(flatten)]
+    policy: Flags,
 }
 
 /// Lists the queues
@@ -120,8 +117,21 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
     let admin = connection.admin()?;
     match args.command {
         Command::Add(add) => {
-            let queue: Queue = admin.put(&path(["v1", "queues", add.queue.as_str()]), &add.policy())?;
+            let queue: Queue = admin.put(&path(["v1", "queues", add.queue.as_str()]), &add.policy.given())?;
             output::line(format_args!("queue {} is there", queue.name))
+        }
+        Command::Set(set) => {
+            let given = set.policy.given();
+            anyhow::ensure!(
+                !given.is_empty(),
+                "nothing to change; `wharf queue set --help` lists what can be"
+            );
+            let queue: Queue = admin.patch(&path(["v1", "queues", set.queue.as_str()]), &given)?;
+            let shown = policy::rows(&queue.policy);
+            let shown: Vec<String> =
+                shown.into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
+            let shown = if shown.is_empty() { "every default".into() } else { shown.join(", ") };
+            output::line(format_args!("queue {} has {shown}", queue.name))
         }
         Command::Ls(list) => {
             let queues: Vec<Queue> = admin.get(&path(["v1", "queues"]))?;
@@ -149,60 +159,38 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
     }
 }
 
-impl Add {
-    /// Only what was typed: the defaults are the broker's.
-    fn policy(&self) -> Map<String, Value> {
-        let durability = self.durability.map(|durability| match durability {
-            Durability::Fsync => "fsync",
-            Durability::Os => "os",
-            Durability::Memory => "memory",
-        });
-        let given = [
-            ("durability", durability.map(Value::from)),
-            ("lease_ms", self.lease.map(milliseconds)),
-            ("max_attempts", self.max_attempts.map(Value::from)),
-            ("retry_min_ms", self.retry_min.map(milliseconds)),
-            ("retry_max_ms", self.retry_max.map(milliseconds)),
-            ("dead_letter", self.dead_letter.as_ref().map(|name| Value::from(name.as_str()))),
-            ("dead_letter_expired", self.dead_letter_expired.then_some(Value::Bool(true))),
-        ];
-        given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
-    }
-}
-
 fn rows(queue: &Queue) -> Vec<(&'static str, String)> {
-    let policy = &queue.policy;
-    let retry = format!("{} to {}", show_duration(policy.retry_min_ms), show_duration(policy.retry_max_ms));
-    let dead_letter = policy.dead_letter.as_ref().map_or("dead-letters", QueueName::as_str);
-    vec![
+    // What never happened here is left out.
+    let count = |count: u64| if count == 0 { String::new() } else { count.to_string() };
+    let mut rows = vec![
         ("name", queue.name.clone()),
         ("ready", queue.ready.to_string()),
         ("leased", queue.leased.to_string()),
         ("delayed", queue.delayed.to_string()),
+        ("bytes", show_bytes(queue.bytes)),
         ("consumers", queue.consumers.to_string()),
         ("enqueued", queue.enqueued.to_string()),
         ("delivered", queue.delivered.to_string()),
         ("acknowledged", queue.acked.to_string()),
-        ("failed", queue.failed.to_string()),
-        ("dead-lettered", queue.dead_lettered.to_string()),
-        ("expired", queue.expired.to_string()),
+        ("failed", count(queue.failed)),
+        ("returned", count(queue.returned)),
+        ("dead-lettered", count(queue.dead_lettered)),
+        ("expired", count(queue.expired)),
+        ("purged", count(queue.purged)),
+        ("dropped", count(queue.dropped)),
+        ("moved", count(queue.moved)),
+        ("redriven", count(queue.redriven)),
+        ("dead letters", count(queue.dead)),
+        ("lanes in flight", count(queue.lanes_in_flight)),
+        ("waiting for a lane", count(queue.lanes_waiting)),
         ("oldest stored", queue.oldest_stored_at.clone().unwrap_or_default()),
-        ("durability", word(&policy.durability)),
-        ("lease", show_duration(policy.lease_ms)),
-        ("max attempts", policy.max_attempts.to_string()),
-        ("retry pause", retry),
-        ("dead letters to", dead_letter.to_owned()),
-    ]
+    ];
+    rows.extend(policy::rows(&queue.policy));
+    rows
 }
 
 /// The word by which a value travels.
 fn word(value: &impl serde::Serialize) -> String {
-    serde_json::to_value(value)
-        .ok()
-        .and_then(|value| value.as_str().map(ToOwned::to_owned))
-        .unwrap_or_default()
-}
-
-fn milliseconds(duration: Duration) -> Value {
-    Value::from(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    let value = serde_json::to_value(value).ok();
+    value.and_then(|value| value.as_str().map(ToOwned::to_owned)).unwrap_or_default()
 }
