@@ -1,6 +1,8 @@
 //! Consuming a queue: deliveries out, settlements in.
 
 mod desk;
+mod many;
+mod renewals;
 mod settle;
 
 use std::future::poll_fn;
@@ -20,8 +22,12 @@ use wharf_transport::FrameReader;
 use crate::client::WeakClient;
 use crate::link::{self, Backoff, Ended, Link, Up, unexpected};
 use crate::{Client, Confirm, ConsumeError, PublishError};
-use desk::{Desk, Fetched};
+use desk::{Desk, Extent, Fetched, Held};
+pub use many::{ack_all, dead_letter_all, nack_all};
 pub use settle::Settle;
+
+/// Leases are renewed no more often than this.
+const RENEWAL_PAUSE_MIN: Duration = Duration::from_millis(10);
 
 /// How a queue is consumed.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +35,12 @@ pub struct ConsumeOptions {
     /// How many deliveries may be unsettled at once. More are faster, until others go hungry; 1,024 unless told
     /// otherwise. The client holds so many messages at most.
     pub prefetch: u32,
+    /// How many bytes of messages, as they are encoded, may be unsettled at once; 0, unless told otherwise: no
+    /// bound. The next message comes while any are left, so that one may go over.
+    pub prefetch_bytes: u64,
+    /// Renew the leases of all deliveries that are neither settled nor dropped, for as long as the program lives:
+    /// for work that takes longer than the queue's lease. One that hangs keeps its message. Off unless told otherwise.
+    pub renew: bool,
     /// Settle each message before it is delivered: at most once, nothing to ack.
     pub auto_settle: bool,
     /// End once nothing is left to deliver.
@@ -39,7 +51,14 @@ pub struct ConsumeOptions {
 
 impl Default for ConsumeOptions {
     fn default() -> Self {
-        Self { prefetch: 1024, auto_settle: false, until_empty: false, limit: None }
+        Self {
+            prefetch: 1024,
+            prefetch_bytes: 0,
+            renew: false,
+            auto_settle: false,
+            until_empty: false,
+            limit: None,
+        }
     }
 }
 
@@ -136,17 +155,42 @@ impl Delivery {
     /// Done: it is never delivered again. Sent at once, together with its neighbours'; await what comes back to
     /// know that it is durable, or drop it.
     pub fn ack(self) -> Settle {
-        self.settle(Outcome::Ack)
+        self.settle(Extent::One, Outcome::Ack)
     }
 
     /// Deliver it again, at the earliest after `delay`; `None` leaves that to the queue's retry policy.
     pub fn nack(self, delay: Option<Duration>) -> Settle {
-        self.settle(Outcome::Nack { delay })
+        self.settle(Extent::One, Outcome::Nack { delay })
     }
 
     /// Lay it in the dead-letter queue, with this reason (of which 1,024 bytes are kept).
     pub fn dead_letter(self, reason: impl Into<String>) -> Settle {
-        self.settle(Outcome::DeadLetter { reason: reason.into() })
+        self.settle(Extent::One, Outcome::DeadLetter { reason: reason.into() })
+    }
+
+    /// Done, and so is all that this consumer got before it and has not settled. Deliveries of those that are
+    /// still held cannot be settled any more.
+    pub fn ack_up_to(self) -> Settle {
+        self.settle(Extent::UpTo, Outcome::Ack)
+    }
+
+    /// [`nack`](Self::nack), for all that this consumer got before it and has not settled as well.
+    pub fn nack_up_to(self, delay: Option<Duration>) -> Settle {
+        self.settle(Extent::UpTo, Outcome::Nack { delay })
+    }
+
+    /// [`dead_letter`](Self::dead_letter), for all that this consumer got before it and has not settled as well.
+    pub fn dead_letter_up_to(self, reason: impl Into<String>) -> Settle {
+        self.settle(Extent::UpTo, Outcome::DeadLetter { reason: reason.into() })
+    }
+
+    /// Lets its lease begin anew, as long as the queue's policy says: it is still being worked on. Await what comes
+    /// back to know whether it was in time.
+    pub fn renew(&self) -> Settle {
+        match &self.desk {
+            Some(desk) => desk.renew(self.round, self.delivery.tag),
+            None => Settle::known(Err(crate::SettleError::Stale)),
+        }
     }
 
     /// Answers it: publishes `payload` to its reply-to. It still has to be settled.
@@ -158,16 +202,20 @@ impl Delivery {
         client.reply(&self.delivery.message, payload).await
     }
 
-    fn settle(mut self, outcome: Outcome) -> Settle {
+    fn settle(mut self, extent: Extent, outcome: Outcome) -> Settle {
         let desk = self.desk.take().expect("settling takes the delivery");
-        desk.settle(self.round, self.delivery.tag, outcome)
+        desk.settle(self.round, self.held(), extent, outcome)
+    }
+
+    fn held(&self) -> Held {
+        Held { tag: self.delivery.tag, bytes: self.delivery.message.encoded_bytes() as u64 }
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some(desk) = self.desk.take() {
-            desk.forget(self.round);
+            desk.forget(self.round, self.held());
         }
     }
 }
@@ -179,10 +227,10 @@ pub(crate) async fn open(
     options: ConsumeOptions,
 ) -> Result<Consumer, ConsumeError> {
     let prefetch = options.prefetch.max(1);
-    let desk = Arc::new(Desk::new(prefetch, options.auto_settle, options.limit));
+    let desk = Arc::new(Desk::new(&options));
     let left = Arc::new(Notify::new());
-    let ConsumeOptions { auto_settle, until_empty, .. } = options;
-    let subscribe = Subscribe { queue, credit: prefetch, auto_settle, until_empty };
+    let ConsumeOptions { auto_settle, until_empty, prefetch_bytes: credit_bytes, .. } = options;
+    let subscribe = Subscribe { queue, credit: prefetch, auto_settle, until_empty, credit_bytes };
     let backoff = Backoff::new(client.pause_max());
     client.spawn(
         Role { subscribe, desk: Arc::clone(&desk), left: Arc::clone(&left), link: client.link(), backoff }
@@ -244,8 +292,10 @@ impl Role {
     /// Consumes over one stream.
     async fn consume(&mut self, up: &Up) -> Ended {
         let subscribe = Subscribe { credit: self.desk.first_credit(), ..self.subscribe.clone() };
-        let (send, reader) = match up.open(&Frame::Subscribe(subscribe)).await {
-            Ok((send, reader, Frame::Subscribed(_))) => (send, reader),
+        let (send, reader, lease) = match up.open(&Frame::Subscribe(subscribe)).await {
+            Ok((send, reader, Frame::Subscribed(told))) => {
+                (send, reader, Duration::from_millis(told.lease_ms))
+            }
             Ok((.., other)) => return unexpected(&other),
             Err(ended) => return ended,
         };
@@ -254,8 +304,22 @@ impl Role {
         tokio::select! {
             ended = write(send, &self.desk) => ended,
             ended = read(reader, &self.desk) => ended,
+            ended = renew(lease, &self.desk) => ended,
         }
     }
+}
+
+/// Renews what is held three times in each lease, where that goes by itself.
+async fn renew(lease: Duration, desk: &Desk) -> Ended {
+    if !lease.is_zero() {
+        let mut interval = tokio::time::interval((lease / 3).max(RENEWAL_PAUSE_MIN));
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            desk.renew_held();
+        }
+    }
+    std::future::pending().await
 }
 
 /// Writes credit and settlements as they come, as many at a time as wait.
@@ -284,6 +348,11 @@ async fn read(mut reader: FrameReader, desk: &Desk) -> Ended {
                 Ok(Some(Frame::Deliver(delivery))) => deliveries.push(delivery),
                 Ok(Some(Frame::Settled(settled))) => {
                     if let Err(reason) = desk.settled(settled) {
+                        return Ended::Lost(reason);
+                    }
+                }
+                Ok(Some(Frame::Renewed(renewed))) => {
+                    if let Err(reason) = desk.renewed(renewed) {
                         return Ended::Lost(reason);
                     }
                 }

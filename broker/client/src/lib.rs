@@ -38,7 +38,7 @@ mod tap;
 mod trust;
 
 pub use client::Client;
-pub use consumer::{ConsumeOptions, Consumer, Delivery, Settle};
+pub use consumer::{ConsumeOptions, Consumer, Delivery, Settle, ack_all, dead_letter_all, nack_all};
 pub use context::{Context, ContextError};
 pub use error::{ConnectError, ConsumeError, PublishError, RequestError, SettleError};
 pub use options::ConnectOptions;

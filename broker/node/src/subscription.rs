@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use wharf_protocol::{Delivery, QueueName, Settlement};
@@ -26,6 +27,9 @@ pub struct SubscribeOptions {
     pub notify_empty: bool,
     /// How many messages may come before the first credit, at most 65,536.
     pub credit: u32,
+    /// How many bytes of encoded messages may come before the first credit of bytes; 0: no bound. The next message
+    /// comes while any are left, so that one may go over.
+    pub credit_bytes: u64,
 }
 
 /// What [`Subscription::next`] found.
@@ -43,6 +47,7 @@ pub struct Subscription {
     outlet: Arc<Outlet>,
     controls: Controls,
     queue: QueueName,
+    lease: Duration,
     taken: Vec<Outgoing>,
     _detach: Detach,
 }
@@ -55,7 +60,7 @@ pub struct Controls {
     durability: Durability,
 }
 
-/// Resolves when settlements are durable, to the tags that were stale: their lease had ended.
+/// Resolves when settlements are durable, or leases renewed, to the tags that were stale: their lease had ended.
 #[derive(Debug)]
 pub struct Settled(oneshot::Receiver<Result<Vec<u64>, ShardError>>);
 
@@ -77,8 +82,8 @@ impl Node {
     ) -> Result<Subscription, NodeError> {
         who.check(Action::Consume(queue.as_str()))?;
         let shard = self.shard();
-        let durability = match shard.topology().queue(queue.as_str()) {
-            Some(queue) => queue.policy.durability,
+        let (durability, lease) = match shard.topology().queue(queue.as_str()) {
+            Some(queue) => (queue.policy.durability, Duration::from_millis(queue.policy.lease_ms)),
             None => return Err(NodeError::NotFound { kind: "queue", name: queue.to_string() }),
         };
         let outlet = Arc::new(Outlet::default());
@@ -88,13 +93,14 @@ impl Node {
             credit: options.credit.min(CREDIT_MAX),
             auto_settle: options.auto_settle,
             notify_empty: options.notify_empty,
-            credit_bytes: 0,
+            credit_bytes: options.credit_bytes,
         };
         let consumer = shard.attach(attach, Arc::clone(&outlet)).await?;
         Ok(Subscription {
             outlet,
             controls: Controls { shard: shard.clone(), consumer, durability },
             queue: queue.clone(),
+            lease,
             taken: Vec::new(),
             _detach: Detach { shard: shard.clone(), consumer },
         })
@@ -134,6 +140,11 @@ impl Subscription {
         Ok(Event::Deliveries)
     }
 
+    /// How long its deliveries are leased, by the queue's policy when it began.
+    pub fn lease(&self) -> Duration {
+        self.lease
+    }
+
     /// Its credit and settlements, for another task.
     pub fn controls(&self) -> Controls {
         self.controls.clone()
@@ -161,12 +172,21 @@ impl Subscription {
 }
 
 impl Controls {
-    /// Allows `add` more messages to come.
+    /// Allows `add` more messages to come, and `bytes` more bytes of them.
     ///
     /// # Errors
     /// The node is stopping.
-    pub async fn credit(&self, add: u32) -> Result<(), NodeError> {
-        Ok(self.shard.credit(self.consumer, add.min(CREDIT_MAX)).await?)
+    pub async fn credit(&self, add: u32, bytes: u64) -> Result<(), NodeError> {
+        Ok(self.shard.credit(self.consumer, add.min(CREDIT_MAX), bytes).await?)
+    }
+
+    /// Lets the leases of deliveries, as first and last tags, begin anew: they are still being worked on. What
+    /// comes back resolves to the tags that were stale.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub async fn renew(&self, tags: Vec<(u64, u64)>) -> Result<Settled, NodeError> {
+        Ok(Settled(self.shard.renew(self.consumer, tags).await?))
     }
 
     /// Hands settlements on, in order. They are durable when what comes back resolves.

@@ -19,10 +19,12 @@
 //! Deliver      u64 tag · u64 offset · u64 index · u64 stored at (ms) · u32 attempt · u16 entry · u16 zero ·
 //!              u32 length of the death, 0: none · u32 zero · death (MessagePack) · message
 //!              flags bit 0: it may have been delivered before
-//! Credit       u32 messages
+//! Credit       u32 messages, and that is all; or u32 messages · u32 zero · u64 bytes
 //! Settle       u64 number · runs, see `Frame::Settle`
 //! Settled      u64 number · stale tags, each u64
 //! Empty        nothing
+//! Renew        u64 number · ranges of tags, each u64 first · u64 last
+//! Renewed      u64 number · stale tags, each u64
 //! Tap          message
 //! ```
 //!
@@ -31,7 +33,8 @@
 //! ```text
 //! control    → Hello     ← Welcome | Error         then Ping, Pong and Goodbye both ways
 //! publisher  → OpenPublisher  ← Opened | Error     → Publish…    ← Confirm…
-//! consumer   → Subscribe      ← Subscribed | Error ← Deliver… Settled… Empty Cancelled    → Credit… Settle…
+//! consumer   → Subscribe      ← Subscribed | Error ← Deliver… Settled… Renewed… Empty Cancelled
+//!                                                  → Credit… Settle… Renew…
 //! tap        → SubscribeTopic ← Tapped | Error     ← Tap…
 //! ```
 //!
@@ -43,6 +46,7 @@ mod confirm;
 mod decoder;
 mod error;
 mod pack;
+mod renew;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -115,8 +119,13 @@ pub enum Frame {
     Subscribed(Subscribed),
     /// One message, leased to this consumer.
     Deliver(Delivery),
-    /// So many messages more may be delivered.
-    Credit(u32),
+    /// So much more may be delivered.
+    Credit {
+        /// In messages.
+        messages: u32,
+        /// In bytes of encoded messages; nothing to a subscription without a bound on them.
+        bytes: u64,
+    },
     /// What became of deliveries.
     ///
     /// ```text
@@ -139,6 +148,15 @@ pub enum Frame {
     Settled(Settled),
     /// There is nothing left to deliver: the answer to [`Subscribe::until_empty`].
     Empty,
+    /// These deliveries are still being worked on: their leases are to begin anew.
+    Renew {
+        /// By which the answer names this frame: 1, 2, 3… on a stream.
+        number: u64,
+        /// First and last tags.
+        tags: Vec<(u64, u64)>,
+    },
+    /// The leases of the renew of that number began anew, but for those of the stale tags.
+    Renewed(Settled),
     /// The subscription is over.
     Cancelled(Cancelled),
     /// This stream watches topics.
@@ -171,6 +189,8 @@ enum Kind {
     Settled = 0x25,
     Empty = 0x26,
     Cancelled = 0x27,
+    Renew = 0x28,
+    Renewed = 0x29,
     SubscribeTopic = 0x30,
     Tapped = 0x31,
     Tap = 0x32,
@@ -197,6 +217,8 @@ impl Kind {
             0x25 => Self::Settled,
             0x26 => Self::Empty,
             0x27 => Self::Cancelled,
+            0x28 => Self::Renew,
+            0x29 => Self::Renewed,
             0x30 => Self::SubscribeTopic,
             0x31 => Self::Tapped,
             0x32 => Self::Tap,
@@ -222,11 +244,13 @@ impl Frame {
             Self::Subscribe(_) => "Subscribe",
             Self::Subscribed(_) => "Subscribed",
             Self::Deliver(_) => "Deliver",
-            Self::Credit(_) => "Credit",
+            Self::Credit { .. } => "Credit",
             Self::Settle { .. } => "Settle",
             Self::Settled(_) => "Settled",
             Self::Empty => "Empty",
             Self::Cancelled(_) => "Cancelled",
+            Self::Renew { .. } => "Renew",
+            Self::Renewed(_) => "Renewed",
             Self::SubscribeTopic(_) => "SubscribeTopic",
             Self::Tapped(_) => "Tapped",
             Self::Tap(_) => "Tap",
@@ -252,13 +276,23 @@ impl Frame {
             Self::Subscribe(body) => framed(out, Kind::Subscribe, |out| pack::write(body, out)),
             Self::Subscribed(body) => framed(out, Kind::Subscribed, |out| pack::write(body, out)),
             Self::Deliver(delivery) => encode_deliver(delivery, out),
-            Self::Credit(messages) => framed(out, Kind::Credit, |out| out.put_u32_le(*messages)),
+            Self::Credit { messages, bytes } => framed(out, Kind::Credit, |out| {
+                out.put_u32_le(*messages);
+                if *bytes > 0 {
+                    out.put_u32_le(0);
+                    out.put_u64_le(*bytes);
+                }
+            }),
             Self::Settle { number, settlements } => {
                 framed(out, Kind::Settle, |out| settle::write(*number, settlements, out));
             }
             Self::Settled(settled) => framed(out, Kind::Settled, |out| settle::write_answer(settled, out)),
             Self::Empty => framed(out, Kind::Empty, |_| {}),
             Self::Cancelled(body) => framed(out, Kind::Cancelled, |out| pack::write(body, out)),
+            Self::Renew { number, tags } => {
+                framed(out, Kind::Renew, |out| renew::write(*number, tags, out));
+            }
+            Self::Renewed(renewed) => framed(out, Kind::Renewed, |out| settle::write_answer(renewed, out)),
             Self::SubscribeTopic(body) => framed(out, Kind::SubscribeTopic, |out| pack::write(body, out)),
             Self::Tapped(body) => framed(out, Kind::Tapped, |out| pack::write(body, out)),
             Self::Tap(message) => encode_tap(message, out),
@@ -283,9 +317,11 @@ impl Frame {
             Kind::Subscribe => Self::Subscribe(pack::read("Subscribe", &body)?),
             Kind::Subscribed => Self::Subscribed(pack::read("Subscribed", &body)?),
             Kind::Deliver => decode_deliver(flags & FLAG_REDELIVERED != 0, body)?,
-            Kind::Credit => Self::Credit(fixed("Credit", body, 4)?.get_u32_le()),
+            Kind::Credit => decode_credit(body)?,
             Kind::Settle => settle::read(body)?,
-            Kind::Settled => Self::Settled(settle::read_answer(body)?),
+            Kind::Settled => Self::Settled(settle::read_answer("Settled", body)?),
+            Kind::Renew => renew::read(body)?,
+            Kind::Renewed => Self::Renewed(settle::read_answer("Renewed", body)?),
             Kind::Empty => {
                 fixed("Empty", body, 0)?;
                 Self::Empty
@@ -343,6 +379,26 @@ pub fn encode_deliver(delivery: &Delivery, out: &mut BytesMut) {
 /// As [`Message::encode`].
 pub fn encode_tap(message: &Message, out: &mut BytesMut) {
     framed(out, Kind::Tap, |out| message.encode(out));
+}
+
+fn decode_credit(mut body: Bytes) -> Result<Frame, FrameError> {
+    let length = body.len();
+    if length != 4 && length != 16 {
+        return Err(FrameError::Length { frame: "Credit", length });
+    }
+    let messages = body.get_u32_le();
+    if length == 4 {
+        return Ok(Frame::Credit { messages, bytes: 0 });
+    }
+    let zero = body.get_u32_le();
+    if zero != 0 {
+        return Err(FrameError::Field {
+            frame: "Credit",
+            field: "the gap before the bytes",
+            value: zero.into(),
+        });
+    }
+    Ok(Frame::Credit { messages, bytes: body.get_u64_le() })
 }
 
 fn decode_publish(mut body: Bytes) -> Result<Frame, FrameError> {

@@ -82,9 +82,15 @@ enum Command {
         outlet: Arc<Outlet>,
         reply: oneshot::Sender<Result<(), ShardError>>,
     },
+    Renew {
+        consumer: ConsumerId,
+        tags: Vec<(u64, u64)>,
+        reply: oneshot::Sender<Result<Vec<u64>, ShardError>>,
+    },
     Credit {
         consumer: ConsumerId,
         add: u32,
+        bytes: u64,
     },
     Detach {
         consumer: ConsumerId,
@@ -170,12 +176,26 @@ impl Shard {
         Ok(consumer)
     }
 
-    /// Allows a consumer `add` more messages.
+    /// Lets the leases of deliveries, as first and last tags, begin anew; the answer is the tags that were stale.
     ///
     /// # Errors
     /// The shard stopped.
-    pub async fn credit(&self, consumer: ConsumerId, add: u32) -> Result<(), ShardError> {
-        self.send(Command::Credit { consumer, add }, 0).await
+    pub async fn renew(
+        &self,
+        consumer: ConsumerId,
+        tags: Vec<(u64, u64)>,
+    ) -> Result<oneshot::Receiver<Result<Vec<u64>, ShardError>>, ShardError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Renew { consumer, tags, reply }, 0).await?;
+        Ok(answer)
+    }
+
+    /// Allows a consumer `add` more messages and `bytes` more bytes of them.
+    ///
+    /// # Errors
+    /// The shard stopped.
+    pub async fn credit(&self, consumer: ConsumerId, add: u32, bytes: u64) -> Result<(), ShardError> {
+        self.send(Command::Credit { consumer, add, bytes }, 0).await
     }
 
     /// Lets a consumer go. Never waits: a departure has to get through when nothing else does.

@@ -14,11 +14,15 @@ use tokio::sync::Notify;
 use wharf_protocol::frame::{Frame, Settled};
 use wharf_protocol::{Delivery, Outcome, Settlement};
 
+use super::renewals::Renewals;
 use super::settle::{Batch, Settle};
-use crate::{ConsumeError, SettleError};
+use crate::{ConsumeError, ConsumeOptions, SettleError};
 
 /// Ranges in one `Settle` frame: with the longest reasons it stays below a frame's bound.
 const RANGES_MAX: usize = 512;
+
+/// How far tags may run ahead of the oldest that is not settled: the broker's bound.
+const UNSETTLED_SPAN_MAX: u64 = 65_536;
 
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -32,6 +36,10 @@ pub(super) struct Desk {
     /// Credit is given back when so much has come together.
     credit_step: u32,
     prefetch: u32,
+    /// Bytes of deliveries that may be unsettled; 0: no bound.
+    prefetch_bytes: u64,
+    /// Deliveries are renewed until they are settled or dropped.
+    renew: bool,
     /// Deliveries that the user still wants.
     wanted: AtomicU64,
     auto_settle: bool,
@@ -45,6 +53,8 @@ struct State {
     waker: Option<Waker>,
     /// Credit to give back.
     credit: u32,
+    /// Bytes of credit to give back.
+    credit_bytes: u64,
     /// How much more may be given back: what is wanted beyond the credit that the broker has.
     allowance: u64,
     /// The `Settle` frame that grows.
@@ -55,6 +65,9 @@ struct State {
     sent: VecDeque<(u64, Arc<Batch>)>,
     /// The number of the next frame.
     number: u64,
+    /// Up to here every delivery of the subscription is settled, as far as can be told without a list.
+    settled_up_to: u64,
+    renewals: Renewals,
     opened: bool,
     /// The broker has nothing left.
     exhausted: bool,
@@ -68,6 +81,23 @@ struct State {
 struct Filling {
     settlements: Vec<Settlement>,
     batch: Arc<Batch>,
+}
+
+/// A delivery in the user's hands, as far as credit goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) tag: u64,
+    /// Of the encoded message, as the broker counts them.
+    pub(super) bytes: u64,
+}
+
+/// How many deliveries are settled together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// This one.
+    One,
+    /// This one and all before it.
+    UpTo,
 }
 
 /// Deliveries that the user has fetched together.
@@ -89,7 +119,9 @@ impl Fetched {
 
 /// The user's side.
 impl Desk {
-    pub(super) fn new(prefetch: u32, auto_settle: bool, limit: Option<u64>) -> Self {
+    pub(super) fn new(options: &ConsumeOptions) -> Self {
+        let ConsumeOptions { prefetch, prefetch_bytes, auto_settle, renew, limit, .. } = *options;
+        let prefetch = prefetch.max(1);
         let wanted = limit.unwrap_or(u64::MAX);
         let state = State { allowance: wanted, ..State::default() };
         Self {
@@ -99,6 +131,8 @@ impl Desk {
             changed: Notify::new(),
             credit_step: (prefetch / 4).max(1),
             prefetch,
+            prefetch_bytes,
+            renew: renew && !auto_settle,
             wanted: AtomicU64::new(wanted),
             auto_settle,
         }
@@ -119,18 +153,19 @@ impl Desk {
         Poll::Pending
     }
 
-    /// Settles the delivery `tag` of subscription `round`.
-    pub(super) fn settle(&self, round: u64, tag: u64, outcome: Outcome) -> Settle {
+    /// Settles a delivery of subscription `round`; or all up to it that are not settled.
+    pub(super) fn settle(&self, round: u64, held: Held, extent: Extent, outcome: Outcome) -> Settle {
         let mut state = self.lock();
         if round != self.round.load(Ordering::Acquire) || state.ended {
             return Settle::known(Err(SettleError::Stale));
         }
-        let mut write = self.give_back(&mut state);
+        let mut write = self.give_back(&mut state, held);
         let settle = if self.auto_settle {
             Settle::known(Ok(()))
         } else {
             write |= state.filling.settlements.is_empty();
-            Settle::sent(state.add(tag, outcome), tag)
+            let first = state.first_to_settle(held.tag, extent);
+            Settle::sent(state.add(first, held.tag, outcome), held.tag)
         };
         drop(state);
         if write {
@@ -139,27 +174,49 @@ impl Desk {
         settle
     }
 
-    /// A delivery was dropped unsettled: another may come.
-    pub(super) fn forget(&self, round: u64) {
+    /// Lets the lease of a delivery begin anew.
+    pub(super) fn renew(&self, round: u64, tag: u64) -> Settle {
         let mut state = self.lock();
-        if round == self.round.load(Ordering::Acquire) && self.give_back(&mut state) {
+        if round != self.round.load(Ordering::Acquire) || state.ended {
+            return Settle::known(Err(SettleError::Stale));
+        }
+        if self.auto_settle {
+            return Settle::known(Ok(()));
+        }
+        let renewal = state.renewals.renew(tag);
+        drop(state);
+        self.filled.notify_one();
+        renewal
+    }
+
+    /// A delivery was dropped unsettled: another may come.
+    pub(super) fn forget(&self, round: u64, held: Held) {
+        let mut state = self.lock();
+        if round == self.round.load(Ordering::Acquire) && self.give_back(&mut state, held) {
             self.filled.notify_one();
         }
     }
 
     /// Whether that is enough to tell the broker.
-    fn give_back(&self, state: &mut State) -> bool {
-        if state.allowance == 0 {
-            return false;
+    fn give_back(&self, state: &mut State, held: Held) -> bool {
+        if self.renew {
+            state.renewals.let_go(held.tag);
         }
-        state.allowance -= 1;
-        state.credit += 1;
+        if self.prefetch_bytes > 0 {
+            state.credit_bytes += held.bytes;
+        }
+        if state.allowance > 0 {
+            state.allowance -= 1;
+            state.credit += 1;
+        }
         self.is_due(state)
     }
 
     /// Whether the broker is to be told of credit: a step of it has come together, or the last that will come.
     fn is_due(&self, state: &State) -> bool {
-        state.credit >= self.credit_step || (state.credit > 0 && state.allowance == 0)
+        state.credit >= self.credit_step
+            || (state.credit > 0 && state.allowance == 0)
+            || (state.credit_bytes > 0 && state.credit_bytes >= self.prefetch_bytes / 4)
     }
 
     /// Whether the user wants more deliveries.
@@ -216,6 +273,9 @@ impl Desk {
             return;
         }
         let mut state = self.lock();
+        if self.renew {
+            deliveries.iter().for_each(|delivery| state.renewals.hold(delivery.tag));
+        }
         state.inbox.extend(deliveries.drain(..));
         let waker = state.waker.take();
         drop(state);
@@ -235,8 +295,11 @@ impl Desk {
     pub(super) fn take(&self, out: &mut BytesMut) {
         let mut state = self.lock();
         if self.is_due(&state) {
-            Frame::Credit(std::mem::take(&mut state.credit)).encode(out);
+            let messages = std::mem::take(&mut state.credit);
+            let bytes = std::mem::take(&mut state.credit_bytes);
+            Frame::Credit { messages, bytes }.encode(out);
         }
+        state.renewals.write(out);
         while let Some(filling) = state.next_unwritten() {
             state.number += 1;
             let number = state.number;
@@ -265,6 +328,21 @@ impl Desk {
         self.changed.notify_waiters();
         wakers.into_iter().for_each(Waker::wake);
         Ok(())
+    }
+
+    /// Passes the answer to a `Renew` frame on.
+    pub(super) fn renewed(&self, renewed: Settled) -> Result<(), String> {
+        let mut wakers = Vec::new();
+        self.lock().renewals.answered(renewed, &mut wakers)?;
+        wakers.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// Asks for the leases of all that is held to begin anew, where that goes by itself.
+    pub(super) fn renew_held(&self) {
+        if self.renew && self.lock().renewals.renew_held() {
+            self.filled.notify_one();
+        }
     }
 
     /// The subscription is lost, and with it the leases of its deliveries.
@@ -299,7 +377,8 @@ impl Desk {
         self.round.fetch_add(1, Ordering::AcqRel);
         state.inbox.clear();
         state.exhausted = false;
-        (state.credit, state.number) = (0, 0);
+        (state.credit, state.credit_bytes, state.number, state.settled_up_to) = (0, 0, 0, 0);
+        state.renewals.lose(wakers);
         for (_, batch) in state.sent.drain(..) {
             batch.answer(Err(SettleError::Unknown), wakers);
         }
@@ -325,12 +404,29 @@ impl Desk {
 }
 
 impl State {
+    /// The first tag that settling `tag` concerns.
+    fn first_to_settle(&mut self, tag: u64, extent: Extent) -> u64 {
+        let next = self.settled_up_to + 1;
+        let first = match extent {
+            Extent::One => tag,
+            // The broker lets no tag run further ahead of the oldest unsettled one.
+            Extent::UpTo => next.min(tag).max(tag.saturating_sub(UNSETTLED_SPAN_MAX - 1)),
+        };
+        if extent == Extent::UpTo || tag == next {
+            self.settled_up_to = self.settled_up_to.max(tag);
+        }
+        if extent == Extent::UpTo {
+            self.renewals.let_go_up_to(tag);
+        }
+        first
+    }
+
     /// Adds a settlement to the frame that grows: to its last range, where it continues that.
-    fn add(&mut self, tag: u64, outcome: Outcome) -> Arc<Batch> {
+    fn add(&mut self, first: u64, last: u64, outcome: Outcome) -> Arc<Batch> {
         let settlements = &mut self.filling.settlements;
         match settlements.last_mut() {
-            Some(last) if last.last + 1 == tag && last.outcome == outcome => last.last = tag,
-            _ => settlements.push(Settlement { first: tag, last: tag, outcome }),
+            Some(before) if before.last + 1 == first && before.outcome == outcome => before.last = last,
+            _ => settlements.push(Settlement { first, last, outcome }),
         }
         let batch = Arc::clone(&self.filling.batch);
         if self.filling.settlements.len() >= RANGES_MAX {
@@ -357,6 +453,18 @@ mod tests {
         std::iter::from_fn(|| decoder.next_frame().expect("frames")).collect()
     }
 
+    fn new(prefetch: u32, limit: Option<u64>) -> Desk {
+        Desk::new(&ConsumeOptions { prefetch, limit, ..ConsumeOptions::default() })
+    }
+
+    fn held(tag: u64) -> Held {
+        Held { tag, bytes: 100 }
+    }
+
+    fn credit(messages: u32) -> Frame {
+        Frame::Credit { messages, bytes: 0 }
+    }
+
     fn now(settle: &mut Settle) -> Poll<Result<(), SettleError>> {
         let mut cx = Context::from_waker(Waker::noop());
         std::pin::Pin::new(settle).poll(&mut cx)
@@ -366,12 +474,12 @@ mod tests {
 
     #[test]
     fn neighbours_with_one_outcome_are_one_range() {
-        let desk = Desk::new(1000, false, None);
+        let desk = new(1000, None);
         for tag in 1..=5 {
-            desk.settle(0, tag, Outcome::Ack);
+            desk.settle(0, held(tag), Extent::One, Outcome::Ack);
         }
-        desk.settle(0, 7, Outcome::Ack);
-        desk.settle(0, 8, Outcome::Nack { delay: None });
+        desk.settle(0, held(7), Extent::One, Outcome::Ack);
+        desk.settle(0, held(8), Extent::One, Outcome::Nack { delay: None });
         let range = |first, last, outcome| Settlement { first, last, outcome };
         let settlements = vec![
             range(1, 5, Outcome::Ack),
@@ -384,52 +492,55 @@ mod tests {
 
     #[test]
     fn credit_is_given_back_in_steps_by_what_is_settled_or_dropped() {
-        let desk = Desk::new(8, false, None);
-        desk.settle(0, 1, Outcome::Ack);
-        assert!(!written(&desk).contains(&Frame::Credit(1)));
-        desk.forget(0);
-        assert_eq!(written(&desk), [Frame::Credit(2)]);
-        desk.forget(17);
-        desk.forget(17);
+        let desk = new(8, None);
+        desk.settle(0, held(1), Extent::One, Outcome::Ack);
+        assert!(!written(&desk).contains(&credit(1)));
+        desk.forget(0, held(1));
+        assert_eq!(written(&desk), [credit(2)]);
+        desk.forget(17, held(1));
+        desk.forget(17, held(1));
         assert_eq!(written(&desk), [], "of another subscription");
     }
 
     #[test]
     fn no_more_is_asked_for_than_is_wanted() {
-        let desk = Desk::new(8, false, Some(3));
+        let desk = new(8, Some(3));
         assert_eq!(desk.first_credit(), 3);
         for tag in 1..=3 {
             assert!(desk.is_wanting());
             desk.got_one();
-            desk.forget(0);
-            desk.settle(0, tag, Outcome::Ack);
+            desk.forget(0, held(1));
+            desk.settle(0, held(tag), Extent::One, Outcome::Ack);
         }
         assert!(!desk.is_wanting());
-        assert!(!written(&desk).iter().any(|frame| matches!(frame, Frame::Credit(_))));
+        assert!(!written(&desk).iter().any(|frame| matches!(frame, Frame::Credit { .. })));
 
-        let desk = Desk::new(2, false, Some(3));
+        let desk = new(2, Some(3));
         assert_eq!(desk.first_credit(), 2);
-        desk.forget(0);
-        desk.forget(0);
-        assert_eq!(written(&desk), [Frame::Credit(1)]);
+        desk.forget(0, held(1));
+        desk.forget(0, held(1));
+        assert_eq!(written(&desk), [credit(1)]);
     }
 
     /// A consumer with a limit waited for ever for the last few messages: their credit made no full step.
     #[test]
     fn the_last_credit_is_given_though_it_makes_no_step() {
-        let desk = Desk::new(8, false, Some(11));
+        let desk = new(8, Some(11));
         assert_eq!(desk.first_credit(), 8);
-        desk.forget(0);
-        desk.forget(0);
-        assert_eq!(written(&desk), [Frame::Credit(2)]);
-        desk.forget(0);
-        assert_eq!(written(&desk), [Frame::Credit(1)]);
+        desk.forget(0, held(1));
+        desk.forget(0, held(1));
+        assert_eq!(written(&desk), [credit(2)]);
+        desk.forget(0, held(1));
+        assert_eq!(written(&desk), [credit(1)]);
     }
 
     #[test]
     fn an_answer_tells_the_stale_from_the_settled() {
-        let desk = Desk::new(100, false, None);
-        let (mut one, mut two) = (desk.settle(0, 1, Outcome::Ack), desk.settle(0, 2, Outcome::Ack));
+        let desk = new(100, None);
+        let (mut one, mut two) = (
+            desk.settle(0, held(1), Extent::One, Outcome::Ack),
+            desk.settle(0, held(2), Extent::One, Outcome::Ack),
+        );
         written(&desk);
         assert_eq!(now(&mut one), Poll::Pending);
         desk.settled(Settled { number: 1, stale: vec![2] }).expect("the next");
@@ -440,14 +551,95 @@ mod tests {
 
     #[test]
     fn a_lost_subscription_leaves_the_sent_unknown_and_the_rest_stale() {
-        let desk = Desk::new(100, false, None);
-        let mut sent = desk.settle(0, 1, Outcome::Ack);
+        let desk = new(100, None);
+        let mut sent = desk.settle(0, held(1), Extent::One, Outcome::Ack);
         written(&desk);
-        let mut unsent = desk.settle(0, 2, Outcome::Ack);
+        let mut unsent = desk.settle(0, held(2), Extent::One, Outcome::Ack);
         desk.lose();
         assert_eq!(now(&mut sent), Poll::Ready(Err(SettleError::Unknown)));
         assert_eq!(now(&mut unsent), Poll::Ready(Err(SettleError::Stale)));
-        assert_eq!(now(&mut desk.settle(0, 3, Outcome::Ack)), Poll::Ready(Err(SettleError::Stale)));
+        assert_eq!(
+            now(&mut desk.settle(0, held(3), Extent::One, Outcome::Ack)),
+            Poll::Ready(Err(SettleError::Stale))
+        );
+        assert_eq!(written(&desk), []);
+    }
+
+    #[test]
+    fn bytes_are_given_back_as_they_are_settled_even_when_no_more_messages_are_wanted() {
+        let options = ConsumeOptions { prefetch: 8, prefetch_bytes: 400, ..ConsumeOptions::default() };
+        for limit in [None, Some(3)] {
+            let desk = Desk::new(&ConsumeOptions { limit, ..options });
+            desk.first_credit();
+            let messages = u32::from(limit.is_none());
+            desk.forget(0, Held { tag: 1, bytes: 99 });
+            assert_eq!(written(&desk), [], "less than a quarter");
+            desk.forget(0, Held { tag: 2, bytes: 1 });
+            assert_eq!(written(&desk), [Frame::Credit { messages: 2 * messages, bytes: 100 }]);
+        }
+    }
+
+    #[test]
+    fn what_is_settled_up_to_a_delivery_begins_after_what_is_settled_already() {
+        let desk = new(1000, None);
+        let range = |first, last| Settlement { first, last, outcome: Outcome::Ack };
+        desk.settle(0, held(1), Extent::One, Outcome::Ack);
+        desk.settle(0, held(4), Extent::UpTo, Outcome::Ack);
+        desk.settle(0, held(6), Extent::One, Outcome::Ack);
+        assert_eq!(
+            written(&desk),
+            [Frame::Settle { number: 1, settlements: vec![range(1, 4), range(6, 6)] }]
+        );
+        desk.settle(0, held(100_000), Extent::UpTo, Outcome::Ack);
+        desk.settle(0, held(100_001), Extent::UpTo, Outcome::Ack);
+        let far = 100_000 - UNSETTLED_SPAN_MAX + 1;
+        assert_eq!(written(&desk), [Frame::Settle { number: 2, settlements: vec![range(far, 100_001)] }]);
+    }
+
+    #[test]
+    fn renewals_that_are_neighbours_travel_together_and_are_answered_one_by_one() {
+        let desk = new(1000, None);
+        let mut renewals: Vec<Settle> = [1, 2, 3, 7].map(|tag| desk.renew(0, tag)).into();
+        assert_eq!(written(&desk), [Frame::Renew { number: 1, tags: vec![(1, 3), (7, 7)] }]);
+        assert_eq!(now(&mut renewals[0]), Poll::Pending);
+        desk.renewed(Settled { number: 1, stale: vec![2] }).expect("the next");
+        assert_eq!(now(&mut renewals[0]), Poll::Ready(Ok(())));
+        assert_eq!(now(&mut renewals[1]), Poll::Ready(Err(SettleError::Stale)));
+        assert!(desk.renewed(Settled { number: 1, stale: vec![] }).is_err());
+
+        let mut lost = desk.renew(0, 8);
+        desk.lose();
+        assert_eq!(now(&mut lost), Poll::Ready(Err(SettleError::Stale)));
+        assert_eq!(now(&mut desk.renew(0, 8)), Poll::Ready(Err(SettleError::Stale)));
+    }
+
+    #[test]
+    fn what_is_held_is_renewed_by_itself_until_it_is_let_go() {
+        let desk = Desk::new(&ConsumeOptions { renew: true, ..ConsumeOptions::default() });
+        let delivery = |tag| Delivery {
+            tag,
+            id: wharf_protocol::MessageId { index: tag, entry: 0 },
+            offset: tag,
+            attempt: 1,
+            redelivered: false,
+            stored_at: wharf_protocol::Timestamp(0),
+            death: None,
+            message: wharf_protocol::Message::new("a".parse().expect("a topic"), "x"),
+        };
+        desk.deliver(&mut (1..=6).map(delivery).collect());
+        desk.settle(0, held(2), Extent::One, Outcome::Ack);
+        desk.forget(0, held(3));
+        written(&desk);
+        desk.renew_held();
+        assert_eq!(written(&desk), [Frame::Renew { number: 1, tags: vec![(1, 1), (4, 6)] }]);
+        desk.renewed(Settled { number: 1, stale: vec![5] }).expect("the next");
+
+        desk.settle(0, held(4), Extent::UpTo, Outcome::Ack);
+        written(&desk);
+        desk.renew_held();
+        assert_eq!(written(&desk), [Frame::Renew { number: 2, tags: vec![(6, 6)] }]);
+        desk.lose();
+        desk.renew_held();
         assert_eq!(written(&desk), []);
     }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::SettleError;
 
-/// Resolves when the settlement would survive a crash. Dropping it does not take the settlement back.
+/// Resolves when the settlement would survive a crash, or the lease was renewed. Dropping it takes nothing back.
 #[derive(Debug)]
 pub struct Settle(State);
 
@@ -47,6 +47,8 @@ pub(super) struct Batch(Mutex<Answer>);
 struct Answer {
     /// The tags that were stale, ascending.
     result: Option<Result<Vec<u64>, SettleError>>,
+    /// Of an answer in several parts, what has come.
+    parts: Vec<u64>,
     waiting: HashMap<u64, Waker>,
 }
 
@@ -66,6 +68,17 @@ impl Batch {
                 }
                 Poll::Pending
             }
+        }
+    }
+
+    /// Takes a part of the answer; with the last one, tells everybody.
+    pub(super) fn add(&self, stale: Vec<u64>, last: bool, wakers: &mut Vec<Waker>) {
+        let mut answer = self.lock();
+        answer.parts.extend(stale);
+        if last {
+            let stale = std::mem::take(&mut answer.parts);
+            drop(answer);
+            self.answer(Ok(stale), wakers);
         }
     }
 

@@ -1,7 +1,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use wharf_client::{Client, ConsumeError, ConsumeOptions, Consumer, ErrorCode, SettleError};
+use wharf_client::{
+    Client, ConsumeError, ConsumeOptions, Consumer, Delivery, ErrorCode, SettleError, ack_all, nack_all,
+};
 
 use crate::broker::TestBroker;
 use crate::publish::order;
@@ -187,4 +189,45 @@ async fn a_tap_sees_what_is_published_and_takes_nothing() {
         assert_eq!(tap.next().await.expect("a message").payload, n.to_string());
     }
     assert_eq!(broker.depth("orders").await, 3);
+}
+
+async fn take(consumer: &mut Consumer, count: usize) -> Vec<Delivery> {
+    let mut deliveries = Vec::new();
+    while deliveries.len() < count {
+        deliveries.push(consumer.next().await.expect("a delivery"));
+    }
+    deliveries
+}
+
+#[tokio::test]
+async fn one_ack_settles_all_that_came_before_it() {
+    let broker = TestBroker::start().await;
+    let client = broker.connect().await;
+    publish(&client, 10).await;
+    let mut consumer = consume(&client, Default::default()).await;
+    let mut deliveries = take(&mut consumer, 10).await;
+
+    deliveries.remove(2).ack().await.expect("settled");
+    deliveries.remove(7).ack_up_to().await.expect("settled, with those before it");
+
+    assert_eq!(broker.depth("orders").await, 1);
+    let last = deliveries.pop().expect("the tenth");
+    last.ack().await.expect("it came after");
+    assert_eq!(deliveries.remove(0).ack().await, Err(SettleError::Stale), "it was settled with the others");
+    assert_eq!(broker.depth("orders").await, 0);
+}
+
+#[tokio::test]
+async fn many_are_settled_together() {
+    let broker = TestBroker::start().await;
+    let client = broker.connect().await;
+    publish(&client, 10).await;
+    let mut consumer = consume(&client, Default::default()).await;
+    let mut deliveries = take(&mut consumer, 10).await;
+
+    nack_all(deliveries.split_off(7), Some(Duration::ZERO)).await.expect("settled");
+    ack_all(deliveries).await.expect("settled");
+
+    assert_eq!(broker.depth("orders").await, 3);
+    assert!(take(&mut consumer, 3).await.iter().all(|again| again.attempt == 2));
 }

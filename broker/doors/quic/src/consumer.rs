@@ -1,8 +1,8 @@
 //! A consumer's stream: deliveries and answers out, credit and settlements in.
 //!
 //! One side writes: whatever deliveries wait are encoded together and written at once. A client that reads slowly
-//! fills its window, and this stream alone stops. The other side reads credit and settlements and passes them on;
-//! the answers come back to the writer in the order of the settles.
+//! fills its window, and this stream alone stops. The other side reads credit, settlements and renewals and passes
+//! them on; the answers come back to the writer in the order of what is answered.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -20,8 +20,15 @@ use wharf_transport::{FrameReader, WRITE_BYTES};
 use crate::connection::Guest;
 use crate::ended::{Ended, write};
 
-/// `Settle` frames that were handed to the node and are not answered.
+/// `Settle` and `Renew` frames that were handed to the node and are not answered.
 const SETTLES_MAX: usize = 64;
+
+/// A `Settle` or `Renew` frame whose answer is awaited.
+struct Asked {
+    number: u64,
+    renewal: bool,
+    answer: Settled,
+}
 
 /// What was delivered so far, for the side that reads.
 #[derive(Default)]
@@ -37,11 +44,12 @@ pub(crate) async fn serve(
     subscribe: Subscribe,
     guest: &Guest,
 ) -> Result<(), Ended> {
-    let Subscribe { queue, credit, auto_settle, until_empty } = subscribe;
+    let Subscribe { queue, credit, auto_settle, until_empty, credit_bytes } = subscribe;
     check_credit(credit.into(), guest)?;
-    let options = SubscribeOptions { auto_settle, notify_empty: until_empty, credit };
+    let options = SubscribeOptions { auto_settle, notify_empty: until_empty, credit, credit_bytes };
     let subscription = guest.node.subscribe(&guest.principal, &queue, options).await?;
-    write(send, &Frame::Subscribed(Subscribed {})).await?;
+    let lease_ms = u64::try_from(subscription.lease().as_millis()).unwrap_or(u64::MAX);
+    write(send, &Frame::Subscribed(Subscribed { lease_ms })).await?;
 
     let delivered = Delivered::default();
     let (settles, answers) = mpsc::channel(SETTLES_MAX);
@@ -71,7 +79,7 @@ async fn deliver(
         tokio::select! {
             biased;
             answer = answers.next() => match answer {
-                Some(answer) => Frame::Settled(answer?).encode(&mut out),
+                Some(answer) => answer?.encode(&mut out),
                 None => return Ok(()),
             },
             event = subscription.next(&mut deliveries) => match event {
@@ -106,41 +114,51 @@ async fn listen(
     controls: Controls,
     mut granted: u64,
     delivered: &Delivered,
-    settles: mpsc::Sender<(u64, Settled)>,
+    settles: mpsc::Sender<Asked>,
     guest: &Guest,
 ) -> Result<(), Ended> {
     loop {
-        let mut credit = 0u32;
+        let (mut credit, mut credit_bytes) = (0u32, 0u64);
         while let Some(frame) = reader.ready()? {
             match frame {
-                Frame::Credit(add) => {
+                Frame::Credit { messages: add, bytes } => {
+                    credit_bytes = credit_bytes.saturating_add(bytes);
                     granted = granted.saturating_add(add.into());
                     check_credit(granted - delivered.messages.load(Ordering::Relaxed).min(granted), guest)?;
                     credit = credit.saturating_add(add);
                 }
                 Frame::Settle { number, settlements } => {
-                    let last_tag = delivered.last_tag.load(Ordering::Relaxed);
-                    if let Some(beyond) =
-                        settlements.iter().find(|each| each.first == 0 || each.last > last_tag)
-                    {
-                        let (first, last) = (beyond.first, beyond.last);
-                        let reason =
-                            format!("tags {first} to {last} were not delivered, only 1 to {last_tag}");
-                        return Err(Ended::refused(ErrorCode::Malformed, reason));
-                    }
-                    let settled = controls.settle(settlements).await?;
-                    if settles.send((number, settled)).await.is_err() {
-                        return Err(Ended::Lost);
-                    }
+                    check_tags(settlements.iter().map(|each| (each.first, each.last)), delivered)?;
+                    let answer = controls.settle(settlements).await?;
+                    let asked = Asked { number, renewal: false, answer };
+                    settles.send(asked).await.map_err(|_| Ended::Lost)?;
+                }
+                Frame::Renew { number, tags } => {
+                    check_tags(tags.iter().copied(), delivered)?;
+                    let answer = controls.renew(tags).await?;
+                    let asked = Asked { number, renewal: true, answer };
+                    settles.send(asked).await.map_err(|_| Ended::Lost)?;
                 }
                 other => return Err(Ended::unexpected(&other, "consumer")),
             }
         }
-        if credit > 0 {
-            controls.credit(credit).await?;
+        if credit > 0 || credit_bytes > 0 {
+            controls.credit(credit, credit_bytes).await?;
         }
         if !reader.fill().await? {
             return Ok(());
+        }
+    }
+}
+
+/// Refuses tags that were never given.
+fn check_tags(tags: impl IntoIterator<Item = (u64, u64)>, delivered: &Delivered) -> Result<(), Ended> {
+    let last_tag = delivered.last_tag.load(Ordering::Relaxed);
+    match tags.into_iter().find(|(first, last)| *first == 0 || *last > last_tag) {
+        None => Ok(()),
+        Some((first, last)) => {
+            let reason = format!("tags {first} to {last} were not delivered, only 1 to {last_tag}");
+            Err(Ended::refused(ErrorCode::Malformed, reason))
         }
     }
 }
@@ -156,10 +174,10 @@ fn check_credit(credit: u64, guest: &Guest) -> Result<(), Ended> {
     ))
 }
 
-/// The answers to settles, in their order.
+/// The answers to settles and renewals, in their order.
 struct Answers {
-    settles: mpsc::Receiver<(u64, Settled)>,
-    next: Option<(u64, Settled)>,
+    settles: mpsc::Receiver<Asked>,
+    next: Option<Asked>,
 }
 
 impl Answers {
@@ -167,18 +185,21 @@ impl Answers {
     ///
     /// # Cancel safety
     /// No answer is lost.
-    async fn next(&mut self) -> Option<Result<frame::Settled, NodeError>> {
+    async fn next(&mut self) -> Option<Result<Frame, NodeError>> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<frame::Settled, NodeError>>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, NodeError>>> {
         if self.next.is_none() {
             self.next = ready!(self.settles.poll_recv(cx));
         }
-        let Some((number, settled)) = &mut self.next else { return Poll::Ready(None) };
-        let number = *number;
-        let stale = ready!(Pin::new(settled).poll(cx));
+        let Some(Asked { number, renewal, answer }) = &mut self.next else { return Poll::Ready(None) };
+        let (number, renewal) = (*number, *renewal);
+        let stale = ready!(Pin::new(answer).poll(cx));
         self.next = None;
-        Poll::Ready(Some(stale.map(|stale| frame::Settled { number, stale })))
+        Poll::Ready(Some(stale.map(|stale| {
+            let answer = frame::Settled { number, stale };
+            if renewal { Frame::Renewed(answer) } else { Frame::Settled(answer) }
+        })))
     }
 }

@@ -203,7 +203,13 @@ async fn tags_that_were_not_delivered_cannot_be_settled() {
     let house = House::open(|_| {}).await;
     let (_endpoint, connection, _control) = house.guest().await;
     let queue = "orders".parse().expect("a name");
-    let subscribe = Frame::Subscribe(Subscribe { queue, credit: 1, auto_settle: false, until_empty: false });
+    let subscribe = Frame::Subscribe(Subscribe {
+        queue,
+        credit: 1,
+        auto_settle: false,
+        until_empty: false,
+        credit_bytes: 0,
+    });
     let settlements = vec![Settlement { first: 1, last: u64::MAX, outcome: Outcome::Ack }];
     let settle = Frame::Settle { number: 1, settlements };
     let mut stream = Stream::open(&connection, &[subscribe, settle]).await;
@@ -216,8 +222,15 @@ async fn credit_without_end_is_refused() {
     let house = House::open(|_| {}).await;
     let (_endpoint, connection, _control) = house.guest().await;
     let queue = "orders".parse().expect("a name");
-    let subscribe = Frame::Subscribe(Subscribe { queue, credit: 1, auto_settle: false, until_empty: false });
-    let mut stream = Stream::open(&connection, &[subscribe, Frame::Credit(u32::MAX)]).await;
+    let subscribe = Frame::Subscribe(Subscribe {
+        queue,
+        credit: 1,
+        auto_settle: false,
+        until_empty: false,
+        credit_bytes: 0,
+    });
+    let mut stream =
+        Stream::open(&connection, &[subscribe, Frame::Credit { messages: u32::MAX, bytes: 0 }]).await;
     assert!(matches!(stream.next().await, Frame::Subscribed(_)));
     assert_eq!(stream.refused().await, ErrorCode::TooLarge);
 }

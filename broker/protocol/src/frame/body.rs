@@ -127,11 +127,20 @@ pub struct Subscribe {
     /// Send `Empty` once nothing is left to deliver.
     #[serde(default)]
     pub until_empty: bool,
+    /// How many bytes of encoded messages may be delivered at first; 0: no bound. The next message comes while any
+    /// are left, so that one may go over. What is settled gives nothing back: `Credit` does.
+    #[serde(default)]
+    pub credit_bytes: u64,
 }
 
 /// The answer to [`Subscribe`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Subscribed {}
+pub struct Subscribed {
+    /// How long a delivery is leased, in milliseconds; 0 when the broker does not say. The queue's policy may
+    /// change it later.
+    #[serde(default)]
+    pub lease_ms: u64,
+}
 
 /// Why a subscription is over although nobody closed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

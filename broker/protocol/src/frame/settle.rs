@@ -18,7 +18,7 @@ const ACK: u8 = 1;
 const NACK: u8 = 2;
 const DEAD_LETTER: u8 = 3;
 
-/// The answer to a `Settle` frame: its outcomes would survive a crash.
+/// The answer to a `Settle` frame, whose outcomes would survive a crash, or to a `Renew` frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
     /// Which frame is answered.
@@ -100,9 +100,9 @@ pub(super) fn write_answer(settled: &Settled, out: &mut BytesMut) {
     }
 }
 
-pub(super) fn read_answer(mut body: Bytes) -> Result<Settled, FrameError> {
+pub(super) fn read_answer(frame: &'static str, mut body: Bytes) -> Result<Settled, FrameError> {
     if body.len() < ANSWER_BYTES || !body.len().is_multiple_of(8) {
-        return Err(FrameError::Length { frame: "Settled", length: body.len() });
+        return Err(FrameError::Length { frame, length: body.len() });
     }
     let number = body.get_u64_le();
     let mut stale = Vec::with_capacity(body.len() / 8);

@@ -106,13 +106,13 @@ fn any_opening() -> impl Strategy<Value = Frame> {
             Frame::OpenPublisher(OpenPublisher { session })
         }),
         any::<Option<u64>>().prop_map(|last_sequence| Frame::Opened(Opened { last_sequence })),
-        ("[a-z]{1,20}", any::<u32>(), any::<[bool; 2]>()).prop_map(
-            |(queue, credit, [auto_settle, until_empty])| {
+        ("[a-z]{1,20}", any::<u32>(), any::<u64>(), any::<[bool; 2]>()).prop_map(
+            |(queue, credit, credit_bytes, [auto_settle, until_empty])| {
                 let queue = queue.parse().expect("a name");
-                Frame::Subscribe(Subscribe { queue, credit, auto_settle, until_empty })
+                Frame::Subscribe(Subscribe { queue, credit, auto_settle, until_empty, credit_bytes })
             }
         ),
-        Just(Frame::Subscribed(Subscribed {})),
+        any::<u64>().prop_map(|lease_ms| Frame::Subscribed(Subscribed { lease_ms })),
         Just(Frame::SubscribeTopic(SubscribeTopic { pattern: "a.*.#".parse().expect("a pattern") })),
         Just(Frame::Tapped(Tapped {})),
         Just(Frame::Empty),
@@ -134,7 +134,13 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         (any::<u64>(), any_message()).prop_map(|(sequence, message)| Frame::Publish { sequence, message }),
         vec(any_confirmation(), 0..10).prop_map(Frame::Confirm),
         any_delivery().prop_map(Frame::Deliver),
-        any::<u32>().prop_map(Frame::Credit),
+        any::<(u32, u64)>().prop_map(|(messages, bytes)| Frame::Credit { messages, bytes }),
+        (any::<u64>(), vec((0..u64::MAX / 2, 0..u64::MAX / 2), 0..10)).prop_map(|(number, tags)| {
+            let tags = tags.into_iter().map(|(first, more)| (first, first + more)).collect();
+            Frame::Renew { number, tags }
+        }),
+        (any::<u64>(), vec(any::<u64>(), 0..10))
+            .prop_map(|(number, stale)| Frame::Renewed(Settled { number, stale })),
         (any::<u64>(), vec(any_settlement(), 0..10))
             .prop_map(|(number, settlements)| Frame::Settle { number, settlements }),
         (any::<u64>(), vec(any::<u64>(), 0..10))
@@ -286,6 +292,23 @@ fn a_message_pack_bomb_is_refused() {
     let mut bomb = b"\x81\xa6secret".to_vec();
     bomb.extend(std::iter::repeat_n(0x91, 100_000));
     assert!(matches!(packed(Kind::Hello, &bomb), Err(FrameError::Body { .. })));
+}
+
+#[test]
+fn credit_without_bytes_is_four_bytes_long_as_it_always_was() {
+    let frame = Frame::Credit { messages: 7, bytes: 0 };
+    assert_eq!(encoded(std::slice::from_ref(&frame)).len(), HEAD_BYTES + 4);
+    assert_eq!(packed(Kind::Credit, &7_u32.to_le_bytes()).expect("credit"), [frame]);
+    assert!(matches!(packed(Kind::Credit, &[0; 8]), Err(FrameError::Length { .. })));
+    assert!(matches!(packed(Kind::Credit, &[1; 16]), Err(FrameError::Field { .. })));
+}
+
+#[test]
+fn ranges_of_tags_that_run_backwards_are_refused() {
+    let mut body = 1_u64.to_le_bytes().to_vec();
+    body.extend([2_u64, 1].iter().flat_map(|tag| tag.to_le_bytes()));
+    assert!(matches!(packed(Kind::Renew, &body), Err(FrameError::Field { .. })));
+    assert!(matches!(packed(Kind::Renew, &body[..16]), Err(FrameError::Length { .. })));
 }
 
 #[test]

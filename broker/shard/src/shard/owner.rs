@@ -199,8 +199,12 @@ impl Owner {
                     self.consumers.insert(attach.consumer, consumer);
                     pending.add(Record::Attach(attach), Durability::Memory, Reply::Attach(reply));
                 }
-                Command::Credit { consumer, add } => {
-                    pending.add_record(Record::Credit { consumer, add, bytes: 0 });
+                Command::Renew { consumer, tags, reply } => {
+                    let record = Record::Renew { consumer, tags };
+                    pending.add(record, Durability::Memory, Reply::Settle(reply));
+                }
+                Command::Credit { consumer, add, bytes } => {
+                    pending.add_record(Record::Credit { consumer, add, bytes });
                 }
                 Command::Detach { consumer } => {
                     self.consumers.remove(&consumer);
