@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::batch::Batch;
 use crate::compaction::{Compacted, Compaction, Reclaimed};
+use crate::snapshot::{Snapshot, Written};
 use crate::stats::Stats;
 
 /// The place of a record in its log: dense, the first record is 1.
@@ -76,20 +77,38 @@ pub trait LogEngine: Send {
     /// [`TrimError`]; what was given up before the error stays given up.
     fn trim(&mut self, below: Index) -> Result<Index, TrimError>;
 
-    /// Keeps the state folded from the records `1..=at`, durably, beside one older generation.
+    /// Begins to keep the state folded from the records `1..=at`, beside one older generation: makes the records
+    /// it covers durable, and returns what is to be written, on any thread.
     ///
-    /// Does nothing when a snapshot at `at` or later is kept already. The records it covers are made durable
-    /// first.
+    /// `None` when a snapshot at `at` or later is kept already.
     ///
     /// # Errors
     /// [`SnapshotError`]; the snapshots that were there before are still there.
-    fn write_snapshot(&mut self, at: Index, bytes: &[u8]) -> Result<(), SnapshotError>;
+    fn begin_snapshot(&mut self, at: Index) -> Result<Option<Snapshot>, SnapshotError>;
+
+    /// Counts on a snapshot that was written, and lets go of the one before the last.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Failed`] when it was not written; those that were there before are still there.
+    fn snapshot_written(&mut self, written: Written) -> Result<(), SnapshotError>;
+
+    /// [Begins](Self::begin_snapshot), writes and [counts on](Self::snapshot_written) a snapshot of the state
+    /// `bytes`.
+    ///
+    /// # Errors
+    /// As they do.
+    fn write_snapshot(&mut self, at: Index, bytes: &[u8]) -> Result<(), SnapshotError> {
+        match self.begin_snapshot(at)? {
+            Some(snapshot) => self.snapshot_written(snapshot.write(bytes)),
+            None => Ok(()),
+        }
+    }
 
     /// Plans the next part of a pass over what two generations of snapshots cover: segments that are mostly dead
     /// are to be rewritten without their dead records.
     ///
-    /// `live` tells which records of a range are still needed, ascending, as of the last record appended; it is
-    /// made durable first, so that no crash brings back a need. `None` ends the pass: the next call begins
+    /// `live` tells which records of a range are still needed, in any order, as of the last record appended; that
+    /// is made durable first, so that no crash brings back a need. `None` ends the pass: the next call begins
     /// another. So it does while a part is under way.
     ///
     /// # Errors

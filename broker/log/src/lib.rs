@@ -82,4 +82,5 @@ pub use engine::{
 };
 pub use local::{LocalLog, Options};
 pub use recovery::{OpenError, Replay, ReplayError};
+pub use snapshot::{Snapshot, Written};
 pub use stats::{Histogram, SYNC_BUCKETS, Stats};

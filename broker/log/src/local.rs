@@ -20,7 +20,7 @@ use crate::reader::Reader;
 use crate::recovery::{self, OpenError, Replay, ReplayError};
 use crate::seeded::{self, Fault};
 use crate::segment::{Footer, HEADER_BYTES, Header, Sealed, body_bytes_max, records_end_max};
-use crate::snapshot;
+use crate::snapshot::{self, Snapshot, Written};
 use crate::spares::Spares;
 use crate::stats::Stats;
 
@@ -360,19 +360,25 @@ impl LogEngine for LocalLog {
         Ok(self.places.first())
     }
 
-    fn write_snapshot(&mut self, at: Index, bytes: &[u8]) -> Result<(), SnapshotError> {
+    fn begin_snapshot(&mut self, at: Index) -> Result<Option<Snapshot>, SnapshotError> {
         self.usable().map_err(SnapshotError::Stopped)?;
         if at >= self.next {
             return Err(SnapshotError::Ahead { at, next: self.next });
         }
         if at <= self.snapshot_at() {
-            return Ok(());
+            return Ok(None);
         }
         if self.durable < at {
             self.sync_records().map_err(|failure| SnapshotError::Stopped(self.stop(failure)))?;
         }
-        snapshot::write(&self.folder, at, bytes)?;
-        self.snapshots.push(at);
+        Ok(Some(Snapshot { folder: Arc::clone(&self.folder), at }))
+    }
+
+    fn snapshot_written(&mut self, written: Written) -> Result<(), SnapshotError> {
+        written.outcome?;
+        if written.at > self.snapshot_at() {
+            self.snapshots.push(written.at);
+        }
         while self.snapshots.len() > snapshot::GENERATIONS {
             let old = self.folder.snapshot(self.snapshots.remove(0));
             if let Err(error) = self.folder.disk.remove(&old) {
@@ -433,6 +439,7 @@ impl LogEngine for LocalLog {
             next: self.next,
             durable: self.durable,
             segments,
+            snapshots: self.snapshots.len(),
             spares,
             bytes: segment_bytes + spares as u64 * u64::from(self.segment_bytes),
             ..self.stats.clone()

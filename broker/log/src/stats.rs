@@ -31,6 +31,8 @@ pub struct Stats {
     pub durable: Index,
     /// Segments that hold records, the active one included.
     pub segments: usize,
+    /// Durable snapshots that are kept.
+    pub snapshots: usize,
     /// Prepared files, ready to become segments.
     pub spares: usize,
     /// The room that segments and spares take on the disk.

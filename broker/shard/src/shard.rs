@@ -4,10 +4,12 @@
 //! and carries the effects out. The handle hides the channel; waiting for room in it is the back-pressure.
 
 mod exact;
+mod keeper;
 mod owner;
 mod pending;
 mod recent;
 mod streams;
+mod upkeep;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -107,6 +109,8 @@ enum Command {
     },
     Stream(streams::Request),
     Query(Question),
+    /// The keeper has done its job.
+    Kept,
     Stop(oneshot::Sender<()>),
 }
 

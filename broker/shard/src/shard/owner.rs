@@ -14,9 +14,11 @@ use wharf_log::{AppendError, Batch, LocalLog, LogEngine, Replay};
 use wharf_protocol::{Receipt, Timestamp};
 use wharf_queue::{ConsumerId, Deliver, Durability, Effect, Record, Stamped, State, Topology};
 
+use super::keeper::Keeper;
 use super::pending::{Pending, Reply, attached, moves_a_lease, rejection};
 use super::recent::Recent;
 use super::streams::Streams;
+use super::upkeep::Upkeep;
 use super::{Changed, Claimed, Command, Queued, ROOM_UNITS, Shard, exact, log_durability};
 use crate::error::chain;
 use crate::outlet::{Closed, Outgoing, Outlet};
@@ -27,8 +29,6 @@ use crate::{OpenError, Options, ShardError};
 const COMMANDS_MAX: usize = 4096;
 /// Bytes of payload written together.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A snapshot is due after so much log, or four times its own size, whichever is more.
-const SNAPSHOT_LOG_BYTES_MIN: usize = 256 * 1024 * 1024;
 /// How long records that a full disk held back wait before they are tried again.
 const FULL_DISK_PAUSE: Duration = Duration::from_millis(200);
 
@@ -49,8 +49,7 @@ struct Owner {
     touched: Vec<ConsumerId>,
     /// Leases that moved while the disk was full, in order.
     held_back: Vec<Record>,
-    log_bytes_since_snapshot: usize,
-    snapshot_bytes: usize,
+    upkeep: Upkeep,
 }
 
 struct Consumer {
@@ -76,11 +75,12 @@ pub(super) async fn start(folder: PathBuf, options: Options) -> Result<Shard, Op
     let (failed, failure) = watch::channel(None);
     let (opened, outcome) = oneshot::channel();
     let thread = std::thread::Builder::new().name("wharf-shard".into());
+    let poke = commands.downgrade();
     let run = move || {
         let timer = runtime::Builder::new_current_thread().enable_time().build();
         let open = timer
             .map_err(OpenError::Thread)
-            .and_then(|timer| Owner::open(&folder, options, receiver).map(|owner| (timer, owner)));
+            .and_then(|timer| Owner::open(&folder, options, receiver, poke).map(|owner| (timer, owner)));
         match open {
             Ok((timer, mut owner)) => {
                 // Nobody waits for the outcome any more: the channel of commands is closed as well.
@@ -110,14 +110,20 @@ impl Owner {
         folder: &Path,
         options: Options,
         commands: mpsc::UnboundedReceiver<Queued>,
+        poke: mpsc::WeakUnboundedSender<Queued>,
     ) -> Result<Self, OpenError> {
         let mut state = State::default();
         let mut effects = Vec::new();
+        let mut upkeep = Upkeep::new(Keeper::new(options.log.prepare_ahead, poke), (options.clock)());
         let log = LocalLog::open(folder, options.log, &mut |replay| {
             match replay {
-                Replay::Snapshot { bytes, .. } => state = State::restore(bytes)?,
+                Replay::Snapshot { bytes, .. } => {
+                    state = State::restore(bytes)?;
+                    upkeep.restored(bytes.len());
+                }
                 Replay::Record { index, body } => {
                     effects.clear();
+                    upkeep.wrote(body.len());
                     state.apply(index, &Stamped::decode(body)?, &mut effects);
                 }
             }
@@ -137,8 +143,7 @@ impl Owner {
             effects,
             touched: Vec::new(),
             held_back: Vec::new(),
-            log_bytes_since_snapshot: 0,
-            snapshot_bytes: 0,
+            upkeep,
         };
         owner.log.claim()?;
         let mut restart = Pending::default();
@@ -162,7 +167,8 @@ impl Owner {
     /// Waits for commands, or for the state's next timer, and takes all that came; false when none will.
     async fn drain(&mut self, commands: &mut Vec<Queued>) -> bool {
         let pause = if self.held_back.is_empty() {
-            self.state.next_timer().map(|due| due.since((self.clock)()))
+            let due = self.state.next_timer().into_iter().chain(self.upkeep.next_timer()).min();
+            due.map(|due| due.since((self.clock)()))
         } else {
             Some(FULL_DISK_PAUSE)
         };
@@ -220,12 +226,14 @@ impl Owner {
                 Command::Stream(request) => {
                     self.streams.take(request, &self.state, &self.recent, &mut pending);
                 }
+                // It woke the owner, which is all that it is for.
+                Command::Kept => {}
                 Command::Query(ask) => ask(&self.state, &self.log.stats()),
                 Command::Stop(reply) => return Err(End::Stopped(reply)),
             }
         }
         self.commit(pending)?;
-        self.snapshot_when_due();
+        self.upkeep.go_on(&mut self.log, &self.state, (self.clock)());
         Ok(())
     }
 
@@ -271,7 +279,7 @@ impl Owner {
         match self.log.append(next, &mut self.batch, log_durability(durability)) {
             Ok(indexes) => {
                 self.now = at;
-                self.log_bytes_since_snapshot += bytes;
+                self.upkeep.wrote(bytes);
                 Ok((indexes.start, stamped))
             }
             Err(AppendError::Failed(_)) if seeded::is(Fault::ConfirmOnFailedSync) => {
@@ -420,34 +428,12 @@ impl Owner {
         }
     }
 
-    fn snapshot_when_due(&mut self) {
-        if self.log_bytes_since_snapshot >= SNAPSHOT_LOG_BYTES_MIN.max(4 * self.snapshot_bytes) {
-            self.snapshot();
-        }
-    }
-
-    /// Writes the state beside the log and gives up the records that nothing needs any more.
-    fn snapshot(&mut self) {
-        let at = self.log.next() - 1;
-        let bytes = self.state.snapshot();
-        self.log_bytes_since_snapshot = 0;
-        self.snapshot_bytes = bytes.len();
-        let written = self.log.write_snapshot(at, &bytes);
-        if let Err(error) = written {
-            tracing::error!(error = chain(&error), "a snapshot was not written: the log keeps growing");
-            return;
-        }
-        if let Err(error) = self.log.trim(self.state.oldest_live_index()) {
-            tracing::error!(error = chain(&error), "the log was not trimmed: it keeps growing");
-        }
-    }
-
     fn close(mut self, end: End, failed: &watch::Sender<Option<String>>) {
         if let End::Failed(reason) = &end {
             tracing::error!(reason, "stopped after a failed write");
             failed.send_replace(Some(reason.clone()));
         } else {
-            self.snapshot();
+            self.upkeep.finish(&mut self.log, &self.state);
         }
         for consumer in self.consumers.values() {
             consumer.outlet.close(Closed::Stopping);

@@ -117,6 +117,6 @@ impl Command {
     /// Whether it may be taken together with what came before, which a question and a farewell must see done. A read
     /// of a stream need not: it sees what its reader has been told of.
     pub(super) fn is_record(&self) -> bool {
-        !matches!(self, Self::Query(_) | Self::Stop(_))
+        !matches!(self, Self::Query(_) | Self::Kept | Self::Stop(_))
     }
 }
