@@ -94,7 +94,7 @@ impl From<NodeError> for Problem {
                     None => problem,
                 }
             }
-            NodeError::Conflict(_) => Self::new(Code::Conflict, message),
+            NodeError::Conflict(_) | NodeError::Fenced(_) => Self::new(Code::Conflict, message),
             NodeError::Invalid(_) => Self::new(Code::Invalid, message),
             NodeError::TooLarge(_) => Self::new(Code::TooLarge, message),
             NodeError::Forbidden { .. } => Self::new(Code::Forbidden, message),

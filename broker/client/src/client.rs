@@ -14,10 +14,11 @@ use wharf_protocol::{Message, Topic, TopicError};
 
 use crate::consumer::{self, ConsumeOptions, Consumer};
 use crate::link::{Keeper, Link};
-use crate::publisher::{self, Confirm, Publisher};
+use crate::publisher::{self, Confirm, OpenPublisher};
 use crate::request::Inbox;
 use crate::tap::{self, Tap};
-use crate::{ConnectError, ConnectOptions, ConsumeError, Context, PublishError, RequestError};
+use crate::transaction::{self, Transaction};
+use crate::{CommitError, ConnectError, ConnectOptions, ConsumeError, Context, PublishError, RequestError};
 
 /// A connection to a broker that is taken up again when it is lost. Cheap to clone.
 ///
@@ -38,6 +39,7 @@ struct Inner {
     /// For [`Client::publish`], requests and replies.
     publisher: OnceCell<publisher::Shared>,
     inbox: OnceCell<Inbox>,
+    transactor: OnceCell<transaction::Shared>,
 }
 
 impl Drop for Inner {
@@ -62,8 +64,8 @@ impl Client {
         let gone = || ConnectError::Start(Arc::new(std::io::Error::other("the client's thread ended")));
         first.await.map_err(|_| gone())??;
         guard.disarm();
-        let (publisher, inbox) = (OnceCell::new(), OnceCell::new());
-        let inner = Inner { link, runtime, roles, stop, finished, pause_max, publisher, inbox };
+        let (publisher, inbox, transactor) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        let inner = Inner { link, runtime, roles, stop, finished, pause_max, publisher, inbox, transactor };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -76,13 +78,23 @@ impl Client {
         Self::connect(context.connect_options()).await
     }
 
-    /// A publisher with a stream and a run of sequence numbers of its own.
+    /// A publisher with a stream and a run of sequence numbers of its own: await it, or give it a
+    /// [name](OpenPublisher::producer) first.
     ///
-    /// # Errors
-    /// When the broker refuses it or the client is closed.
-    pub async fn publisher(&self) -> Result<Publisher, PublishError> {
-        let shared = publisher::open(self).await?;
-        Ok(Publisher::new(shared, self.clone()))
+    /// ```no_run
+    /// # async fn example(client: wharf_client::Client) -> Result<(), wharf_client::PublishError> {
+    /// let publisher = client.publisher().await?;
+    /// let importer = client.publisher().producer("importer-7").await?;
+    /// println!("going on after {}", importer.last_sequence());
+    /// # Ok(()) }
+    /// ```
+    pub fn publisher(&self) -> OpenPublisher {
+        OpenPublisher::new(self.clone())
+    }
+
+    /// An empty transaction.
+    pub fn transaction(&self) -> Transaction {
+        Transaction::new(self.clone())
     }
 
     /// Publishes by the publisher that all of the client share; see [`Publisher::publish`].
@@ -90,7 +102,7 @@ impl Client {
     /// # Errors
     /// Why it was not sent.
     pub async fn publish(&self, message: Message) -> Result<Confirm, PublishError> {
-        let shared = self.0.publisher.get_or_try_init(|| publisher::open(self)).await?;
+        let shared = self.0.publisher.get_or_try_init(|| publisher::open(self, None)).await?;
         shared.publish(&message).await
     }
 
@@ -160,6 +172,10 @@ impl Client {
 
     pub(crate) fn link(&self) -> Link {
         self.0.link.clone()
+    }
+
+    pub(crate) async fn transactor(&self) -> Result<&transaction::Shared, CommitError> {
+        self.0.transactor.get_or_try_init(|| transaction::open(self)).await
     }
 
     pub(crate) fn pause_max(&self) -> Duration {

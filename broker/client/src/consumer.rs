@@ -202,6 +202,13 @@ impl Delivery {
         client.reply(&self.delivery.message, payload).await
     }
 
+    /// By which a transaction settles it: its consumer's number on this connection and its tag; `None` when its lease
+    /// is lost.
+    pub(crate) fn settled_by(&self) -> Option<(u64, u64)> {
+        let consumer = self.desk.as_ref()?.number(self.round)?;
+        Some((consumer, self.delivery.tag))
+    }
+
     fn settle(mut self, extent: Extent, outcome: Outcome) -> Settle {
         let desk = self.desk.take().expect("settling takes the delivery");
         desk.settle(self.round, self.held(), extent, outcome)
@@ -294,13 +301,13 @@ impl Role {
         let subscribe = Subscribe { credit: self.desk.first_credit(), ..self.subscribe.clone() };
         let (send, reader, lease) = match up.open(&Frame::Subscribe(subscribe)).await {
             Ok((send, reader, Frame::Subscribed(told))) => {
+                self.desk.open(told.consumer);
                 (send, reader, Duration::from_millis(told.lease_ms))
             }
             Ok((.., other)) => return unexpected(&other),
             Err(ended) => return ended,
         };
         self.backoff.reset();
-        self.desk.open();
         tokio::select! {
             ended = write(send, &self.desk) => ended,
             ended = read(reader, &self.desk) => ended,

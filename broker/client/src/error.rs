@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wharf_protocol::frame::Refusal;
-use wharf_protocol::{NameError, PatternError, Rejection};
+use wharf_protocol::{NameError, Part, PatternError, Rejection};
 
 use crate::ContextError;
 
@@ -71,6 +71,36 @@ pub enum PublishError {
     #[error("the broker ended the publisher")]
     Refused(#[source] Refusal),
     /// The client was closed before there was an answer: it may be stored or not.
+    #[error("the client was closed before the broker answered")]
+    Closed,
+}
+
+/// Why a transaction did not happen, or may not have.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Nothing of it happened. What it was to ack is still held, unless its lease has ended: nack it, or commit anew.
+    #[error("nothing of the transaction happened: {part}: {}", .rejection.reason)]
+    Rejected {
+        /// Which part stands in the way.
+        part: Part,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// It was not sent: it is larger than the broker takes.
+    #[error("the transaction takes {bytes} bytes, and the broker takes {max}")]
+    TooLarge {
+        /// What it takes.
+        bytes: usize,
+        /// What is allowed.
+        max: usize,
+    },
+    /// It was not sent: a part of it breaks its bound.
+    #[error("{0}")]
+    Invalid(String),
+    /// The broker does not take transactions of this client any more.
+    #[error("the broker ended the transactions")]
+    Refused(#[source] Refusal),
+    /// The client was closed before there was an answer: all of it happened, or nothing.
     #[error("the client was closed before the broker answered")]
     Closed,
 }

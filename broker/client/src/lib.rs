@@ -35,21 +35,23 @@ mod options;
 mod publisher;
 mod request;
 mod tap;
+mod transaction;
 mod trust;
 
 pub use client::Client;
 pub use consumer::{ConsumeOptions, Consumer, Delivery, Settle, ack_all, dead_letter_all, nack_all};
 pub use context::{Context, ContextError};
-pub use error::{ConnectError, ConsumeError, PublishError, RequestError, SettleError};
+pub use error::{CommitError, ConnectError, ConsumeError, PublishError, RequestError, SettleError};
 pub use options::ConnectOptions;
-pub use publisher::{Confirm, Confirmed, Publisher};
+pub use publisher::{Confirm, Confirmed, OpenPublisher, Publisher};
 pub use tap::Tap;
+pub use transaction::{CommitReceipt, Transaction};
 pub use trust::Trust;
 
 pub use wharf_protocol::frame::Refusal;
 pub use wharf_protocol::{
-    Death, DeathCause, ErrorCode, Headers, HeadersBuilder, Message, MessageId, Name, Pattern, QueueName,
-    Rejection, Stored, Timestamp, Topic,
+    Death, DeathCause, ErrorCode, Headers, HeadersBuilder, Message, MessageId, Name, Part, Pattern,
+    QueueName, Rejection, Stored, Timestamp, Topic,
 };
 
 /// The code of the README compiles.

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::Notify;
-use wharf_protocol::frame::{Frame, OpenPublisher, ProducerSession, Refusal};
-use wharf_protocol::{KEY_BYTES_MAX, Message, PRIORITY_MAX, ProducerId, Receipt, Stored};
+use wharf_protocol::frame::{self, Frame, ProducerSession, Refusal};
+use wharf_protocol::{
+    KEY_BYTES_MAX, Message, Name, PRIORITY_MAX, ProducerId, Receipt, Stored, TRANSACTION_MESSAGES_MAX,
+};
 use wharf_transport::FrameReader;
 
 use crate::link::{self, Backoff, Ended, Link, Up, unexpected};
@@ -51,12 +53,78 @@ impl Publisher {
         self.shared.publish(&message).await
     }
 
+    /// Takes `messages` on their way as one: all of them are stored, in one record, or none is. One that is rejected
+    /// rejects all; one whose message id is known is left out. The confirm is that of the whole.
+    ///
+    /// They come after what was published before, and count as one message: at most 4,096, and no more bytes than
+    /// the broker takes in a frame.
+    ///
+    /// # Errors
+    /// Why they were not sent.
+    pub async fn publish_all(&self, messages: &[Message]) -> Result<Confirm, PublishError> {
+        if messages.len() > TRANSACTION_MESSAGES_MAX {
+            let count = messages.len();
+            let reason =
+                format!("a batch has at most {TRANSACTION_MESSAGES_MAX} messages, this one has {count}");
+            return Err(PublishError::Invalid(reason));
+        }
+        messages.iter().try_for_each(check)?;
+        let (batch, sequence) = self.shared.0.push_all(messages).await?;
+        Ok(Confirm { batch, sequence })
+    }
+
+    /// The last sequence that earlier lives of a [named](OpenPublisher::producer) producer have stored: its first
+    /// message now gets the next one. 0 when there were none, and for a producer without a name.
+    pub fn last_sequence(&self) -> u64 {
+        self.shared.0.begun_after()
+    }
+
     /// Waits until everything published so far is answered.
     ///
     /// # Errors
     /// When the publisher ended before; rejections are told by the confirms alone.
     pub async fn flush(&self) -> Result<(), PublishError> {
         self.shared.0.flush().await
+    }
+}
+
+/// A publisher about to be opened: await it.
+#[derive(Debug)]
+#[must_use = "it is opened by awaiting it"]
+pub struct OpenPublisher {
+    client: Client,
+    producer: Option<String>,
+}
+
+impl OpenPublisher {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, producer: None }
+    }
+
+    /// Makes it the next life of the producer of that name, of this client's principal.
+    ///
+    /// Its sequences go on where the last life stopped ([`Publisher::last_sequence`]), so that a program that is
+    /// started again knows which of its messages are stored; and whatever still runs under the name is fenced off:
+    /// its publisher ends with [`ErrorCode::Fenced`](crate::ErrorCode::Fenced).
+    pub fn producer(mut self, name: impl Into<String>) -> Self {
+        self.producer = Some(name.into());
+        self
+    }
+}
+
+impl IntoFuture for OpenPublisher {
+    type Output = Result<Publisher, PublishError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let Self { client, producer } = self;
+            let named = |name: String| {
+                name.parse().map_err(|error| PublishError::Invalid(format!("producer {name:?}: {error}")))
+            };
+            let shared = open(&client, producer.map(named).transpose()?).await?;
+            Ok(Publisher::new(shared, client))
+        })
     }
 }
 
@@ -135,7 +203,7 @@ impl Shared {
 }
 
 /// What the encoding would take for a mistake of the program.
-fn check(message: &Message) -> Result<(), PublishError> {
+pub(crate) fn check(message: &Message) -> Result<(), PublishError> {
     let too_long = |what, bytes| {
         Err(PublishError::Invalid(format!(
             "a {what} takes at most {KEY_BYTES_MAX} bytes, this one takes {bytes}"
@@ -152,12 +220,16 @@ fn check(message: &Message) -> Result<(), PublishError> {
 }
 
 /// Opens a publisher and waits until the broker has taken it.
-pub(crate) async fn open(client: &Client) -> Result<Shared, PublishError> {
+pub(crate) async fn open(client: &Client, producer: Option<Name>) -> Result<Shared, PublishError> {
     let session = ProducerSession { producer: ProducerId(rand::random()), epoch: 1 };
+    let opening = match producer {
+        Some(_) => frame::OpenPublisher { producer, session: None },
+        None => frame::OpenPublisher { producer, session: Some(session) },
+    };
     let (window, dropped) = (Arc::new(Window::new()), Arc::new(Notify::new()));
     let backoff = Backoff::new(client.pause_max());
     let role = Role {
-        session,
+        opening,
         window: Arc::clone(&window),
         dropped: Arc::clone(&dropped),
         link: client.link(),
@@ -171,7 +243,8 @@ pub(crate) async fn open(client: &Client) -> Result<Shared, PublishError> {
 
 /// The publisher's task.
 struct Role {
-    session: ProducerSession,
+    /// How it is opened: by its name the first time, by its session from then on.
+    opening: frame::OpenPublisher,
     window: Arc<Window>,
     dropped: Arc<Notify>,
     link: Link,
@@ -220,12 +293,19 @@ impl Role {
 
     /// Publishes over one stream, first what earlier ones left unconfirmed.
     async fn publish(&mut self, up: &Up) -> Ended {
-        let open = Frame::OpenPublisher(OpenPublisher { session: Some(self.session) });
-        let (send, reader) = match up.open(&open).await {
-            Ok((send, reader, Frame::Opened(_))) => (send, reader),
+        let open = Frame::OpenPublisher(self.opening.clone());
+        let (send, reader, opened) = match up.open(&open).await {
+            Ok((send, reader, Frame::Opened(opened))) => (send, reader, opened),
             Ok((.., other)) => return unexpected(&other),
             Err(ended) => return ended,
         };
+        if self.opening.session.is_none() {
+            let Some(session) = opened.session else {
+                return Ended::Lost("the producer got no session".into());
+            };
+            self.opening = frame::OpenPublisher { session: Some(session), producer: None };
+            self.window.begin_after(opened.last_sequence.unwrap_or(0));
+        }
         self.backoff.reset();
         self.window.open(up.limits.frame_bytes_max as usize);
         tokio::select! {

@@ -38,6 +38,9 @@ pub enum NodeError {
     /// An alarm holds the operation back.
     #[error("{0}")]
     Unavailable(String),
+    /// A newer life of the producer took over.
+    #[error("{0}")]
+    Fenced(String),
     /// The node is stopping, or stopped after a failed write.
     #[error("the broker is stopping: {0}")]
     Closing(String),
@@ -53,6 +56,7 @@ impl NodeError {
             Self::TooLarge(_) => ErrorCode::TooLarge,
             Self::Forbidden { .. } => ErrorCode::Forbidden,
             Self::Unavailable(_) => ErrorCode::Unavailable,
+            Self::Fenced(_) => ErrorCode::Fenced,
             Self::Closing(_) => ErrorCode::Closing,
         }
     }

@@ -45,7 +45,7 @@ pub(crate) struct Journey {
 }
 
 /// Pipelines by name, each at one version; `None`: it was gone when it was entered.
-type Held = Vec<(Name, Option<Entered>)>;
+pub(crate) type Held = Vec<(Name, Option<Entered>)>;
 
 /// What becomes of one publication.
 pub(crate) struct Place {

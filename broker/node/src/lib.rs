@@ -18,6 +18,7 @@ mod journey;
 mod node;
 mod pipelines;
 mod plugins;
+mod producers;
 mod publish;
 mod queues;
 mod receipts;
@@ -27,6 +28,7 @@ mod status;
 mod subscription;
 mod tap;
 mod timetable;
+mod transact;
 mod view;
 
 pub use access::{Action, Credentials, Identity, Principal};
@@ -34,11 +36,13 @@ pub use config::Config;
 pub use dead_letters::Redriven;
 pub use error::{NodeError, StartError};
 pub use node::Node;
+pub use producers::NewLife;
 pub use publish::Publication;
 pub use receipts::Receipts;
 pub use schedules::{ScheduleSpec, ScheduleView};
 pub use subscription::{Controls, Event, Settled, SubscribeOptions, Subscription};
 pub use tap::Tap;
+pub use transact::{Transact, Transacted};
 pub use view::{
     Binding, DeadLetterView, LogView, Metrics, PipelineChange, PipelineView, PluginView, PublishCounts,
     QueueView, Status, TryDestination, TryReport, TryResult,

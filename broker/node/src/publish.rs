@@ -16,6 +16,12 @@ pub struct Publication {
     pub session: Option<Session>,
 }
 
+impl From<Message> for Publication {
+    fn from(message: Message) -> Self {
+        Self { message, session: None }
+    }
+}
+
 impl Node {
     /// Publishes a batch: checks, processes, routes and stores each message.
     ///
@@ -26,16 +32,20 @@ impl Node {
     /// Dropped before it returns, none or all of the batch may be stored. Send it again with its sequences.
     pub async fn publish(&self, who: &Principal, batch: Vec<Publication>) -> Receipts {
         let (mut journey, admitted) = self.admit(who, batch);
-        let mut travellers = admitted;
-        while !travellers.is_empty() {
-            let arrived = self.pass_ingress(&mut journey, travellers).await;
-            travellers = self.pass_bindings(&mut journey, arrived).await;
-        }
+        self.travel(&mut journey, admitted).await;
         self.store(journey).await
     }
 
+    /// Takes every traveller through pipelines and bindings.
+    pub(crate) async fn travel(&self, journey: &mut Journey, mut travellers: Vec<Traveller>) {
+        while !travellers.is_empty() {
+            let arrived = self.pass_ingress(journey, travellers).await;
+            travellers = self.pass_bindings(journey, arrived).await;
+        }
+    }
+
     /// May they come in? Access, size, alarms.
-    fn admit(&self, who: &Principal, batch: Vec<Publication>) -> (Journey, Vec<Traveller>) {
+    pub(crate) fn admit(&self, who: &Principal, batch: Vec<Publication>) -> (Journey, Vec<Traveller>) {
         let topology = self.shard().topology().clone();
         let mut journey = Journey::new(topology, batch.len());
         let mut travellers = Vec::with_capacity(batch.len());
@@ -109,7 +119,7 @@ impl Node {
 }
 
 /// The broker's own producers are nobody else's: who could be one could make its schedules fire never again.
-fn foreign_session(who: &Principal, session: Option<&Session>) -> Option<Rejection> {
+pub(crate) fn foreign_session(who: &Principal, session: Option<&Session>) -> Option<Rejection> {
     let producer = session?.producer;
     if !producer.is_reserved() || who.is_system() {
         return None;

@@ -56,8 +56,8 @@ pub struct Subscription {
 #[derive(Clone)]
 pub struct Controls {
     shard: Shard,
-    consumer: ConsumerId,
-    durability: Durability,
+    pub(crate) consumer: ConsumerId,
+    pub(crate) durability: Durability,
 }
 
 /// Resolves when settlements are durable, or leases renewed, to the tags that were stale: their lease had ended.

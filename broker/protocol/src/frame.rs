@@ -26,16 +26,18 @@
 //! Renew        u64 number · ranges of tags, each u64 first · u64 last
 //! Renewed      u64 number · stale tags, each u64
 //! Tap          message
+//! PublishAll, Transact, Transacted   see `frame/transact.rs`
 //! ```
 //!
 //! A stream has one role, which its first frame names; `→` goes to the broker:
 //!
 //! ```text
 //! control    → Hello     ← Welcome | Error         then Ping, Pong and Goodbye both ways
-//! publisher  → OpenPublisher  ← Opened | Error     → Publish…    ← Confirm…
 //! consumer   → Subscribe      ← Subscribed | Error ← Deliver… Settled… Renewed… Empty Cancelled
 //!                                                  → Credit… Settle… Renew…
+//! publisher  → OpenPublisher  ← Opened | Error     → Publish… PublishAll…    ← Confirm…
 //! tap        → SubscribeTopic ← Tapped | Error     ← Tap…
+//! transactor → OpenTransactor ← Opened | Error     → Transact…   ← Transacted…
 //! ```
 //!
 //! The control stream is the connection's first, and `Hello` comes before any other stream is opened. An
@@ -50,17 +52,19 @@ mod renew;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod transact;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 pub use body::{
-    Cancelled, Goodbye, Hello, Limits, OpenPublisher, Opened, ProducerSession, Refusal, Subscribe,
-    SubscribeTopic, Subscribed, Tapped, Welcome,
+    Cancelled, Goodbye, Hello, Limits, OpenPublisher, OpenTransactor, Opened, ProducerSession, Refusal,
+    Subscribe, SubscribeTopic, Subscribed, Tapped, Welcome,
 };
 pub use confirm::Confirmation;
 pub use decoder::Decoder;
 pub use error::FrameError;
 pub use settle::{REASON_BYTES_MAX, Settled};
+pub use transact::{ConsumerSettlement, MemberCursor, Transact, Transacted};
 
 use crate::{Delivery, Message, MessageId, Settlement, Timestamp};
 
@@ -165,6 +169,19 @@ pub enum Frame {
     Tapped(Tapped),
     /// One message that was published, at most once and not to be settled.
     Tap(Message),
+    /// This stream commits transactions.
+    OpenTransactor(OpenTransactor),
+    /// What is to happen together or not at all.
+    Transact(Transact),
+    /// What became of it.
+    Transacted(Transacted),
+    /// Messages on a publisher's stream that are stored together or not at all, under one sequence.
+    PublishAll {
+        /// Their place in the producer's run.
+        sequence: u64,
+        /// What is published.
+        messages: Vec<Message>,
+    },
 }
 
 /// What a frame is: the number that travels.
@@ -194,6 +211,10 @@ enum Kind {
     SubscribeTopic = 0x30,
     Tapped = 0x31,
     Tap = 0x32,
+    OpenTransactor = 0x50,
+    Transact = 0x51,
+    Transacted = 0x52,
+    PublishAll = 0x53,
 }
 
 impl Kind {
@@ -222,6 +243,10 @@ impl Kind {
             0x30 => Self::SubscribeTopic,
             0x31 => Self::Tapped,
             0x32 => Self::Tap,
+            0x50 => Self::OpenTransactor,
+            0x51 => Self::Transact,
+            0x52 => Self::Transacted,
+            0x53 => Self::PublishAll,
             _ => return None,
         })
     }
@@ -254,6 +279,10 @@ impl Frame {
             Self::SubscribeTopic(_) => "SubscribeTopic",
             Self::Tapped(_) => "Tapped",
             Self::Tap(_) => "Tap",
+            Self::OpenTransactor(_) => "OpenTransactor",
+            Self::Transact(_) => "Transact",
+            Self::Transacted(_) => "Transacted",
+            Self::PublishAll { .. } => "PublishAll",
         }
     }
 
@@ -296,6 +325,10 @@ impl Frame {
             Self::SubscribeTopic(body) => framed(out, Kind::SubscribeTopic, |out| pack::write(body, out)),
             Self::Tapped(body) => framed(out, Kind::Tapped, |out| pack::write(body, out)),
             Self::Tap(message) => encode_tap(message, out),
+            Self::OpenTransactor(body) => framed(out, Kind::OpenTransactor, |out| pack::write(body, out)),
+            Self::Transact(body) => framed(out, Kind::Transact, |out| transact::write(body, out)),
+            Self::Transacted(body) => framed(out, Kind::Transacted, |out| transact::write_answer(body, out)),
+            Self::PublishAll { sequence, messages } => encode_publish_all(*sequence, messages, out),
         }
     }
 
@@ -330,6 +363,10 @@ impl Frame {
             Kind::SubscribeTopic => Self::SubscribeTopic(pack::read("SubscribeTopic", &body)?),
             Kind::Tapped => Self::Tapped(pack::read("Tapped", &body)?),
             Kind::Tap => Self::Tap(Message::decode(body).map_err(FrameError::Message)?),
+            Kind::OpenTransactor => Self::OpenTransactor(pack::read("OpenTransactor", &body)?),
+            Kind::Transact => Self::Transact(transact::read(body)?),
+            Kind::Transacted => Self::Transacted(transact::read_answer(body)?),
+            Kind::PublishAll => decode_publish_all(body)?,
         })
     }
 }
@@ -399,6 +436,23 @@ fn decode_credit(mut body: Bytes) -> Result<Frame, FrameError> {
         });
     }
     Ok(Frame::Credit { messages, bytes: body.get_u64_le() })
+}
+
+/// Appends a `PublishAll` frame to `out` without building a [`Frame`].
+///
+/// # Panics
+/// As [`Message::encode`].
+pub fn encode_publish_all(sequence: u64, messages: &[Message], out: &mut BytesMut) {
+    framed(out, Kind::PublishAll, |out| {
+        out.put_u64_le(sequence);
+        transact::write_messages(messages, out);
+    });
+}
+
+fn decode_publish_all(mut body: Bytes) -> Result<Frame, FrameError> {
+    at_least("PublishAll", &body, 8)?;
+    let sequence = body.get_u64_le();
+    Ok(Frame::PublishAll { sequence, messages: transact::read_messages("PublishAll", body)? })
 }
 
 fn decode_publish(mut body: Bytes) -> Result<Frame, FrameError> {

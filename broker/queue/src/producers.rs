@@ -138,9 +138,11 @@ impl Producers {
         producer.ranges.push_back(Range { first, count: 1, index, entries });
     }
 
-    /// A producer that resends is not idle.
-    pub(crate) fn touch(&mut self, producer: ProducerId, now: Timestamp) {
-        if let Some(producer) = self.known.get_mut(&producer) {
+    /// A producer that resends is not idle, unless it is a past life.
+    pub(crate) fn touch(&mut self, session: &Session, now: Timestamp) {
+        if let Some(producer) = self.known.get_mut(&session.producer)
+            && producer.epoch == session.epoch
+        {
             producer.seen_at = now;
         }
     }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wharf_protocol::{DeathCause, Name, ProducerId, Timestamp};
+use wharf_protocol::{DeathCause, Name, ProducerId, Receipt, Rejection, Session, Timestamp};
 
 use crate::consumer::Consumer;
+use crate::effect::Refusal;
 use crate::live::LiveRecords;
 use crate::message_ids::MessageIds;
-use crate::producers::Producers;
+use crate::producers::{Producers, Seen};
 use crate::queue::{Fate, Queue};
 use crate::stream::Stream;
 use crate::timers::{Timer, Timers};
@@ -133,6 +134,18 @@ impl State {
     /// The highest sequence that a producer has stored, and the epoch of its present life.
     pub fn producer(&self, producer: ProducerId) -> Option<(u32, u64)> {
         self.producers.known.get(&producer).map(|known| (known.epoch, known.last))
+    }
+
+    /// What a resend under `session` is told, when its sequence was passed: a duplicate, or refused as it was.
+    pub fn told_before(&self, session: &Session) -> Option<Receipt> {
+        match self.producers.check(session) {
+            Ok(Seen::New) => None,
+            Ok(Seen::Before(place)) => Some(Receipt::Duplicate(place)),
+            Err(Refusal { code, reason }) => {
+                let (stage, retry_after_ms) = (None, None);
+                Some(Receipt::Rejected(Rejection { code, stage, reason, retry_after_ms }))
+            }
+        }
     }
 
     /// How many message ids are remembered.

@@ -69,6 +69,8 @@ struct State {
     settled_up_to: u64,
     renewals: Renewals,
     opened: bool,
+    /// By which the broker knows the subscription that stands.
+    consumer: u64,
     /// The broker has nothing left.
     exhausted: bool,
     /// No more deliveries, and why.
@@ -174,6 +176,12 @@ impl Desk {
         settle
     }
 
+    /// By which the broker knows subscription `round`, unless it is lost.
+    pub(super) fn number(&self, round: u64) -> Option<u64> {
+        let state = self.lock();
+        (round == self.round.load(Ordering::Acquire) && !state.ended).then_some(state.consumer)
+    }
+
     /// Lets the lease of a delivery begin anew.
     pub(super) fn renew(&self, round: u64, tag: u64) -> Settle {
         let mut state = self.lock();
@@ -261,9 +269,11 @@ impl Desk {
         credit
     }
 
-    /// A subscription stands.
-    pub(super) fn open(&self) {
-        self.lock().opened = true;
+    /// A subscription stands; the broker knows it by `number`.
+    pub(super) fn open(&self, number: u64) {
+        let mut state = self.lock();
+        (state.opened, state.consumer) = (true, number);
+        drop(state);
         self.changed.notify_waiters();
     }
 

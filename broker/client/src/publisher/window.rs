@@ -38,6 +38,8 @@ struct State {
     next: u64,
     /// Everything up to here is answered.
     confirmed: u64,
+    /// Everything up to here is of an earlier life.
+    begun_after: u64,
     /// Being encoded: not yet to be seen by the writer unless it asks.
     filling: Filling,
     /// Whole batches that were not written on this stream, a part of `kept`.
@@ -75,6 +77,7 @@ impl Window {
         let state = State {
             next: 1,
             confirmed: 0,
+            begun_after: 0,
             filling: Filling::default(),
             unwritten: VecDeque::new(),
             kept: VecDeque::new(),
@@ -87,26 +90,56 @@ impl Window {
         Self { state: Mutex::new(state), filled: Notify::new(), changed: Notify::new() }
     }
 
+    /// The first message comes after `last`: an earlier life of the producer ended there.
+    pub(super) fn begin_after(&self, last: u64) {
+        let mut state = self.lock();
+        debug_assert_eq!((state.next, state.confirmed), (1, 0), "nothing was taken yet");
+        (state.next, state.confirmed, state.begun_after) = (last + 1, last, last);
+    }
+
+    pub(super) fn begun_after(&self) -> u64 {
+        self.lock().begun_after
+    }
+
     /// Takes one message, waiting for room.
     pub(super) async fn push(&self, message: &Message) -> Result<(Arc<Batch>, u64), PublishError> {
+        let bytes = 8 + message.encoded_bytes();
+        self.push_frame(bytes, |sequence, out| frame::encode_publish(sequence, message, out)).await
+    }
+
+    /// Takes messages that are stored together or not at all, under one sequence, waiting for room.
+    pub(super) async fn push_all(&self, messages: &[Message]) -> Result<(Arc<Batch>, u64), PublishError> {
+        let bytes = 8 + messages.iter().map(|message| 4 + message.encoded_bytes()).sum::<usize>();
+        self.push_frame(bytes, |sequence, out| frame::encode_publish_all(sequence, messages, out)).await
+    }
+
+    /// Takes what becomes one frame with a body of `bytes`.
+    async fn push_frame(
+        &self,
+        bytes: usize,
+        encode: impl Fn(u64, &mut BytesMut),
+    ) -> Result<(Arc<Batch>, u64), PublishError> {
         loop {
-            if let Some(taken) = self.try_push(message)? {
+            if let Some(taken) = self.try_push(bytes, &encode)? {
                 return Ok(taken);
             }
-            self.wait_until(|state| state.shut.is_some() || state.has_room(message)).await;
+            self.wait_until(|state| state.shut.is_some() || state.has_room(bytes)).await;
         }
     }
 
-    fn try_push(&self, message: &Message) -> Result<Option<(Arc<Batch>, u64)>, PublishError> {
+    fn try_push(
+        &self,
+        bytes: usize,
+        encode: impl Fn(u64, &mut BytesMut),
+    ) -> Result<Option<(Arc<Batch>, u64)>, PublishError> {
         let mut state = self.lock();
         if let Some(error) = &state.shut {
             return Err(error.clone());
         }
-        let bytes = message.encoded_bytes() + 8;
         if bytes > state.frame_bytes_max {
             return Err(PublishError::TooLarge { bytes, max: state.frame_bytes_max });
         }
-        if !state.has_room(message) {
+        if !state.has_room(bytes) {
             return Ok(None);
         }
         let sequence = state.next;
@@ -116,7 +149,7 @@ impl Window {
         if filling.frames.is_empty() {
             filling.frames.reserve(WRITE_BYTES.min(16 * bytes));
         }
-        frame::encode_publish(sequence, message, &mut filling.frames);
+        encode(sequence, &mut filling.frames);
         let batch = Arc::clone(&filling.batch);
         if filling.frames.len() >= WRITE_BYTES {
             let frames = state.seal();
@@ -231,9 +264,10 @@ impl Window {
 }
 
 impl State {
-    fn has_room(&self, message: &Message) -> bool {
+    /// Whether a frame with a body of `bytes` may be unconfirmed beside all that is.
+    fn has_room(&self, bytes: usize) -> bool {
         let unconfirmed = self.next - 1 - self.confirmed;
-        let bytes = self.bytes + message.encoded_bytes();
+        let bytes = self.bytes + bytes;
         unconfirmed == 0 || (unconfirmed < UNCONFIRMED_MAX && bytes <= UNCONFIRMED_BYTES_MAX)
     }
 
@@ -263,7 +297,7 @@ impl State {
     }
 }
 
-/// The frames of `Publish` in `frames` whose sequence is over `confirmed`.
+/// The frames in `frames` whose sequence, which each body begins with, is over `confirmed`.
 fn after(mut frames: Bytes, confirmed: u64) -> Bytes {
     while frames.len() >= HEAD_BYTES + 8 {
         let length = (&frames[..4]).get_u32_le() as usize;
@@ -289,8 +323,14 @@ mod tests {
         Message::new("a".parse().expect("a topic"), payload.to_owned())
     }
 
+    fn try_push(window: &Window, payload: &str) -> Option<(Arc<Batch>, u64)> {
+        let message = message(payload);
+        let encode = |sequence, out: &mut BytesMut| frame::encode_publish(sequence, &message, out);
+        window.try_push(8 + message.encoded_bytes(), encode).expect("open")
+    }
+
     fn push(window: &Window, payload: &str) -> (Arc<Batch>, u64) {
-        window.try_push(&message(payload)).expect("open").expect("room")
+        try_push(window, payload).expect("room")
     }
 
     fn stored(first: u64, count: u32, index: u64) -> Confirmation {
@@ -330,6 +370,16 @@ mod tests {
     }
 
     #[test]
+    fn a_later_life_begins_after_the_last_sequence_of_the_one_before() {
+        let window = Window::new();
+        window.begin_after(41);
+        let (batch, sequence) = push(&window, "a");
+        assert_eq!((sequence, sequences(&window)), (42, vec![42]));
+        window.confirm(vec![stored(42, 1, 7)]).expect("in order");
+        assert!(poll(&batch, 42).is_ready());
+    }
+
+    #[test]
     fn a_run_answers_messages_of_several_batches() {
         let window = Window::new();
         let (first, one) = push(&window, "a");
@@ -360,11 +410,11 @@ mod tests {
         for _ in 0..UNCONFIRMED_MAX {
             push(&window, "x");
         }
-        assert!(window.try_push(&message("x")).expect("open").is_none());
+        assert!(try_push(&window, "x").is_none());
         sequences(&window);
         window.confirm(vec![stored(1, 1, 1)]).expect("in order");
         push(&window, "x");
-        assert!(window.try_push(&message("x")).expect("open").is_none());
+        assert!(try_push(&window, "x").is_none());
     }
 
     #[test]
@@ -376,6 +426,6 @@ mod tests {
         window.close(PublishError::Closed);
         assert!(matches!(poll(&sent, one), Poll::Ready(Err(_))));
         assert!(matches!(poll(&unsent, two), Poll::Ready(Err(_))));
-        assert!(window.try_push(&message("c")).is_err());
+        assert!(window.try_push(1, |_, _| {}).is_err());
     }
 }

@@ -13,8 +13,9 @@ use wharf_protocol::ErrorCode;
 use wharf_protocol::frame::{self, Frame, Goodbye, Hello, Limits, Refusal, Welcome};
 use wharf_transport::FrameReader;
 
+use crate::consumers::Consumers;
 use crate::ended::{Ended, write};
-use crate::{Config, certificate, consumer, publisher, tap};
+use crate::{Config, certificate, consumer, publisher, tap, transactor};
 
 /// The longest body of a frame before it is known who sends it, and of any on the control stream.
 const CONTROL_BYTES_MAX: usize = 16 * 1024;
@@ -37,6 +38,7 @@ pub(crate) struct Guest {
     pub(crate) node: Node,
     pub(crate) principal: Principal,
     pub(crate) config: Arc<Config>,
+    pub(crate) consumers: Consumers,
 }
 
 /// The control stream.
@@ -63,7 +65,7 @@ pub(crate) async fn serve(handshake: Handshake, node: Node, config: Arc<Config>,
         Err((send, ended)) => return turn_away(&connection, send, ended).await,
     };
     tracing::debug!(%peer, principal = principal.name(), "connected");
-    let guest = Guest { node, principal, config };
+    let guest = Guest { node, principal, config, consumers: Consumers::default() };
     attend(&connection, control, guest, stop).await;
     tracing::debug!(%peer, "disconnected");
 }
@@ -179,6 +181,7 @@ async fn serve_stream(mut send: SendStream, receive: RecvStream, guest: Guest) {
         Ok(Frame::OpenPublisher(open)) => publisher::serve(&mut send, &mut reader, open, &guest).await,
         Ok(Frame::Subscribe(subscribe)) => consumer::serve(&mut send, &mut reader, subscribe, &guest).await,
         Ok(Frame::SubscribeTopic(subscribe)) => tap::serve(&mut send, &mut reader, subscribe, &guest).await,
+        Ok(Frame::OpenTransactor(open)) => transactor::serve(&mut send, &mut reader, open, &guest).await,
         Ok(other) => Err(Ended::unexpected(&other, "stream without a role")),
         Err(ended) => Err(ended),
     };

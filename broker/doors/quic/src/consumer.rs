@@ -49,7 +49,8 @@ pub(crate) async fn serve(
     let options = SubscribeOptions { auto_settle, notify_empty: until_empty, credit, credit_bytes };
     let subscription = guest.node.subscribe(&guest.principal, &queue, options).await?;
     let lease_ms = u64::try_from(subscription.lease().as_millis()).unwrap_or(u64::MAX);
-    write(send, &Frame::Subscribed(Subscribed { lease_ms })).await?;
+    let entered = guest.consumers.enter(subscription.controls());
+    write(send, &Frame::Subscribed(Subscribed { consumer: entered.number, lease_ms })).await?;
 
     let delivered = Delivered::default();
     let (settles, answers) = mpsc::channel(SETTLES_MAX);

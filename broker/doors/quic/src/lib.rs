@@ -12,10 +12,12 @@ mod certificate;
 mod config;
 mod connection;
 mod consumer;
+mod consumers;
 mod door;
 mod ended;
 mod publisher;
 mod tap;
+mod transactor;
 
 pub use certificate::{Certificate, CertificateError};
 pub use config::Config;

@@ -1,5 +1,8 @@
 //! A publisher's stream: batches in, cumulative confirms out.
 //!
+//! A publisher that is known by a name begins a new life as it opens: its sequences go on where they stopped, and
+//! earlier lives are refused. What is sent again after a lost connection is told what became of it.
+//!
 //! One side reads: whatever whole frames came together are one batch for the node, which returns as soon as the
 //! batch has its place in the log. The other side waits for the receipts in that order, and writes all that became
 //! durable together as runs in one frame. Between them lie a bounded number of batches: when they are full the
@@ -7,13 +10,13 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use quinn::SendStream;
 use tokio::sync::mpsc;
-use wharf_node::{Publication, Receipts};
+use wharf_node::{Publication, Receipts, Transact, Transacted};
 use wharf_protocol::frame::{Confirmation, Frame, OpenPublisher, Opened, ProducerSession};
-use wharf_protocol::{ErrorCode, Receipt, Session};
+use wharf_protocol::{ErrorCode, Message, Part, Receipt, Session, TransactionReceipt};
 use wharf_transport::FrameReader;
 
 use crate::connection::Guest;
@@ -32,7 +35,15 @@ pub(crate) const UNCONFIRMED_MAX: u32 = (BATCH_MESSAGES_MAX * BATCHES_MAX) as u3
 /// A batch at the node: its sequences, and the receipts to come.
 struct Batch {
     sequences: Vec<u64>,
-    receipts: Receipts,
+    receipts: Answers,
+}
+
+/// What becomes of a batch.
+enum Answers {
+    /// An answer for each message.
+    Each(Receipts),
+    /// One answer: its messages are stored together or not at all.
+    Together(Transacted),
 }
 
 /// Serves a publisher until its client ends it.
@@ -42,9 +53,10 @@ pub(crate) async fn serve(
     open: OpenPublisher,
     guest: &Guest,
 ) -> Result<(), Ended> {
-    write(send, &Frame::Opened(Opened { last_sequence: None })).await?;
+    let life = Life::begin(open, guest).await?;
+    write(send, &Frame::Opened(life.opened)).await?;
     let (batches, published) = mpsc::channel(BATCHES_MAX);
-    let mut publish = pin!(publish(reader, open.session, guest, batches));
+    let mut publish = pin!(publish(reader, life, guest, batches));
     let mut confirm = pin!(confirm(send, published));
     tokio::select! {
         // First only if there is nobody to confirm to, or the node stops.
@@ -56,21 +68,71 @@ pub(crate) async fn serve(
     }
 }
 
+/// Whose messages they are.
+#[derive(Clone, Copy)]
+struct Life {
+    session: Option<ProducerSession>,
+    /// What was published up to here is only told what became of it.
+    stored: u64,
+    opened: Opened,
+}
+
+impl Life {
+    async fn begin(open: OpenPublisher, guest: &Guest) -> Result<Self, Ended> {
+        match open {
+            OpenPublisher { session: Some(_), producer: Some(_) } => {
+                Err(Ended::refused(ErrorCode::Malformed, "a publisher has a session or a name, not both"))
+            }
+            OpenPublisher { producer: Some(name), .. } => {
+                let life = guest.node.claim_producer(&guest.principal, &name).await?;
+                let session = Some(ProducerSession { producer: life.producer, epoch: life.epoch });
+                let opened = Opened { last_sequence: Some(life.last_sequence), session };
+                Ok(Self { session, stored: life.last_sequence, opened })
+            }
+            OpenPublisher { session: Some(ProducerSession { producer, epoch }), .. } => {
+                let last_sequence = guest.node.last_sequence(producer, epoch).await?;
+                let opened = Opened { last_sequence, session: None };
+                Ok(Self { session: open.session, stored: last_sequence.unwrap_or(0), opened })
+            }
+            OpenPublisher { session: None, producer: None } => {
+                Ok(Self { session: None, stored: 0, opened: Opened { last_sequence: None, session: None } })
+            }
+        }
+    }
+
+    fn at(&self, sequence: u64) -> Option<Session> {
+        self.session.map(|ProducerSession { producer, epoch }| Session { producer, epoch, sequence })
+    }
+}
+
 /// Reads messages and hands them to the node, as many at a time as came.
 async fn publish(
     reader: &mut FrameReader,
-    session: Option<ProducerSession>,
+    life: Life,
     guest: &Guest,
     batches: mpsc::Sender<Batch>,
 ) -> Result<(), Ended> {
-    let mut last = 0;
+    let (mut last, mut next) = (0, None);
     loop {
         let mut taken = Taken::default();
-        let full = taken.fill(reader, session, &mut last);
+        let full = taken.fill(reader, &life, &mut last, &mut next);
         if let Some(first) = taken.sequences.first() {
             tracing::trace!(first, count = taken.sequences.len(), "batch");
-            let receipts = guest.node.publish(&guest.principal, taken.publications).await;
-            if batches.send(Batch { sequences: taken.sequences, receipts }).await.is_err() {
+            let receipts = if *first <= life.stored {
+                guest.node.publish_again(&guest.principal, taken.publications).await
+            } else {
+                guest.node.publish(&guest.principal, taken.publications).await
+            };
+            let batch = Batch { sequences: taken.sequences, receipts: Answers::Each(receipts) };
+            if batches.send(batch).await.is_err() {
+                return Err(Ended::Lost);
+            }
+        }
+        if let Some(together) = taken.together {
+            let (sequence, session) = (together.sequence, life.at(together.sequence));
+            let transact = Transact { session, messages: together.messages, ..Transact::default() };
+            let receipts = Answers::Together(guest.node.transact(&guest.principal, transact).await);
+            if batches.send(Batch { sequences: vec![sequence], receipts }).await.is_err() {
                 return Err(Ended::Lost);
             }
         }
@@ -86,34 +148,61 @@ async fn publish(
 struct Taken {
     sequences: Vec<u64>,
     publications: Vec<Publication>,
+    /// After those.
+    together: Option<Together>,
+}
+
+/// Messages of one sequence.
+struct Together {
+    sequence: u64,
+    messages: Vec<Message>,
 }
 
 impl Taken {
-    /// Takes the messages that are here already; says whether there may be more.
+    /// Takes the messages that are here already; says whether there may be more. One that is new, after some that
+    /// are sent again, is left in `next`.
     fn fill(
         &mut self,
         reader: &mut FrameReader,
-        session: Option<ProducerSession>,
+        life: &Life,
         last: &mut u64,
+        next: &mut Option<(u64, Message)>,
     ) -> Result<bool, Ended> {
         while self.sequences.len() < BATCH_MESSAGES_MAX {
-            let (sequence, message) = match reader.ready()? {
-                Some(Frame::Publish { sequence, message }) => (sequence, message),
-                Some(other) => return Err(Ended::unexpected(&other, "publisher")),
-                None => return Ok(false),
+            let (sequence, message) = match next.take() {
+                Some(waiting) => waiting,
+                None => match reader.ready()? {
+                    Some(Frame::Publish { sequence, message }) => {
+                        rise(last, sequence)?;
+                        (sequence, message)
+                    }
+                    Some(Frame::PublishAll { sequence, messages }) => {
+                        rise(last, sequence)?;
+                        self.together = Some(Together { sequence, messages });
+                        return Ok(true);
+                    }
+                    Some(other) => return Err(Ended::unexpected(&other, "publisher")),
+                    None => return Ok(false),
+                },
             };
-            if sequence <= *last {
-                let reason = format!("sequence {sequence} follows {last}; it must rise with each message");
-                return Err(Ended::refused(ErrorCode::Malformed, reason));
+            if sequence > life.stored && self.sequences.first().is_some_and(|first| *first <= life.stored) {
+                *next = Some((sequence, message));
+                return Ok(true);
             }
-            *last = sequence;
-            let session =
-                session.map(|ProducerSession { producer, epoch }| Session { producer, epoch, sequence });
             self.sequences.push(sequence);
-            self.publications.push(Publication { message, session });
+            self.publications.push(Publication { message, session: life.at(sequence) });
         }
         Ok(true)
     }
+}
+
+fn rise(last: &mut u64, sequence: u64) -> Result<(), Ended> {
+    if sequence <= *last {
+        let reason = format!("sequence {sequence} follows {last}; it must rise with each message");
+        return Err(Ended::refused(ErrorCode::Malformed, reason));
+    }
+    *last = sequence;
+    Ok(())
 }
 
 /// Waits for receipts in their order, and writes all that are ready together.
@@ -122,19 +211,22 @@ async fn confirm(send: &mut SendStream, mut published: mpsc::Receiver<Batch>) ->
     while let Some(mut batch) = waiting {
         let mut runs = Vec::new();
         let receipts = (&mut batch.receipts).await;
-        let mut stopping = add(&mut runs, batch.sequences, receipts);
+        let mut ended = add(&mut runs, batch.sequences, receipts);
         waiting = loop {
+            if ended.is_some() {
+                break None;
+            }
             let Ok(mut batch) = published.try_recv() else { break None };
             match poll_once(&mut batch.receipts).await {
-                Poll::Ready(receipts) => stopping |= add(&mut runs, batch.sequences, receipts),
+                Poll::Ready(receipts) => ended = add(&mut runs, batch.sequences, receipts),
                 Poll::Pending => break Some(batch),
             }
         };
         if !runs.is_empty() {
             write(send, &Frame::Confirm(runs)).await?;
         }
-        if stopping {
-            return Err(Ended::refused(ErrorCode::Closing, "the broker is stopping"));
+        if let Some(ended) = ended {
+            return Err(ended);
         }
         if waiting.is_none() {
             waiting = published.recv().await;
@@ -143,17 +235,50 @@ async fn confirm(send: &mut SendStream, mut published: mpsc::Receiver<Batch>) ->
     Ok(())
 }
 
-/// Adds the answers of one batch to `runs`, up to one that the node could not give because it stops: the client
-/// sends those messages again.
-fn add(runs: &mut Vec<Confirmation>, sequences: Vec<u64>, receipts: Vec<Receipt>) -> bool {
+/// Adds the answers of one batch to `runs`, up to one that ends the stream: the node stops, and the client sends
+/// those messages again elsewhere; or a newer life of the producer took over.
+fn add(runs: &mut Vec<Confirmation>, sequences: Vec<u64>, receipts: Vec<Receipt>) -> Option<Ended> {
     debug_assert_eq!(sequences.len(), receipts.len(), "the node answers each message");
     for (sequence, receipt) in sequences.into_iter().zip(receipts) {
-        if matches!(&receipt, Receipt::Rejected(rejection) if rejection.code == ErrorCode::Closing) {
-            return true;
+        if let Receipt::Rejected(rejection) = &receipt {
+            match rejection.code {
+                ErrorCode::Closing => {
+                    return Some(Ended::refused(ErrorCode::Closing, "the broker is stopping"));
+                }
+                ErrorCode::Fenced => {
+                    return Some(Ended::refused(ErrorCode::Fenced, rejection.reason.clone()));
+                }
+                _ => {}
+            }
         }
         Confirmation::push(runs, sequence, receipt);
     }
-    false
+    None
+}
+
+impl Future for Answers {
+    type Output = Vec<Receipt>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<Receipt>> {
+        match self.get_mut() {
+            Self::Each(receipts) => Pin::new(receipts).poll(cx),
+            Self::Together(transacted) => Pin::new(transacted).poll(cx).map(|receipt| vec![as_one(receipt)]),
+        }
+    }
+}
+
+/// The answer to messages that are stored together.
+fn as_one(receipt: TransactionReceipt) -> Receipt {
+    match receipt {
+        TransactionReceipt::Committed(committed) => Receipt::Stored(committed.stored),
+        TransactionReceipt::Duplicate(stored) => Receipt::Duplicate(stored),
+        TransactionReceipt::Refused { part, mut rejection } => {
+            if let Part::Message(_) = part {
+                rejection.reason = format!("{part} of the batch: {}", rejection.reason);
+            }
+            Receipt::Rejected(rejection)
+        }
+    }
 }
 
 /// Looks whether `future` is ready.

@@ -114,7 +114,7 @@ fn publish(sequence: u64) -> Frame {
 }
 
 fn open_publisher() -> Frame {
-    Frame::OpenPublisher(OpenPublisher { session: None })
+    Frame::OpenPublisher(OpenPublisher::default())
 }
 
 /// The code with which the door closed the connection.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorCode, Pattern, ProducerId, QueueName};
+use crate::{ErrorCode, Name, Pattern, ProducerId, QueueName};
 
 /// The first frame of a connection, on its control stream.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,11 +70,22 @@ pub struct Refusal {
 }
 
 /// Makes a stream a publisher's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenPublisher {
     /// Makes resending exact; without it, what is resent may be stored twice.
     #[serde(default)]
     pub session: Option<ProducerSession>,
+    /// In place of a session: the name of a producer, whose next life begins with this. The answer has the
+    /// session; its earlier lives are fenced off.
+    #[serde(default)]
+    pub producer: Option<Name>,
+}
+
+/// Makes a stream a transactor's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenTransactor {
+    /// Makes resending exact.
+    pub session: ProducerSession,
 }
 
 /// A producer, and which of its lives this is.
@@ -106,12 +117,15 @@ mod producer_bytes {
     }
 }
 
-/// The answer to [`OpenPublisher`].
+/// The answer to [`OpenPublisher`] and [`OpenTransactor`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
     /// The highest sequence of the session that is stored, where the broker knows it.
     #[serde(default)]
     pub last_sequence: Option<u64>,
+    /// The session of the producer that was opened by its name.
+    #[serde(default)]
+    pub session: Option<ProducerSession>,
 }
 
 /// Makes a stream a consumer's.
@@ -140,6 +154,9 @@ pub struct Subscribed {
     /// change it later.
     #[serde(default)]
     pub lease_ms: u64,
+    /// By which a [`Transact`](super::Transact) on this connection names the consumer.
+    #[serde(default)]
+    pub consumer: u64,
 }
 
 /// Why a subscription is over although nobody closed it.

@@ -9,11 +9,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Death, DeathCause, ErrorCode, Outcome, ProducerId, Receipt, Rejection, Settlement, Stored, Timestamp,
+    Committed, Death, DeathCause, ErrorCode, Outcome, Part, ProducerId, Receipt, Rejection, Settlement,
+    Stored, Timestamp, TransactionReceipt,
 };
 
 fn any_code() -> impl Strategy<Value = ErrorCode> {
-    (1u16..=12).prop_map(|number| ErrorCode::try_from(number).expect("a code"))
+    (1u16..=13).prop_map(|number| ErrorCode::try_from(number).expect("a code"))
 }
 
 fn any_message() -> impl Strategy<Value = Message> {
@@ -48,6 +49,38 @@ fn any_settlement() -> impl Strategy<Value = Settlement> {
         last: a.max(b),
         outcome,
     })
+}
+
+fn any_transact() -> impl Strategy<Value = Transact> {
+    let settle = (any::<u64>(), any_settlement())
+        .prop_map(|(consumer, settlement)| ConsumerSettlement { consumer, settlement });
+    let cursor = any::<(u64, u16, u64, u64)>().prop_map(|(member, partition, generation, offset)| {
+        MemberCursor { member, partition, generation, offset }
+    });
+    (any::<u64>(), vec(any_message(), 0..4), vec(settle, 0..4), vec(cursor, 0..3))
+        .prop_map(|(sequence, messages, settles, cursors)| Transact { sequence, messages, settles, cursors })
+}
+
+fn any_transacted() -> impl Strategy<Value = Transacted> {
+    let stored = || (any::<u64>(), any::<u16>()).prop_map(|(index, entries)| Stored { index, entries });
+    let committed = (stored(), vec(any::<u32>(), 0..3), vec(any::<u32>(), 0..3))
+        .prop_map(|(stored, duplicates, unrouted)| Committed { stored, duplicates, unrouted });
+    let part = prop_oneof![
+        Just(Part::Whole),
+        any::<u32>().prop_map(Part::Message),
+        any::<u32>().prop_map(Part::Settlement),
+        any::<u32>().prop_map(Part::Cursor),
+    ];
+    let refused = (part, any_code(), ".{0,80}").prop_map(|(part, code, reason)| {
+        let rejection = Rejection { code, stage: None, reason, retry_after_ms: None };
+        TransactionReceipt::Refused { part, rejection }
+    });
+    let receipt = prop_oneof![
+        committed.prop_map(TransactionReceipt::Committed),
+        option::of(stored()).prop_map(TransactionReceipt::Duplicate),
+        refused,
+    ];
+    (any::<u64>(), receipt).prop_map(|(sequence, receipt)| Transacted { sequence, receipt })
 }
 
 fn any_death() -> impl Strategy<Value = Death> {
@@ -103,18 +136,28 @@ fn any_opening() -> impl Strategy<Value = Frame> {
         option::of(any::<(u128, u32)>()).prop_map(|session| {
             let session =
                 session.map(|(producer, epoch)| ProducerSession { producer: ProducerId(producer), epoch });
-            Frame::OpenPublisher(OpenPublisher { session })
+            let producer = session.is_none().then(|| "importer-7".parse().expect("a name"));
+            Frame::OpenPublisher(OpenPublisher { session, producer })
         }),
-        any::<Option<u64>>().prop_map(|last_sequence| Frame::Opened(Opened { last_sequence })),
+        any::<Option<u64>>().prop_map(|last_sequence| Frame::Opened(Opened { last_sequence, session: None })),
         ("[a-z]{1,20}", any::<u32>(), any::<u64>(), any::<[bool; 2]>()).prop_map(
             |(queue, credit, credit_bytes, [auto_settle, until_empty])| {
                 let queue = queue.parse().expect("a name");
                 Frame::Subscribe(Subscribe { queue, credit, auto_settle, until_empty, credit_bytes })
             }
         ),
-        any::<u64>().prop_map(|lease_ms| Frame::Subscribed(Subscribed { lease_ms })),
+        any::<(u64, u64)>()
+            .prop_map(|(consumer, lease_ms)| Frame::Subscribed(Subscribed { consumer, lease_ms })),
         Just(Frame::SubscribeTopic(SubscribeTopic { pattern: "a.*.#".parse().expect("a pattern") })),
         Just(Frame::Tapped(Tapped {})),
+        any_transact().prop_map(Frame::Transact),
+        any_transacted().prop_map(Frame::Transacted),
+        (any::<u64>(), vec(any_message(), 0..4))
+            .prop_map(|(sequence, messages)| Frame::PublishAll { sequence, messages }),
+        (any::<u128>(), any::<u32>()).prop_map(|(producer, epoch)| {
+            let session = ProducerSession { producer: ProducerId(producer), epoch };
+            Frame::OpenTransactor(OpenTransactor { session })
+        }),
         Just(Frame::Empty),
     ]
 }

@@ -8,7 +8,6 @@ use super::State;
 use crate::backlog::Slot;
 use crate::effect::Refusal;
 use crate::lane::LaneId;
-use crate::producers::Seen;
 use crate::queue::Extra;
 use crate::{Effect, Entry, Publish, QueueId};
 
@@ -43,15 +42,11 @@ impl State {
     fn receipt(&mut self, publish: &Publish) -> Receipt {
         let entries = u16::try_from(publish.entries.len()).expect("a publish has at most 65,535 entries");
         let stored = Stored { index: self.applied, entries };
-        if let Some(session) = &publish.session {
-            match self.producers.check(session) {
-                Ok(Seen::New) => {}
-                Ok(Seen::Before(place)) => {
-                    self.producers.touch(session.producer, self.now);
-                    return Receipt::Duplicate(place);
-                }
-                Err(refusal) => return rejected(refusal),
-            }
+        if let Some(session) = &publish.session
+            && let Some(told) = self.told_before(session)
+        {
+            self.producers.touch(session, self.now);
+            return told;
         }
         let known = publish.dedup.is_some_and(|key| self.message_ids.find(key).is_some());
         if !known && let Some((_, rejection)) = self.unmet_expectation(&publish.entries) {

@@ -3,6 +3,8 @@
 //! Between the check and the end of the record nothing else changes the state, so what was checked holds. A part
 //! that does not hold refuses the whole, and names itself.
 
+use std::collections::BTreeSet;
+
 use wharf_protocol::{
     Committed, Part, ProducerId, Receipt, Rejection, Settlement, Stored, TransactionReceipt,
 };
@@ -10,7 +12,7 @@ use wharf_protocol::{
 use super::State;
 use crate::effect::Refusal;
 use crate::producers::Seen;
-use crate::{ConsumerId, Effect, Transaction};
+use crate::{ConsumerId, CursorMove, Effect, Publish, Transaction};
 
 impl State {
     /// Does all of `transaction`, or nothing of it.
@@ -19,7 +21,7 @@ impl State {
             Ok(Seen::New) => return self.commit(transaction, effects),
             Ok(Seen::Before(place)) => {
                 if let Some(session) = &transaction.session {
-                    self.producers.touch(session.producer, self.now);
+                    self.producers.touch(session, self.now);
                 }
                 TransactionReceipt::Duplicate(place)
             }
@@ -46,15 +48,40 @@ impl State {
             }
         }
         self.check_settles(&transaction.settles)?;
-        for (n, moved) in (0..).zip(&transaction.cursors) {
-            self.check_cursor(moved).map_err(|refusal| (Part::Cursor(n), refusal))?;
-        }
-        let entries = transaction.publishes.iter().flat_map(|publish| &publish.entries);
-        self.find_room(entries.clone()).map_err(|refusal| (Part::Whole, refusal))?;
-        if let Some((entry, Rejection { code, reason, .. })) = self.unmet_expectation(entries) {
-            return Err((Part::Message(publish_of(transaction, entry)), Refusal { code, reason }));
-        }
+        self.check_cursors(&transaction.cursors)?;
+        self.check_publishes(&transaction.publishes)?;
         Ok(Seen::New)
+    }
+
+    /// Whether streams are where the messages expect them, and queues have room. What is left out for its message id
+    /// is asked neither.
+    fn check_publishes(&self, publishes: &[Publish]) -> Result<(), (Part, Refusal)> {
+        let mut ids = BTreeSet::new();
+        let mut is_new = |publish: &Publish| {
+            publish.dedup.is_none_or(|key| self.message_ids.find(key).is_none() && ids.insert(key))
+        };
+        let new: Vec<(u32, &Publish)> = (0..).zip(publishes).filter(|(_, publish)| is_new(publish)).collect();
+        let entries = || new.iter().flat_map(|(_, publish)| &publish.entries);
+        if let Some((number, Rejection { code, reason, .. })) = self.unmet_expectation(entries()) {
+            let mut of = new.iter().flat_map(|(n, publish)| publish.entries.iter().map(move |_| *n));
+            let n = of.nth(usize::from(number)).expect("it is one of these entries");
+            return Err((Part::Message(n), Refusal { code, reason }));
+        }
+        self.find_room(entries()).map_err(|refusal| (Part::Whole, refusal))
+    }
+
+    /// Whether every cursor may move where it is to, and none moves twice.
+    fn check_cursors(&self, cursors: &[CursorMove]) -> Result<(), (Part, Refusal)> {
+        let mut moved = BTreeSet::new();
+        for (n, cursor) in (0..).zip(cursors) {
+            if !moved.insert((cursor.member, cursor.partition)) {
+                let reason =
+                    format!("the cursor of partition {} moves twice in this transaction", cursor.partition);
+                return Err((Part::Cursor(n), Refusal::malformed(reason)));
+            }
+            self.check_cursor(cursor).map_err(|refusal| (Part::Cursor(n), refusal))?;
+        }
+        Ok(())
     }
 
     /// Whether every delivery that is to be settled is held, and none is named twice.
@@ -114,14 +141,4 @@ impl State {
         let committed = Committed { stored, duplicates, unrouted: Vec::new() };
         effects.insert(place, Effect::Transacted(Box::new(TransactionReceipt::Committed(committed))));
     }
-}
-
-/// Which publish of a transaction has the entry of this number.
-fn publish_of(transaction: &Transaction, entry: u16) -> u32 {
-    let mut before = 0;
-    let passed = transaction.publishes.iter().take_while(|publish| {
-        before += publish.entries.len();
-        before <= usize::from(entry)
-    });
-    u32::try_from(passed.count()).expect("a transaction has at most 65,535 entries")
 }

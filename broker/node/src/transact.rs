@@ -1,0 +1,191 @@
+//! The way of a transaction: its messages go the way of every message, and then all of it is one record.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::oneshot;
+use wharf_protocol::{
+    ErrorCode, Message, Part, Receipt, Rejection, Session, Settlement, TRANSACTION_MESSAGES_MAX,
+    TransactionReceipt,
+};
+use wharf_queue::{ConsumerId, Durability, Publish, Transaction};
+use wharf_shard::ShardError;
+
+use crate::journey::{Held, Journey};
+use crate::publish::{Publication, foreign_session};
+use crate::{Controls, Node, Principal};
+
+/// What is to happen together or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Transact {
+    /// Its place in its producer's run: what comes again under it is a duplicate.
+    pub session: Option<Session>,
+    /// What is published; at most 4,096 messages.
+    pub messages: Vec<Message>,
+    /// What is settled, and by whom. `None` is a consumer that is gone: its deliveries are no longer held, which
+    /// refuses the transaction unless it happened before.
+    pub settles: Vec<(Option<Controls>, Settlement)>,
+}
+
+/// Resolves to what became of a transaction, once that is durable.
+///
+/// It never fails. Dropping it undoes nothing.
+#[derive(Debug)]
+pub struct Transacted {
+    answer: Answer,
+    /// Messages to whose topics nothing is bound.
+    unrouted: Vec<u32>,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Decided(TransactionReceipt),
+    Awaited(oneshot::Receiver<Result<TransactionReceipt, ShardError>>),
+}
+
+/// The number that no consumer has.
+const NOBODY: ConsumerId = ConsumerId(0);
+
+impl Node {
+    /// Does all of `transact`, or nothing of it.
+    ///
+    /// Every message is checked, processed and routed as one that is published alone; one that is rejected refuses
+    /// the whole. Returns once the transaction has its place in the order of the log.
+    ///
+    /// # Cancel safety
+    /// Dropped before it returns, all of it or nothing may happen. Send it again with its sequence.
+    pub async fn transact(&self, who: &Principal, transact: Transact) -> Transacted {
+        let Transact { session, messages, settles } = transact;
+        let count = messages.len();
+        let publications = messages.into_iter().map(Publication::from).collect();
+        let (mut journey, admitted) = self.admit(who, publications);
+        if count > TRANSACTION_MESSAGES_MAX {
+            let reason = format!("{count} messages are over the {TRANSACTION_MESSAGES_MAX} of a transaction");
+            return self.refuse(session, Part::Whole, ErrorCode::TooLarge, reason).await;
+        }
+        if let Some(rejection) = foreign_session(who, session.as_ref()) {
+            return self.refused(None, Part::Whole, rejection).await;
+        }
+        self.travel(&mut journey, admitted).await;
+        let routed = match Routed::new(journey) {
+            Ok(routed) => routed,
+            Err((part, rejection)) => return self.refused(session, part, rejection).await,
+        };
+        for message in &routed.live {
+            self.taps().offer(message);
+        }
+        let held_as = settles.iter().filter_map(|(controls, _)| Some(controls.as_ref()?.durability));
+        let durability = held_as.fold(routed.durability, Durability::max);
+        let consumer = |controls: Option<Controls>| controls.map_or(NOBODY, |controls| controls.consumer);
+        let settles = settles.into_iter().map(|(by, settlement)| (consumer(by), vec![settlement])).collect();
+        // The pipelines stay at their versions until the transaction has its place.
+        let Routed { publishes, bytes, unrouted, _entered, .. } = routed;
+        let transaction = Transaction { session, publishes, settles, cursors: Vec::new() };
+        let answer = match self.shard().transact(transaction, bytes, durability).await {
+            Ok(answer) => Answer::Awaited(answer),
+            Err(error) => Answer::Decided(refusal(&error)),
+        };
+        Transacted { answer, unrouted }
+    }
+
+    async fn refuse(
+        &self,
+        session: Option<Session>,
+        part: Part,
+        code: ErrorCode,
+        reason: String,
+    ) -> Transacted {
+        let rejection = Rejection { code, stage: None, reason, retry_after_ms: None };
+        self.refused(session, part, rejection).await
+    }
+
+    /// A transaction that cannot happen, unless it did before: an alarm or a new version of a pipeline does not
+    /// unmake what is stored.
+    async fn refused(&self, session: Option<Session>, part: Part, rejection: Rejection) -> Transacted {
+        let mut receipt = TransactionReceipt::Refused { part, rejection };
+        if let Some(session) = session {
+            let before = self.shard().query(move |state, _| state.told_before(&session)).await;
+            if let Ok(Some(Receipt::Duplicate(place))) = before {
+                receipt = TransactionReceipt::Duplicate(place);
+            }
+        }
+        Transacted { answer: Answer::Decided(receipt), unrouted: Vec::new() }
+    }
+}
+
+/// The messages of a transaction, on their way into the log.
+struct Routed {
+    publishes: Vec<Publish>,
+    bytes: usize,
+    durability: Durability,
+    unrouted: Vec<u32>,
+    live: Vec<Message>,
+    _entered: Held,
+}
+
+impl Routed {
+    /// What a journey led to, unless one of its messages was rejected.
+    fn new(journey: Journey) -> Result<Self, (Part, Rejection)> {
+        let (decided, places, entered) = journey.finish();
+        let mut routed = Self {
+            publishes: Vec::with_capacity(places.len()),
+            bytes: 0,
+            durability: Durability::Memory,
+            unrouted: Vec::new(),
+            live: Vec::new(),
+            _entered: entered,
+        };
+        let mut entries = 0;
+        for ((place, decided), n) in places.into_iter().zip(decided).zip(0..) {
+            if let Some(Receipt::Rejected(rejection)) = decided {
+                return Err((Part::Message(n), rejection));
+            }
+            if place.entries.is_empty() {
+                routed.unrouted.push(n);
+            }
+            entries += place.entries.len();
+            routed.bytes += place.entries.iter().map(|entry| entry.message.encoded_bytes()).sum::<usize>();
+            routed.durability = routed.durability.max(place.durability);
+            routed.live.extend(place.live);
+            let (dedup, topology, entries) = (place.dedup, place.revision, place.entries);
+            routed.publishes.push(Publish { dedup, topology, entries, ..Publish::default() });
+        }
+        if entries > usize::from(u16::MAX) {
+            let reason = format!("its messages became {entries}, and one record holds {}", u16::MAX);
+            let rejection =
+                Rejection { code: ErrorCode::TooLarge, stage: None, reason, retry_after_ms: None };
+            return Err((Part::Whole, rejection));
+        }
+        Ok(routed)
+    }
+}
+
+/// What a transaction is told that the shard did not take.
+fn refusal(error: &ShardError) -> TransactionReceipt {
+    let (code, reason) = (error.code(), error.to_string());
+    let rejection = Rejection { code, stage: None, reason, retry_after_ms: None };
+    TransactionReceipt::Refused { part: Part::Whole, rejection }
+}
+
+impl Future for Transacted {
+    type Output = TransactionReceipt;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<TransactionReceipt> {
+        let mut receipt = match &mut self.answer {
+            Answer::Decided(receipt) => receipt.clone(),
+            Answer::Awaited(answer) => match ready!(Pin::new(answer).poll(context)) {
+                Ok(Ok(receipt)) => receipt,
+                Ok(Err(error)) => refusal(&error),
+                // Nobody knows whether it is in the log.
+                Err(_) => refusal(&ShardError::Stopped(
+                    "the broker stopped before it knew; send it again with its sequence".into(),
+                )),
+            },
+        };
+        if let TransactionReceipt::Committed(committed) = &mut receipt {
+            committed.unrouted.append(&mut self.unrouted);
+        }
+        Poll::Ready(receipt)
+    }
+}
