@@ -103,5 +103,6 @@ impl State {
         self.choose_active(id);
         self.count_limited();
         self.pass_time(effects);
+        self.make_room_in(id, effects);
     }
 }

@@ -35,7 +35,7 @@ impl State {
                 }
             }
         }
-        self.make_room(effects);
+        self.make_room(entries, effects);
     }
 
     /// The answer to a publish; what is to be stored is remembered as stored.

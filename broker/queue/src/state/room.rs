@@ -5,7 +5,7 @@
 //! Where the policy makes room by letting the oldest go, only ready messages go: a publish for which there
 //! would be no room even then is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wharf_protocol::{DeathCause, ErrorCode};
 
@@ -69,15 +69,20 @@ impl State {
         Err(full(queue, "queue"))
     }
 
-    /// Lets the oldest go in the queues of this record that are over their limits.
-    pub(super) fn make_room(&mut self, effects: &mut Vec<Effect>) {
+    /// Lets the oldest go in the queues to which these messages came.
+    pub(super) fn make_room(&mut self, entries: &[Entry], effects: &mut Vec<Effect>) {
         if self.limited == 0 {
             return;
         }
-        let mut touched = self.touched.clone();
-        touched.sort_unstable();
-        touched.dedup();
-        for id in touched {
+        let destinations = entries.iter().flat_map(|entry| &entry.destinations);
+        let met = destinations.filter_map(|destination| {
+            let queue = self.queues.get(&destination.queue)?;
+            match &destination.death {
+                None => Some(queue.id),
+                Some(_) => Some(self.queue_named(queue.dead_letters_to().as_str())?.id),
+            }
+        });
+        for id in met.collect::<BTreeSet<QueueId>>() {
             self.make_room_in(id, effects);
         }
     }

@@ -95,13 +95,13 @@ impl State {
                 break;
             }
             found.insert(id);
+            let until = self.queues[&from].extras.get(&offset).and_then(|extra| extra.not_before);
             if !self.can_go(from, offset, to) {
                 kept += 1;
                 continue;
             }
             let queue = self.queues.get_mut(&from).expect("found above");
             let lane = queue.backlog.lane(offset);
-            let until = queue.extras.get(&offset).and_then(|extra| extra.not_before);
             let (slot, extra) = queue.remove(offset, Fate::Moved, &mut self.timers, &mut self.live);
             self.lay(to, slot, lane, Extra { failures: 0, not_before: until, ..extra });
             moved += 1;

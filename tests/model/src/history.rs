@@ -1,29 +1,41 @@
 //! What must hold of any history of records and effects, whatever the state machine looks like inside.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use wharf_protocol::{MessageId, Outcome, Receipt, Timestamp};
-use wharf_queue::{Deliver, Effect, QueueId, Record, Stamped, State};
+use wharf_queue::{Deliver, Effect, Order, QueueId, QueuePolicy, Record, Stamped, State};
 
 /// A message's place: a queue and an offset.
 type Place = (QueueId, u64);
 
+/// A place, and the message there.
+struct Held(Place, MessageId);
+
 /// What a reader of records and effects knows.
 #[derive(Default)]
-pub(crate) struct History {
+pub struct History {
     /// First moment for a first delivery, and the moment from which on there may be none.
     stored: BTreeMap<MessageId, (Timestamp, Option<Timestamp>)>,
     sessions: BTreeSet<(u128, u32, u64)>,
-    consumers: BTreeMap<u64, QueueId>,
-    leases: BTreeMap<(u64, u64), (Place, Timestamp)>,
+    /// Of each consumer, its queue, and whether it holds nothing.
+    consumers: BTreeMap<u64, (QueueId, bool)>,
+    leases: BTreeMap<(u64, u64), (Held, Timestamp)>,
     attempts: BTreeMap<Place, u32>,
     acked: BTreeSet<Place>,
+    /// The message's key, where it has one.
+    keys: BTreeMap<MessageId, Vec<u8>>,
+    /// Of each queue, key and priority, the last id that was delivered for the first time.
+    in_order: BTreeMap<(QueueId, Vec<u8>, u8), MessageId>,
+    priorities: BTreeMap<MessageId, u8>,
+    /// Their turn comes when their delay ends.
+    delayed: BTreeSet<MessageId>,
     redriven: bool,
 }
 
 impl History {
     /// Checks what record `index` did; `state` is the state after it.
-    pub(crate) fn check(&mut self, index: u64, stamped: &Stamped, effects: &[Effect], state: &State) {
+    pub fn check(&mut self, index: u64, stamped: &Stamped, effects: &[Effect], state: &State) {
         self.leases.retain(|_, (_, deadline)| *deadline > stamped.at);
         match &stamped.record {
             Record::Publish(publish) => {
@@ -37,23 +49,30 @@ impl History {
                     for (entry, stored) in (0..).zip(&publish.entries) {
                         let from = stored.message.delay.map_or(stamped.at, |delay| stamped.at.after(delay));
                         let until = stored.message.ttl.map(|ttl| stamped.at.after(ttl));
-                        self.stored.insert(MessageId { index, entry }, (from, until));
+                        let id = MessageId { index, entry };
+                        self.stored.insert(id, (from, until));
+                        self.priorities.insert(id, stored.message.priority);
+                        self.keys.extend(stored.message.key.as_ref().map(|key| (id, key.to_vec())));
+                        if stored.message.delay.is_some() {
+                            self.delayed.insert(id);
+                        }
                     }
                 }
             }
             Record::Attach(attach) if !effects.iter().any(|each| matches!(each, Effect::Refused(_))) => {
                 let queue = state.topology().queue(attach.queue.as_str()).expect("attached to").id;
-                self.consumers.insert(attach.consumer.0, queue);
+                self.consumers.insert(attach.consumer.0, (queue, attach.auto_settle));
             }
             Record::Detach { consumer } => self.leases.retain(|(holder, _), _| *holder != consumer.0),
             Record::Restart => self.leases.clear(),
+            Record::Renew { consumer, tags } => self.renewal(stamped.at, consumer.0, tags, effects, state),
             Record::Settle { consumer, settlements } => {
                 let mut ended = 0;
                 for settlement in settlements {
                     let held = self.leases.extract_if(.., |(holder, tag), _| {
                         *holder == consumer.0 && (settlement.first..=settlement.last).contains(tag)
                     });
-                    for (_, (place, _)) in held.collect::<Vec<_>>() {
+                    for (_, (Held(place, _), _)) in held.collect::<Vec<_>>() {
                         ended += 1;
                         if settlement.outcome == Outcome::Ack {
                             self.acked.insert(place);
@@ -69,7 +88,7 @@ impl History {
         }
         for effect in effects {
             match effect {
-                Effect::Redriven { moved, .. } => self.redriven |= *moved > 0,
+                Effect::Redriven { moved, .. } | Effect::Moved { moved, .. } => self.redriven |= *moved > 0,
                 Effect::Cancelled { consumer } => self.leases.retain(|(holder, _), _| *holder != consumer.0),
                 Effect::Deliver(deliver) => self.delivery(stamped.at, deliver, state),
                 _ => {}
@@ -78,7 +97,7 @@ impl History {
     }
 
     fn delivery(&mut self, at: Timestamp, deliver: &Deliver, state: &State) {
-        let queue = self.consumers[&deliver.consumer.0];
+        let (queue, auto_settle) = self.consumers[&deliver.consumer.0];
         let place = (queue, deliver.offset);
         let (from, until) = self.stored.get(&deliver.id).expect("I2: what is delivered was published");
         assert!(!self.acked.contains(&place), "I3: nothing is delivered after its ack");
@@ -90,18 +109,51 @@ impl History {
             assert!(at >= *from, "I13: no delay ends early");
             assert!(until.is_none_or(|until| at < until), "nothing expired is delivered");
         }
-        assert!(!self.leases.values().any(|(held, _)| *held == place), "I9: one lease a message");
-        let of_queue = state.queues().find(|view| view.id == queue).expect("it delivers").name;
-        let lease = state.topology().queue(of_queue.as_str()).expect("it delivers").policy.lease_ms;
-        let deadline = at.after(std::time::Duration::from_millis(lease));
-        self.leases.insert((deliver.consumer.0, deliver.tag), (place, deadline));
+        assert!(!self.leases.values().any(|(held, _)| held.0 == place), "I9: one lease a message");
+        let policy = policy_of(queue, state);
+        self.key_order(queue, &policy, deliver);
+        if auto_settle {
+            self.acked.insert(place);
+            return;
+        }
+        let deadline = at.after(Duration::from_millis(policy.lease_ms));
+        self.leases.insert((deliver.consumer.0, deliver.tag), (Held(place, deliver.id), deadline));
     }
 
-    /// A consumer that settles as it is delivered holds nothing.
-    pub(crate) fn auto_settled(&mut self, consumer: u64) {
-        let taken = self.leases.extract_if(.., |(holder, _), _| *holder == consumer);
-        for (_, (place, _)) in taken.collect::<Vec<_>>() {
-            self.acked.insert(place);
+    /// I6, and one in flight of each key where the policy says so.
+    fn key_order(&mut self, queue: QueueId, policy: &QueuePolicy, deliver: &Deliver) {
+        let Some(key) = self.keys.get(&deliver.id) else { return };
+        let same = |held: &Held| held.0.0 == queue && self.keys.get(&held.1) == Some(key);
+        if policy.order == Order::Key && deliver.death.is_none() && !self.redriven {
+            assert!(!self.leases.values().any(|(held, _)| same(held)), "one in flight of a key");
+        }
+        // Tenants take turns: between two of them there is no order.
+        let first = deliver.attempt == 1 && deliver.death.is_none() && policy.fair_by.is_none();
+        if first && !self.redriven && !self.delayed.contains(&deliver.id) {
+            let place = (queue, key.clone(), self.priorities[&deliver.id]);
+            let before = self.in_order.insert(place, deliver.id);
+            assert!(
+                before.is_none_or(|before| before <= deliver.id),
+                "I6: first deliveries of a key in order"
+            );
         }
     }
+
+    fn renewal(&mut self, at: Timestamp, id: u64, tags: &[(u64, u64)], effects: &[Effect], state: &State) {
+        let mut renewed = 0;
+        for tag in tags.iter().flat_map(|(first, last)| *first..=*last) {
+            if let Some((Held(place, _), deadline)) = self.leases.get_mut(&(id, tag)) {
+                *deadline = at.after(Duration::from_millis(policy_of(place.0, state).lease_ms));
+                renewed += 1;
+            }
+        }
+        let told =
+            effects.iter().any(|e| matches!(e, Effect::Renewed { renewed: told, .. } if *told == renewed));
+        assert!(told, "I9: a lease that is over is not renewed; {renewed} were live");
+    }
+}
+
+fn policy_of(queue: QueueId, state: &State) -> QueuePolicy {
+    let name = state.queues().find(|view| view.id == queue).expect("it is there").name;
+    state.topology().queue(name.as_str()).expect("it is there").policy.clone()
 }

@@ -1,0 +1,229 @@
+//! Random commands: few queues, consumers, producers, keys and ids, so that they meet.
+
+use std::time::Duration;
+
+use wharf_protocol::{
+    Death, DeathCause, HeadersBuilder, Message, MessageId, Name, Outcome, ProducerId, Session, Settlement,
+    Timestamp,
+};
+use wharf_queue::{
+    Attach, Backoff, Change, ConsumerId, Destination, Entry, Move, Order, Overflow, Publish, QueueId,
+    QueuePolicy, Record, Redrive, Selection, State,
+};
+
+use crate::Draw;
+
+/// The queues that commands are about. The last two are where messages end.
+pub const QUEUES: [&str; 6] = ["a", "b", "c", "d", "dead-letters", "graves"];
+/// What a message takes without its payload, key and headers: 32 bytes of head and the topic.
+pub const MESSAGE_BYTES: u64 = 42;
+
+/// The header by which fair queues tell tenants apart.
+const TENANT: &str = "tenant";
+
+/// One step of a history, which becomes a record when it is its turn: what it names, it names by the state then.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Milliseconds since the one before.
+    pub wait: u64,
+    draw: Draw,
+    kind: u64,
+}
+
+impl Command {
+    /// A random one.
+    pub fn random(draw: &mut Draw) -> Self {
+        let wait = match draw.below(60) {
+            0..30 => 0,
+            30..50 => draw.below(30),
+            50..59 => 30 + draw.below(90),
+            _ => draw.below(20_000),
+        };
+        Self { wait, draw: Draw::new(draw.bits()), kind: draw.below(100) }
+    }
+
+    /// The record that it is after `state`.
+    pub fn record(&self, state: &State) -> Record {
+        let mut draw = self.draw.clone();
+        let draw = &mut draw;
+        match self.kind {
+            0..30 => Record::Publish(publish(draw, state)),
+            30..57 => settle(draw),
+            57..67 => Record::Attach(Attach {
+                consumer: consumer(draw),
+                queue: name(draw),
+                credit: small(draw, 8),
+                auto_settle: draw.percent(15),
+                notify_empty: draw.percent(50),
+                credit_bytes: draw.maybe(30, |draw| draw.below(300)).unwrap_or(0),
+            }),
+            67..74 => Record::Credit {
+                consumer: consumer(draw),
+                add: small(draw, 6),
+                bytes: draw.maybe(50, |draw| draw.below(200)).unwrap_or(0),
+            },
+            74..77 => Record::Detach { consumer: consumer(draw) },
+            77..81 => Record::Tick,
+            81 => Record::Restart,
+            82..86 => redrive(draw, state),
+            86..90 => relocate(draw, state),
+            90..94 => Record::Renew { consumer: consumer(draw), tags: vec![tags(draw)] },
+            94..98 => Record::Topology(Change::SetPolicy { name: name(draw), policy: policy(draw) }),
+            98 if draw.percent(50) => Record::Topology(Change::DeleteQueue { name: name(draw) }),
+            98 => Record::Topology(Change::PurgeQueue { name: name(draw) }),
+            _ => Record::Topology(Change::CreateQueue { name: name(draw), policy: policy(draw) }),
+        }
+    }
+}
+
+/// The record that makes one of the first queues.
+pub fn creation(draw: &mut Draw, queue: usize) -> Record {
+    Record::Topology(Change::CreateQueue { name: queue_name(queue), policy: policy(draw) })
+}
+
+/// A policy with some of all that there is: short times, so that they run out, and low limits.
+fn policy(draw: &mut Draw) -> QueuePolicy {
+    let retry_min_ms = draw.one_of(&[0, 10, 10]);
+    let order = draw.one_of(&[Order::Fifo, Order::Fifo, Order::Key]);
+    QueuePolicy {
+        lease_ms: draw.one_of(&[50, 50, 80]),
+        max_attempts: 2 + small(draw, 2),
+        retry_min_ms,
+        retry_max_ms: 40,
+        retry: draw.one_of(&[Backoff::Exponential, Backoff::Linear, Backoff::Fixed]),
+        retry_jitter_percent: draw.one_of(&[25, 25, 0, 100]),
+        dead_letter: draw.maybe(30, |draw| queue_name(4 + draw.below(2) as usize)),
+        dead_letter_expired: draw.percent(40),
+        ttl_ms: draw.maybe(25, |draw| 20 + draw.below(100)).unwrap_or(0),
+        max_messages: draw.maybe(25, |draw| 1 + draw.below(5)).unwrap_or(0),
+        max_bytes: draw.maybe(15, |draw| MESSAGE_BYTES * (1 + draw.below(5))).unwrap_or(0),
+        overflow: draw.one_of(&[Overflow::Reject, Overflow::DropOldest, Overflow::DeadLetter]),
+        order,
+        single_active: draw.percent(15),
+        exclusive: draw.percent(6),
+        expires_ms: draw.maybe(6, |draw| 50 + draw.below(300)).unwrap_or(0),
+        fair_by: draw.maybe(if order == Order::Key { 2 } else { 30 }, |_| TENANT.to_owned()),
+        ..QueuePolicy::default()
+    }
+}
+
+fn publish(draw: &mut Draw, state: &State) -> Publish {
+    let entries = (0..draw.one_of(&[1, 1, 1, 2])).map(|_| entry(draw, state)).collect();
+    let session = draw.maybe(30, |draw| Session {
+        producer: ProducerId(u128::from(draw.below(2))),
+        epoch: 1 + small(draw, 2),
+        sequence: draw.below(8),
+    });
+    let dedup = draw.maybe(20, |draw| u128::from(draw.below(4)));
+    Publish { session, dedup, topology: state.topology().revision(), entries }
+}
+
+fn entry(draw: &mut Draw, state: &State) -> Entry {
+    let payload = vec![b'x'; draw.one_of(&[1, 1, 20, 200])];
+    let mut message = Message::new("orders.new".parse().expect("a topic"), payload);
+    let word = |draw: &mut Draw| draw.one_of(&["x", "y", "z"]);
+    message.key = draw.maybe(60, |draw| word(draw).into());
+    if draw.percent(60) {
+        let headers = HeadersBuilder::default().set(TENANT, word(draw)).build();
+        message.headers = headers.expect("small");
+    }
+    if draw.percent(35) {
+        let milliseconds = |draw: &mut Draw| Duration::from_millis(1 + draw.below(100));
+        message.priority = draw.one_of(&[0, 1, 1, 2, 31]);
+        message.ttl = draw.maybe(40, milliseconds);
+        message.delay = draw.maybe(40, milliseconds);
+    }
+    let destinations = (0..draw.one_of(&[0, 1, 1, 1, 1, 2])).map(|_| {
+        let queue = state.topology().queue(QUEUES[queue(draw)]);
+        let queue = queue.map_or(QueueId(1_000), |queue| queue.id);
+        Destination { queue, death: draw.maybe(7, |_| Box::new(death())) }
+    });
+    let destinations = destinations.collect();
+    Entry { message, destinations }
+}
+
+fn settle(draw: &mut Draw) -> Record {
+    let settlement = |draw: &mut Draw| {
+        let (first, last) = tags(draw);
+        let delay = |ms| Some(Duration::from_millis(ms));
+        let outcome = match draw.below(20) {
+            0..9 => Outcome::Ack,
+            9..12 => Outcome::Nack { delay: None },
+            12..15 => Outcome::Nack { delay: delay(0) },
+            15..18 => Outcome::Nack { delay: delay(1 + draw.below(60)) },
+            n => Outcome::DeadLetter { reason: format!("reason {n}") },
+        };
+        Settlement { first, last, outcome }
+    };
+    let settlements = (0..draw.one_of(&[1, 1, 2])).map(|_| settlement(draw)).collect();
+    Record::Settle { consumer: consumer(draw), settlements }
+}
+
+fn redrive(draw: &mut Draw, state: &State) -> Record {
+    let queue = if draw.percent(70) { queue_name(4 + draw.below(2) as usize) } else { name(draw) };
+    let ids = state.dead_letters(queue.as_str(), 0, 3).iter().map(|dead| dead.id).skip(1).collect();
+    let select = selection(draw, ids);
+    Record::Redrive(Redrive { queue, select, to: draw.maybe(40, name) })
+}
+
+fn relocate(draw: &mut Draw, state: &State) -> Record {
+    let queue = name(draw);
+    let ids = state.browse(queue.as_str(), 0, 3).iter().map(|each| each.id).skip(1).collect();
+    let select = selection(draw, ids);
+    Record::Move(Move { queue, select, to: name(draw) })
+}
+
+fn selection(draw: &mut Draw, ids: Vec<MessageId>) -> Selection {
+    match draw.below(3) {
+        0 => Selection::Ids(ids),
+        1 => Selection::Oldest(small(draw, 4)),
+        _ => {
+            let from = draw.below(12);
+            Selection::Offsets { from, to: from + draw.below(6) }
+        }
+    }
+}
+
+fn death() -> Death {
+    Death {
+        queue: String::new(),
+        cause: DeathCause::Stage,
+        reason: "not JSON".into(),
+        stage: Some("p/json".into()),
+        plugin: None,
+        attempts: 0,
+        first_at: Timestamp(0),
+        last_at: Timestamp(0),
+        original: MessageId { index: 0, entry: 0 },
+    }
+}
+
+fn consumer(draw: &mut Draw) -> ConsumerId {
+    ConsumerId(draw.below(4))
+}
+
+fn queue(draw: &mut Draw) -> usize {
+    match draw.below(10) {
+        0 => 4,
+        1 => 5,
+        n => (n % 4) as usize,
+    }
+}
+
+fn name(draw: &mut Draw) -> Name {
+    let queue = queue(draw);
+    queue_name(queue)
+}
+
+fn queue_name(queue: usize) -> Name {
+    QUEUES[queue].parse().expect("a name")
+}
+
+fn tags(draw: &mut Draw) -> (u64, u64) {
+    let first = draw.below(7);
+    (first, first + draw.below(6))
+}
+
+fn small(draw: &mut Draw, end: u64) -> u32 {
+    u32::try_from(draw.below(end)).expect("a small number")
+}

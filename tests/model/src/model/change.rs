@@ -1,0 +1,99 @@
+//! Queues come, change and go.
+
+use wharf_protocol::ErrorCode;
+use wharf_queue::{Change, ConsumerId, Effect, Order, QueuePolicy};
+
+use super::{Model, Place, Queue};
+
+impl Model {
+    pub(super) fn change(&mut self, change: &Change) {
+        match change {
+            Change::CreateQueue { name, policy } => {
+                if is_impossible(policy) {
+                    return self.refuse(ErrorCode::Malformed);
+                }
+                match self.named(name.as_str()) {
+                    None => {
+                        self.create(name.as_str(), policy.clone());
+                        self.effects.push(Effect::TopologyChanged);
+                    }
+                    Some(id) if self.queues[&id].policy == *policy => {}
+                    Some(_) => self.refuse(ErrorCode::Conflict),
+                }
+            }
+            Change::DeleteQueue { name } => match self.named(name.as_str()) {
+                Some(id) => self.delete(id),
+                None => self.refuse(ErrorCode::NotFound),
+            },
+            Change::PurgeQueue { name } => {
+                let Some(id) = self.named(name.as_str()) else { return self.refuse(ErrorCode::NotFound) };
+                let messages = &mut self.queues.get_mut(&id).expect("there").messages;
+                let waiting = messages.iter_mut().filter(|m| !matches!(m.place, Place::Leased | Place::Gone));
+                let count = waiting.map(|message| message.place = Place::Gone).count() as u64;
+                self.effects.push(Effect::Purged { queue: name.clone(), messages: count });
+            }
+            Change::SetPolicy { name, policy } => {
+                let Some(id) = self.named(name.as_str()) else { return self.refuse(ErrorCode::NotFound) };
+                self.set_policy(id, policy);
+            }
+            other => panic!("the model knows no {other:?}"),
+        }
+    }
+
+    fn set_policy(&mut self, id: u32, policy: &QueuePolicy) {
+        let attached = self.consumers.values().any(|consumer| consumer.queue == id);
+        let queue = self.queues.get_mut(&id).expect("there");
+        let sorted_anew = (queue.policy.order, &queue.policy.fair_by) != (policy.order, &policy.fair_by);
+        let holds = queue.messages.iter().any(|message| message.place != Place::Gone);
+        if (sorted_anew && holds) || (queue.policy.exclusive != policy.exclusive && attached) {
+            return self.refuse(ErrorCode::Conflict);
+        }
+        if is_impossible(policy) {
+            return self.refuse(ErrorCode::Malformed);
+        }
+        if queue.policy == *policy {
+            return;
+        }
+        if sorted_anew {
+            (queue.tenants, queue.period) = (Default::default(), 0);
+        }
+        (queue.policy, queue.policy_at) = (policy.clone(), self.now);
+        queue.unused_since = (!attached).then_some(self.now);
+        queue.messages.iter_mut().for_each(|message| message.overdue = false);
+        self.choose_active(id);
+        self.pass_time();
+        self.make_room(id);
+        self.effects.push(Effect::TopologyChanged);
+    }
+
+    pub(super) fn create(&mut self, name: &str, policy: QueuePolicy) -> u32 {
+        let queue = Queue {
+            name: name.to_owned(),
+            policy,
+            policy_at: self.now,
+            messages: Vec::new(),
+            line: Vec::new(),
+            active: None,
+            unused_since: Some(self.now),
+            tenants: Default::default(),
+            period: 0,
+            dropped: 0,
+            moved: 0,
+        };
+        self.next_queue += 1;
+        self.queues.insert(self.next_queue - 1, queue);
+        self.next_queue - 1
+    }
+
+    pub(super) fn delete(&mut self, id: u32) {
+        self.queues.remove(&id);
+        for (consumer, _) in self.consumers.extract_if(.., |_, consumer| consumer.queue == id) {
+            self.effects.push(Effect::Cancelled { consumer: ConsumerId(consumer) });
+        }
+        self.effects.push(Effect::TopologyChanged);
+    }
+}
+
+fn is_impossible(policy: &QueuePolicy) -> bool {
+    policy.fair_by.is_some() && policy.order == Order::Key
+}

@@ -1,0 +1,174 @@
+//! How messages end without an ack, and how they go from queue to queue.
+
+use std::time::Duration;
+
+use wharf_protocol::{Death, DeathCause, ErrorCode, MessageId};
+use wharf_queue::{Effect, Move, Order, QueuePolicy, Redrive, Selection};
+
+use super::publish::has_room;
+use super::{Message, Model, Place, Queue};
+
+impl Model {
+    pub(super) fn expire(&mut self, queue: u32, offset: usize) {
+        let dead = self.message(queue, offset).death.is_some();
+        if self.queues[&queue].policy.dead_letter_expired && !dead {
+            self.bury(queue, offset, DeathCause::Expired, "its time to live ran out".into());
+        } else {
+            self.message(queue, offset).place = Place::Gone;
+        }
+    }
+
+    /// A message is given up: to the dead-letter queue; where it lies, when it is dead or lies there already; or it
+    /// rests, when there is no room.
+    pub(super) fn bury(&mut self, from: u32, offset: usize, cause: DeathCause, reason: String) {
+        let now = self.now;
+        let queue = &self.queues[&from];
+        let (name, grave) = (queue.name.clone(), grave_name(queue));
+        let until = now.after(Duration::from_millis(queue.policy.retry_max_ms.max(1)));
+        let bytes = u64::from(queue.messages[offset].bytes);
+        let room = self.takes_dead(&grave, (1, bytes));
+        let message = self.message(from, offset);
+        let death = message.death.clone().unwrap_or_else(|| {
+            Box::new(Death {
+                queue: name.clone(),
+                cause,
+                reason,
+                stage: None,
+                plugin: None,
+                attempts: message.attempts,
+                first_at: message.stored_at,
+                last_at: now,
+                original: message.id,
+            })
+        });
+        let stays = message.death.is_some() || grave == name;
+        if stays {
+            if message.death.is_none() {
+                message.came_at = now;
+            }
+            (message.expires, message.death) = (None, Some(death));
+            return self.rest(from, offset, until);
+        }
+        if !room {
+            return self.rest(from, offset, until);
+        }
+        message.place = Place::Gone;
+        let dead = Message { death: Some(death), ..message.clone() };
+        let to = self.grave(from);
+        self.lay(to, Message { expires: None, ..dead }, Place::Ready);
+        self.make_room(to);
+    }
+
+    /// The queue where `of` has its dead letters.
+    pub(super) fn grave(&mut self, of: u32) -> u32 {
+        let name = grave_name(&self.queues[&of]);
+        self.named(&name).unwrap_or_else(|| {
+            self.effects.push(Effect::TopologyChanged);
+            self.create(&name, QueuePolicy::default())
+        })
+    }
+
+    pub(super) fn redrive(&mut self, redrive: &Redrive) {
+        let Some(from) = self.named(redrive.queue.as_str()) else { return self.refuse(ErrorCode::NotFound) };
+        let to = redrive.to.as_ref().map(|to| self.named(to.as_str()));
+        if to == Some(None) {
+            return self.refuse(ErrorCode::NotFound);
+        }
+        let (mut moved, mut kept, mut found) = (0, 0, Vec::new());
+        for offset in 0..self.queues[&from].messages.len() {
+            let message = self.queues[&from].messages[offset].clone();
+            let Some(death) = message.death.as_ref().filter(|_| message.place != Place::Gone) else {
+                continue;
+            };
+            if !selects(&redrive.select, offset, &message) {
+                continue;
+            }
+            if is_enough(&redrive.select, moved) {
+                break;
+            }
+            found.push(message.id);
+            let target = to.flatten().or_else(|| self.named(&death.queue)).filter(|target| *target != from);
+            match target.filter(|target| self.can_go(&message, *target)) {
+                Some(target) => {
+                    self.message(from, offset).place = Place::Gone;
+                    self.lay(target, Message { death: None, expires: None, ..message }, Place::Ready);
+                    moved += 1;
+                }
+                None => kept += 1,
+            }
+        }
+        kept += unknown(&redrive.select, &found);
+        self.effects.push(Effect::Redriven { moved, kept });
+    }
+
+    pub(super) fn relocate(&mut self, order: &Move) {
+        let (from, to) = (self.named(order.queue.as_str()), self.named(order.to.as_str()));
+        let (Some(from), Some(to)) = (from, to) else { return self.refuse(ErrorCode::NotFound) };
+        let sorted = |queue: u32| {
+            let policy = &self.queues[&queue].policy;
+            (policy.order, policy.fair_by.clone())
+        };
+        if from == to || (sorted(to) != (Order::Fifo, None) && sorted(from) != sorted(to)) {
+            return self.refuse(ErrorCode::Conflict);
+        }
+        let (mut moved, mut kept, mut found) = (0, 0, Vec::new());
+        for offset in 0..self.queues[&from].messages.len() {
+            let message = self.queues[&from].messages[offset].clone();
+            if message.place == Place::Gone || !selects(&order.select, offset, &message) {
+                continue;
+            }
+            if is_enough(&order.select, moved) {
+                break;
+            }
+            found.push(message.id);
+            if !self.can_go(&message, to) {
+                kept += 1;
+                continue;
+            }
+            let source = self.queues.get_mut(&from).expect("there");
+            source.messages[offset].place = Place::Gone;
+            source.moved += 1;
+            let place = message.place;
+            self.lay(to, message, place);
+            moved += 1;
+        }
+        kept += unknown(&order.select, &found);
+        self.effects.push(Effect::Moved { moved, kept });
+    }
+
+    fn can_go(&self, message: &Message, to: u32) -> bool {
+        message.place != Place::Leased && has_room(&self.queues[&to], (1, u64::from(message.bytes)))
+    }
+
+    /// A message of another queue comes to this one.
+    fn lay(&mut self, queue: u32, message: Message, place: Place) {
+        let (failures, came_at, plain, overdue) = (0, self.now, false, false);
+        let mut message = Message { failures, came_at, plain, overdue, place, ..message };
+        let expired = self.queues[&queue].expiry(&message).is_some_and(|at| at <= self.now);
+        message.overdue = expired && matches!(place, Place::Delayed(_));
+        self.put(queue, message);
+    }
+}
+
+/// The name of the queue where a queue has its dead letters.
+pub(super) fn grave_name(queue: &Queue) -> String {
+    queue.policy.dead_letter.as_ref().map_or("dead-letters".into(), ToString::to_string)
+}
+
+fn selects(select: &Selection, offset: usize, message: &Message) -> bool {
+    match select {
+        Selection::Oldest(_) => true,
+        Selection::Ids(ids) => ids.contains(&message.id),
+        Selection::Offsets { from, to } => (*from..*to).contains(&(offset as u64)),
+    }
+}
+
+/// How many of the ids asked for are of no message that was found.
+fn unknown(select: &Selection, found: &[MessageId]) -> u64 {
+    let Selection::Ids(ids) = select else { return 0 };
+    ids.iter().filter(|id| !found.contains(id)).count() as u64
+}
+
+fn is_enough(select: &Selection, moved: u64) -> bool {
+    matches!(select, Selection::Oldest(limit) if moved == u64::from(*limit))
+}
