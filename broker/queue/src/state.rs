@@ -162,8 +162,7 @@ impl State {
     /// The records of `range` that messages in queues and streams refer to, rising; it takes as long as looking at
     /// each message. No other record of it is read again.
     pub fn live_records(&self, range: std::ops::Range<u64>) -> Vec<u64> {
-        let queues =
-            self.queues.values().flat_map(|queue| queue.backlog.unsettled().map(|(_, slot)| slot.id));
+        let queues = self.queues.values().flat_map(|queue| queue.backlog.unsettled_in(&range));
         let ids = queues.chain(self.streams.values().flat_map(Stream::ids));
         let mut indexes: Vec<u64> = ids.map(|id| id.index).filter(|index| range.contains(index)).collect();
         indexes.sort_unstable();
