@@ -80,6 +80,21 @@ impl TestBroker {
         Client::connect(self.options()).await.expect("a connection")
     }
 
+    /// Leases the messages of `queue` for so long.
+    pub(crate) async fn lease(&self, queue: &str, lease: std::time::Duration) {
+        let name = queue.parse().expect("a name");
+        let lease_ms = u64::try_from(lease.as_millis()).expect("short");
+        let policy =
+            wharf_node::QueuePolicy { lease_ms, retry_min_ms: 0, retry_max_ms: 0, ..Default::default() };
+        self.node.set_policy(&Principal::system(), &name, policy).await.expect("set");
+    }
+
+    /// Messages of `queue` that consumers hold.
+    pub(crate) async fn leased(&self, queue: &str) -> u64 {
+        let name = queue.parse().expect("a name");
+        self.node.queue(&Principal::system(), &name).await.expect("there").leased
+    }
+
     /// Messages in `queue`, ready or leased.
     pub(crate) async fn depth(&self, queue: &str) -> u64 {
         let name = queue.parse().expect("a name");

@@ -231,3 +231,61 @@ async fn many_are_settled_together() {
     assert_eq!(broker.depth("orders").await, 3);
     assert!(take(&mut consumer, 3).await.iter().all(|again| again.attempt == 2));
 }
+
+#[tokio::test]
+async fn never_more_bytes_are_unsettled_than_asked_for_but_for_one_message() {
+    let broker = TestBroker::start().await;
+    let client = broker.connect().await;
+    publish(&client, 50).await;
+    let bytes = order("0").encoded_bytes() as u64;
+    let options = ConsumeOptions { prefetch_bytes: 3 * bytes, ..Default::default() };
+    let mut consumer = consume(&client, options).await;
+
+    let mut held = take(&mut consumer, 3).await;
+    assert_eq!(broker.leased("orders").await, 3);
+    held.remove(0).ack().await.expect("settled");
+    held.extend(take(&mut consumer, 1).await);
+    assert_eq!(broker.leased("orders").await, 3, "as much as was given back");
+
+    drop(held);
+    let mut rest = 0;
+    while rest < 46 {
+        consumer.next().await.expect("it goes on").ack();
+        rest += 1;
+    }
+    consumer.flush().await;
+}
+
+#[tokio::test]
+async fn a_lease_that_is_renewed_does_not_lapse() {
+    let broker = TestBroker::start().await;
+    broker.lease("orders", Duration::from_millis(300)).await;
+    let client = broker.connect().await;
+    publish(&client, 2).await;
+    let mut renewing =
+        consume(&client, ConsumeOptions { renew: true, prefetch: 1, ..Default::default() }).await;
+    let held = renewing.next().await.expect("a delivery");
+    let mut other = consume(&client, Default::default()).await;
+
+    // What nobody renews lapses time and again: it tells how long the other is held.
+    for attempt in 1..=4 {
+        let lapsing = other.next().await.expect("a delivery");
+        assert_eq!((lapsing.offset, lapsing.attempt), (1, attempt), "only the one that is not renewed");
+    }
+    held.renew().await.expect("it is held");
+    held.ack().await.expect("it was held all the time");
+}
+
+#[tokio::test]
+async fn a_lease_that_has_lapsed_cannot_be_renewed() {
+    let broker = TestBroker::start().await;
+    broker.lease("orders", Duration::from_millis(50)).await;
+    let client = broker.connect().await;
+    publish(&client, 1).await;
+    let mut consumer = consume(&client, Default::default()).await;
+    let lapsed = consumer.next().await.expect("a delivery");
+    let again = consumer.next().await.expect("it lapsed");
+
+    assert_eq!(lapsed.renew().await, Err(SettleError::Stale));
+    assert_eq!(again.attempt, 2);
+}
