@@ -1,7 +1,9 @@
 //! `wharf bench`: how fast, at what cost, against what floor.
 
+mod fair;
 mod floor;
 mod load;
+mod queues;
 mod report;
 
 use std::path::Path;
@@ -63,6 +65,21 @@ enum What {
     /// Fill a queue, kill the broker, start it again: memory and time
     #[command(after_help = "Examples:\n  wharf bench restart --messages 1000000")]
     Restart(Load),
+    /// Publish to one queue, and to ten
+    #[command(after_help = "Examples:\n  wharf bench fanout --messages 100000")]
+    Fanout(Load),
+    /// Publish and consume with 32 priorities
+    #[command(after_help = "Examples:\n  wharf bench priority --messages 500000")]
+    Priority(Load),
+    /// Publish and consume in order by a thousand keys
+    #[command(after_help = "Examples:\n  wharf bench keys --messages 500000")]
+    Keys(Load),
+    /// Publish with message ids, and the same again
+    #[command(after_help = "Examples:\n  wharf bench dedup --messages 500000")]
+    Dedup(Load),
+    /// Nine quiet tenants and one that floods: how long each waits, in a fair queue and in one that is not
+    #[command(after_help = "Examples:\n  wharf bench fair --seconds 10")]
+    Fair(fair::Fair),
 }
 
 #[derive(Clone, Debug, ClapArgs)]
@@ -133,6 +150,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             What::Flow(flow) => steady_flow(&flow).await,
             What::Pipeline(load) => pipeline(&load).await,
             What::Restart(load) => restart(&load).await,
+            What::Fanout(load) => queues::fan_out(&load).await,
+            What::Priority(load) => queues::priority(&load).await,
+            What::Keys(load) => queues::keys(&load).await,
+            What::Dedup(load) => queues::dedup(&load).await,
+            What::Fair(fair) => fair::run(&fair).await,
         }
     })
 }
@@ -277,6 +299,7 @@ fn plain(load: &Load) -> Publishing {
         messages: load.messages,
         connections: load.connections.max(1),
         window: load.window.max(1) as usize,
+        dress: None,
     }
 }
 

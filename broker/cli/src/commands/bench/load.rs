@@ -14,6 +14,9 @@ use crate::connection::Connection;
 /// One confirm in so many is timed; timing each would measure the clock.
 const TIMED_EVERY: u64 = 16;
 
+/// Makes one message unlike the others, by its number.
+pub(super) type Dress = fn(u64, &mut Message);
+
 /// How to publish.
 #[derive(Clone)]
 pub(super) struct Publishing {
@@ -23,6 +26,8 @@ pub(super) struct Publishing {
     pub(super) connections: u64,
     /// Unconfirmed messages a connection.
     pub(super) window: usize,
+    /// What is done to each message.
+    pub(super) dress: Option<Dress>,
 }
 
 /// What a phase took.
@@ -42,7 +47,7 @@ pub(super) async fn publish(connection: &Connection, load: &Publishing) -> anyho
     for (n, client) in (0..).zip(clients) {
         let mut load = load.clone();
         load.messages = load.messages / load.connections + u64::from(n < load.messages % load.connections);
-        tasks.spawn(publish_from(client, load));
+        tasks.spawn(publish_from(client, n, load));
     }
     let mut latencies = Latencies::new();
     while let Some(done) = tasks.join_next().await {
@@ -51,7 +56,12 @@ pub(super) async fn publish(connection: &Connection, load: &Publishing) -> anyho
     Ok(Took { time: started.elapsed(), latencies })
 }
 
-async fn publish_from(client: Client, load: Publishing) -> anyhow::Result<Latencies> {
+/// The number of message `n` of a connection: no other has it.
+pub(super) fn number(connection: u64, n: u64) -> u64 {
+    connection << 40 | n
+}
+
+async fn publish_from(client: Client, connection: u64, load: Publishing) -> anyhow::Result<Latencies> {
     let publisher = client.publisher().await?;
     let mut latencies = Latencies::new();
     let mut unconfirmed: VecDeque<(Option<Instant>, Confirm)> = VecDeque::with_capacity(load.window);
@@ -62,7 +72,11 @@ async fn publish_from(client: Client, load: Publishing) -> anyhow::Result<Latenc
         }
         let payload = payloads.next().context("there is a payload")?.clone();
         let sent = (n % TIMED_EVERY == 0).then(Instant::now);
-        let confirm = publisher.publish(Message::new(load.topic.clone(), payload)).await?;
+        let mut message = Message::new(load.topic.clone(), payload);
+        if let Some(dress) = load.dress {
+            dress(number(connection, n), &mut message);
+        }
+        let confirm = publisher.publish(message).await?;
         unconfirmed.push_back((sent, confirm));
     }
     while !unconfirmed.is_empty() {

@@ -36,8 +36,20 @@ impl Latencies {
         self.0.add(&other.0).expect("all have the same bounds");
     }
 
+    /// How many were recorded.
+    pub(super) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
     fn milliseconds(&self, quantile: f64) -> f64 {
         Duration::from_micros(self.0.value_at_quantile(quantile)).as_secs_f64() * 1e3
+    }
+}
+
+impl std::fmt::Display for Latencies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (p50, p99) = (self.milliseconds(0.5), self.milliseconds(0.99));
+        write!(f, "p50 {p50:.2} ms  p99 {p99:.2} ms")
     }
 }
 
