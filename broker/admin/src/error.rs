@@ -108,6 +108,7 @@ impl From<NodeError> for Problem {
 fn where_listed(kind: &str) -> Option<&'static str> {
     match kind {
         "queue" => Some("`wharf queue ls` (GET /v1/queues) lists the queues"),
+        "transfer" => Some("`wharf queue move` and `wharf dlq redrive` begin one"),
         "schedule" => Some("`wharf schedule ls` (GET /v1/schedules) lists the schedules"),
         "binding" => Some("`wharf bindings` (GET /v1/bindings) lists the bindings"),
         "plugin" | "plugin version" => Some("`wharf plugin ls` (GET /v1/plugins) lists the plugins"),

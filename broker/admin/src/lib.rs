@@ -1,7 +1,7 @@
 //! The admin API of a broker: HTTP and JSON over [`wharf_node::Node`].
 //!
 //! A request is authenticated (`auth`), bounded in size and time (here), parsed at the edge (`extract`), answered
-//! by the route of its noun ([`queue`], [`binding`], [`schedule`], [`plugin`], [`pipeline`], [`dead_letter`],
+//! by the route of its noun ([`queue`], [`messages`], [`binding`], [`schedule`], [`plugin`], [`pipeline`], [`dead_letter`],
 //! [`status`], `metrics`), and what goes wrong is an [`error::Problem`]. The routes describe themselves: `/v1/openapi.json` is
 //! made from them. The types of the bodies are public: the command line reads what this crate writes.
 
@@ -14,6 +14,7 @@ mod health;
 mod listener;
 mod memory;
 pub mod message;
+pub mod messages;
 mod metrics;
 mod openapi;
 pub mod pipeline;
@@ -89,6 +90,7 @@ fn routes(plugin_bytes_max: usize) -> (Router<Node>, Router<Node>, OpenApi) {
     let (closed, mut document) = OpenApiRouter::with_openapi(openapi::head())
         .merge(status::routes())
         .merge(queue::routes())
+        .merge(messages::routes())
         .merge(schedule::routes())
         .merge(binding::routes())
         .merge(plugin::routes(plugin_bytes_max))

@@ -90,6 +90,11 @@ impl Admin {
         Ok(())
     }
 
+    /// For the answer.
+    pub(crate) fn delete_for<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.read(self.prepared(self.agent.delete(self.url(path))).call())
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }

@@ -33,6 +33,23 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(scale).ok_or_else(|| "that is too large".into())
 }
 
+/// A rate of messages a second: `100/s`, `6000/m`, `360000/h`; at least one a second.
+pub(crate) fn rate(text: &str) -> Result<u32, String> {
+    const SHAPE: &str = "a rate is a number and a time: 100/s, 6000/m";
+    let (number, time) = text.split_once('/').unwrap_or((text, "s"));
+    let number: u32 = number.parse().map_err(|_| SHAPE.to_owned())?;
+    let seconds = match time {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(SHAPE.into()),
+    };
+    match number / seconds {
+        0 => Err("that is less than one a second".into()),
+        per_second => Ok(per_second),
+    }
+}
+
 /// A header: `name=value`; the value may be empty and may hold `=`.
 pub(crate) fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -91,6 +108,14 @@ mod tests {
         assert_eq!(bytes("64MiB"), Ok(64 << 20));
         assert!(bytes("64MB").is_err());
         assert_eq!(show_bytes(14_540), "14.2 KiB");
+    }
+
+    #[test]
+    fn a_rate_is_a_number_and_a_time() {
+        assert_eq!((rate("100/s"), rate("6000/m"), rate("7")), (Ok(100), Ok(100), Ok(7)));
+        for wrong in ["", "fast", "1/d", "59/m", "-1/s", "0/s"] {
+            assert!(rate(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

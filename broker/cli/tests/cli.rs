@@ -6,6 +6,8 @@ mod broker;
 mod errors;
 #[path = "cli/life.rs"]
 mod life;
+#[path = "cli/queues.rs"]
+mod queues;
 #[path = "cli/schedules.rs"]
 mod schedules;
 #[path = "cli/walk.rs"]

@@ -10,12 +10,14 @@
 mod access;
 mod agenda;
 mod alarm;
+mod browse;
 mod config;
 mod dead_letters;
 mod deliver_at;
 mod error;
 mod journey;
 mod node;
+mod pace;
 mod pipelines;
 mod plugins;
 mod producers;
@@ -29,9 +31,11 @@ mod subscription;
 mod tap;
 mod timetable;
 mod transact;
+mod transfers;
 mod view;
 
 pub use access::{Action, Credentials, Identity, Principal};
+pub use browse::{BrowsedView, MessagePlace};
 pub use config::Config;
 pub use dead_letters::Redriven;
 pub use error::{NodeError, StartError};
@@ -43,6 +47,7 @@ pub use schedules::{ScheduleSpec, ScheduleView};
 pub use subscription::{Controls, Event, Settled, SubscribeOptions, Subscription};
 pub use tap::Tap;
 pub use transact::{Transact, Transacted};
+pub use transfers::{TransferEnd, TransferSpec, TransferView};
 pub use view::{
     Binding, DeadLetterView, LogView, Metrics, PipelineChange, PipelineView, PluginView, PublishCounts,
     QueueView, Status, TryDestination, TryReport, TryResult,

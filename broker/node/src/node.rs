@@ -18,6 +18,7 @@ use crate::plugins::Components;
 use crate::scheduler::Scheduler;
 use crate::status::Counts;
 use crate::tap::Taps;
+use crate::transfers::Transfers;
 use crate::{Config, Credentials, NodeError, Principal, Tap};
 
 /// One running broker. Cheap to clone; it runs until [`Node::shutdown`], whatever becomes of the clones.
@@ -62,6 +63,7 @@ struct Rooms {
     started_at: Timestamp,
     watch: Mutex<Option<JoinHandle<()>>>,
     scheduler: Scheduler,
+    transfers: Transfers,
 }
 
 /// A handle that lets the node go when nobody else holds it.
@@ -109,6 +111,7 @@ impl Node {
             started_at: Timestamp::wall_clock(),
             watch: Mutex::new(Some(watch)),
             scheduler: Scheduler::default(),
+            transfers: Transfers::default(),
             config,
         }));
         node.0.scheduler.start(WeakNode(Arc::downgrade(&node.0)));
@@ -171,6 +174,10 @@ impl Node {
 
     pub(crate) fn taps(&self) -> &Taps {
         &self.0.taps
+    }
+
+    pub(crate) fn transfers(&self) -> &Transfers {
+        &self.0.transfers
     }
 
     pub(crate) fn scheduler(&self) -> &Scheduler {

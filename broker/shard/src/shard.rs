@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use wharf_log::LogReader;
 use wharf_protocol::{Message, MessageId, Receipt, Settlement, Timestamp};
 use wharf_queue::{
-    Attach, Change, ConsumerId, Durability, Publish, Record, Redrive, Stamped, State, Topology,
+    Attach, Change, ConsumerId, Durability, Move, Publish, Record, Redrive, Stamped, State, Topology,
 };
 
 use crate::stream::Tails;
@@ -117,9 +117,9 @@ enum Command {
 /// What a change did, where it has something to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changed {
-    /// Messages purged or redriven.
+    /// Messages purged, redriven or moved.
     pub messages: u64,
-    /// Messages that were to be redriven and stay.
+    /// Messages that were to be redriven or moved and stay.
     pub kept: u64,
 }
 
@@ -216,6 +216,11 @@ impl Shard {
     /// Sends dead letters on their way again.
     pub async fn redrive(&self, redrive: Redrive) -> Result<Changed, ShardError> {
         self.record(Record::Redrive(redrive)).await
+    }
+
+    /// Takes waiting messages to another queue.
+    pub async fn move_messages(&self, order: Move) -> Result<Changed, ShardError> {
+        self.record(Record::Move(order)).await
     }
 
     async fn record(&self, record: Record) -> Result<Changed, ShardError> {

@@ -3,11 +3,15 @@
 use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand};
 use wharf_admin::dead_letter::{DeadLetter, Page, Redrive, Redriven};
+use wharf_admin::messages::{RedriveQueue, Transfer};
+use wharf_admin::queue::Queue;
 use wharf_protocol::{Message, MessageId, QueueName};
 
 use crate::admin::{Admin, path};
+use crate::commands::queue::messages::follow;
 use crate::connection::Connection;
 use crate::output::{self, Format, Output};
+use crate::units;
 
 /// Shows dead letters and sends them back
 #[derive(Debug, ClapArgs)]
@@ -69,7 +73,8 @@ struct Show {
 Examples:
   wharf dlq redrive 4711-0 4712-0
   wharf dlq redrive --all
-  wharf dlq redrive --all --to orders-repaired"
+  wharf dlq redrive --all --to orders-repaired
+  wharf dlq redrive --all --queue orders-dead --rate 100/s     tells how far it is; Ctrl-C stops it"
 )]
 struct RedriveArgs {
     /// Their ids
@@ -81,6 +86,12 @@ struct RedriveArgs {
     /// The queue they go to [default: where each died]
     #[arg(long, value_name = "QUEUE")]
     to: Option<QueueName>,
+    /// Only those in this dead-letter queue
+    #[arg(long, value_name = "QUEUE", conflicts_with = "ids")]
+    queue: Option<QueueName>,
+    /// At most so many in a time: `100/s`, `6000/m`
+    #[arg(long, value_name = "RATE", value_parser = units::rate, conflicts_with = "ids")]
+    rate: Option<u32>,
 }
 
 pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
@@ -106,6 +117,9 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
             let letter: DeadLetter = admin.get(&path(["v1", "dead-letters", &show.id.to_string()]))?;
             print(show.output, letter)
         }
+        Command::Redrive(args) if args.rate.is_some() || args.queue.is_some() => {
+            redrive_queues(&admin, &args)
+        }
         Command::Redrive(args) => {
             let ids = args.ids.iter().map(ToString::to_string).collect();
             let body = Redrive { ids, all: args.all, to: args.to.map(String::from) };
@@ -119,6 +133,23 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
             output::line(format_args!("{} dead letters sent back", redriven.moved))
         }
     }
+}
+
+/// Sends the dead letters of one queue, or of each queue that has any, back at a rate.
+fn redrive_queues(admin: &Admin, args: &RedriveArgs) -> anyhow::Result<()> {
+    let queues = match &args.queue {
+        Some(queue) => vec![queue.to_string()],
+        None => {
+            let queues: Vec<Queue> = admin.get(&path(["v1", "queues"]))?;
+            queues.into_iter().filter(|queue| queue.dead > 0).map(|queue| queue.name).collect()
+        }
+    };
+    let order = RedriveQueue { to: args.to.clone(), limit: None, per_second: args.rate };
+    for queue in queues {
+        let begun: Transfer = admin.post(&path(["v1", "queues", &queue, "redrive"]), &order)?;
+        follow(admin, begun, &format!("sent back from {queue}"))?;
+    }
+    Ok(())
 }
 
 fn pages(admin: &Admin, list: &List) -> anyhow::Result<Vec<DeadLetter>> {

@@ -1,5 +1,6 @@
 //! `wharf queue`.
 
+pub(super) mod messages;
 mod policy;
 
 use clap::{Args as ClapArgs, Subcommand};
@@ -30,6 +31,9 @@ enum Command {
     Set(Set),
     Ls(List),
     Show(Show),
+    Peek(messages::Peek),
+    Browse(messages::Browse),
+    Move(messages::MoveArgs),
     Purge(Purge),
     Rm(Remove),
 }
@@ -147,6 +151,9 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
             let queue: Queue = admin.get(&path(["v1", "queues", show.queue.as_str()]))?;
             output::show(show.output, &queue, rows(&queue))
         }
+        Command::Peek(peek) => messages::peek(&peek, &admin),
+        Command::Browse(browse) => messages::browse(&browse, &admin),
+        Command::Move(order) => messages::move_messages(order, &admin),
         Command::Purge(purge) => {
             let path = path(["v1", "queues", purge.queue.as_str(), "purge"]);
             let dropped: Count = admin.post(&path, &Map::new())?;

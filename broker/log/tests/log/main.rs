@@ -8,7 +8,6 @@ mod crash;
 mod damage;
 mod faults;
 mod harness;
-mod inspection;
 mod model;
 mod power;
 mod read;
