@@ -69,6 +69,27 @@ impl Folder {
         Ok(Self { disk, dir: dir.to_owned(), identity, _lock: file })
     }
 
+    /// Takes ownership of `dir` and changes nothing in it; tells whether its identity was lost.
+    pub(crate) fn inspect(disk: Arc<dyn Disk>, dir: &Path) -> Result<(Self, bool), OpenError> {
+        let path = dir.join("identity");
+        let file = match disk.open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(OpenError::NoLog(dir.to_owned()));
+            }
+            other => other.map_err(|source| Failure::new("open", &path, source))?,
+        };
+        if !file.try_lock().map_err(|source| Failure::new("lock", &path, source))? {
+            return Err(OpenError::InUse(dir.to_owned()));
+        }
+        let (identity, lost) =
+            match read_identity(&*file).map_err(|source| Failure::new("read", &path, source))? {
+                Some((FORMAT, identity)) => (identity, false),
+                Some((found, _)) => return Err(OpenError::Format { path, found }),
+                None => (surviving_identity(&*disk, dir)?, true),
+            };
+        Ok((Self { disk, dir: dir.to_owned(), identity, _lock: file }, lost))
+    }
+
     pub(crate) fn list(&self) -> Result<Listing, Failure> {
         list(&*self.disk, &self.dir)
     }

@@ -56,6 +56,7 @@ mod compaction;
 mod disk;
 mod engine;
 mod folder;
+mod inspection;
 mod local;
 mod places;
 mod reader;
@@ -80,6 +81,7 @@ pub use engine::{
     AppendError, CompactError, Damage, Durability, Epoch, Failure, Index, LogEngine, LogReader, ReadError,
     SnapshotError, TrimError,
 };
+pub use inspection::{Finding, Inspected, Inspection, Remedy, SegmentFound, SnapshotFound, Torn};
 pub use local::{LocalLog, Options};
 pub use recovery::{OpenError, Replay, ReplayError};
 pub use snapshot::{Snapshot, Written};

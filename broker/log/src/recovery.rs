@@ -53,6 +53,9 @@ pub enum OpenError {
     /// Another process has the log open.
     #[error("{} is in use by another process; stop that one first", .0.display())]
     InUse(PathBuf),
+    /// The folder holds no log.
+    #[error("{} holds no log: it has no file `identity`", .0.display())]
+    NoLog(PathBuf),
     /// The folder was written by a version of the broker that lays it out otherwise.
     #[error("{} says format {found}, and this version reads format {FORMAT}; use the version that wrote it", path.display())]
     Format {

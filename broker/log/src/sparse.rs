@@ -147,19 +147,31 @@ impl Table {
 
     /// The table of `segment`, read from `file`, or made again from the records when it is harmed.
     pub(crate) fn read(file: &dyn DiskFile, segment: &Sealed, sparse: &Sparse) -> std::io::Result<Self> {
+        if let Some(table) = Self::stored(file, segment, sparse)? {
+            return Ok(table);
+        }
+        tracing::warn!(path = %segment.path.display(), "a sparse segment's table is harmed; its records are walked");
+        let scan = Scan::new(file, segment).finish()?;
+        Ok(Self { indexes: scan.indexes, offsets: scan.offsets })
+    }
+
+    /// The table of `segment`, read from `file`; `None` when it is harmed.
+    pub(crate) fn stored(
+        file: &dyn DiskFile,
+        segment: &Sealed,
+        sparse: &Sparse,
+    ) -> std::io::Result<Option<Self>> {
         let records = sparse.records as usize;
         let mut bytes = vec![0; records * (INDEX_BYTES + OFFSET_BYTES)];
         let read = file.read_at(sparse.end.into(), &mut bytes)?;
         if read == bytes.len() && segment.seed().crc(&bytes) == sparse.table_crc {
             let (indexes, offsets) = bytes.split_at(records * INDEX_BYTES);
-            return Ok(Self {
+            return Ok(Some(Self {
                 indexes: indexes.chunks_exact(INDEX_BYTES).map(|chunk| u64_at(chunk, 0)).collect(),
                 offsets: offsets.chunks_exact(OFFSET_BYTES).map(|chunk| u32_at(chunk, 0)).collect(),
-            });
+            }));
         }
-        tracing::warn!(path = %segment.path.display(), "a sparse segment's table is harmed; its records are walked");
-        let scan = Scan::new(file, segment).finish()?;
-        Ok(Self { indexes: scan.indexes, offsets: scan.offsets })
+        Ok(None)
     }
 }
 

@@ -109,6 +109,9 @@ fn waiting() {
     let start = Clock::start();
     black_box(State::restore(&snapshot).expect("a snapshot"));
     report("restore, a message", MESSAGES, start.elapsed());
+    let start = Clock::start();
+    black_box(shard.state.live_records(MESSAGES / 2..MESSAGES / 2 + 1_000));
+    report("find the live records of a range, a message", MESSAGES, start.elapsed());
 
     shard.attach(0);
     let start = Clock::start();

@@ -113,6 +113,13 @@ impl Chunk {
         }
     }
 
+    /// A message in it may lie in `records`: an id of 32 bits is at most so far from the first one.
+    fn may_hold(&self, records: &Range<u64>) -> bool {
+        let first = self.first.0 >> 16;
+        let last = (self.first.0 + u64::from(u32::MAX)) >> 16;
+        self.live > 0 && (!self.odd.is_empty() || (first < records.end && last >= records.start))
+    }
+
     fn get(&self, at: usize) -> Slot {
         if self.ids[at] == ODD {
             let found = self.odd.binary_search_by_key(&at, |(place, _)| usize::from(*place));
@@ -278,7 +285,26 @@ impl Backlog {
 
     /// All messages that are not settled, in order, from an offset on.
     pub(crate) fn unsettled_from(&self, from: u64) -> impl Iterator<Item = (u64, Slot)> {
-        self.runs(from).flatten().filter_map(|offset| Some((offset, self.slot(offset)?)))
+        self.runs(from).flat_map(|run| run.clone().zip(self.slots(run)))
+    }
+
+    /// The messages of one of the [`runs`](Self::runs).
+    pub(crate) fn slots(&self, run: Range<u64>) -> impl Iterator<Item = Slot> {
+        let chunk = self.chunk(run.start).expect("what is not settled is held");
+        run.map(|offset| chunk.get(place(offset)))
+    }
+
+    /// The ids of messages that are not settled and lie in `records`, in the order of offsets. Passes over whole
+    /// chunks that lie elsewhere.
+    pub(crate) fn unsettled_in(&self, records: &Range<u64>) -> impl Iterator<Item = MessageId> {
+        let chunks =
+            self.chunks.iter().zip(self.first_chunk..).filter_map(|(chunk, n)| Some((chunk.as_ref()?, n)));
+        let near = chunks.filter(|(chunk, _)| chunk.may_hold(records));
+        near.flat_map(move |(chunk, number)| {
+            let offsets = (number * CHUNK..(number + 1) * CHUNK).take_while(|offset| *offset < self.next);
+            let unsettled = offsets.filter(|offset| !marked(&chunk.settled, *offset));
+            unsettled.map(|offset| chunk.get(place(offset)).id).filter(|id| records.contains(&id.index))
+        })
     }
 
     /// All messages that are not settled, in order.
@@ -452,6 +478,10 @@ mod tests {
             }
             let unsettled: Vec<u64> = naive.iter().filter(|each| !each.2).map(|each| each.0).collect();
             prop_assert_eq!(backlog.live(), unsettled.len() as u64);
+            let records = slot(skipped + 100).id.index..slot(skipped + 1_100).id.index;
+            let found: Vec<MessageId> = backlog.unsettled_in(&records).collect();
+            let ids = unsettled.iter().map(|offset| slot(*offset).id);
+            prop_assert_eq!(found, ids.filter(|id| records.contains(&id.index)).collect::<Vec<_>>());
             prop_assert_eq!(backlog.unsettled().map(|(offset, _)| offset).collect::<Vec<_>>(), &unsettled[..]);
             prop_assert_eq!(backlog.runs(0).flatten().collect::<Vec<_>>(), unsettled);
             let fresh: Vec<u64> =

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wharf_protocol::{Message, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::seeded::{self, Fault};
 use crate::{Order, QueuePolicy};
 
 mod packed;
@@ -213,7 +214,7 @@ impl Lanes {
 
 impl Keys {
     pub(crate) fn is_blocked(&self, lane: LaneId) -> bool {
-        lane != LaneId::NONE && self.blocked.contains_key(&lane)
+        lane != LaneId::NONE && self.blocked.contains_key(&lane) && !seeded::is(Fault::KeyOrderBroken)
     }
 
     pub(crate) fn has_room(&self) -> bool {

@@ -50,6 +50,11 @@ mod policy;
 mod producers;
 mod queue;
 mod record;
+#[cfg(feature = "seeded-faults")]
+pub mod seeded;
+#[cfg(not(feature = "seeded-faults"))]
+#[expect(dead_code, unreachable_pub, reason = "faults exist for the checks only")]
+mod seeded;
 mod snapshot;
 mod state;
 mod stream;

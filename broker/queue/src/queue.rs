@@ -12,6 +12,7 @@ use wharf_protocol::{Death, Name, PRIORITY_MAX, Timestamp};
 use crate::backlog::{Backlog, Slot};
 use crate::lane::{LaneId, Lanes};
 use crate::live::LiveRecords;
+use crate::seeded::{self, Fault};
 use crate::timers::{Timer, Timers};
 use crate::{ConsumerId, QueueId, QueuePolicy};
 
@@ -285,7 +286,9 @@ impl Queue {
         self.land(offset, now);
         self.make_unusual(offset, now, timers);
         let extra = self.extras.get_mut(&offset).expect("just made unusual");
-        extra.attempts = extra.attempts.saturating_add(1);
+        if !seeded::is(Fault::AttemptForgotten) {
+            extra.attempts = extra.attempts.saturating_add(1);
+        }
         if failed {
             extra.failures = extra.failures.saturating_add(1);
             self.counters.failed += 1;

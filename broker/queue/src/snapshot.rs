@@ -25,6 +25,7 @@ use crate::backlog::INDEX_MAX;
 use crate::message_ids::MessageIds;
 use crate::pack::{Packer, Short, Unpacker};
 use crate::producers::{Producer, Range};
+use crate::seeded::{self, Fault};
 use crate::stream::{self, Stream};
 use crate::timers::Timer;
 use crate::{ConsumerId, Deduplication, State, Topology};
@@ -159,6 +160,9 @@ impl State {
             state.producers.known.insert(id, producer);
         }
         state.message_ids = unpack_message_ids(state.topology.deduplication(), unpacker)?;
+        if seeded::is(Fault::DedupTableNotRestored) {
+            (state.message_ids, state.producers) = Default::default();
+        }
         state.take_streams(stream::unpack(&state.topology, unpacker)?)?;
         if !unpacker.is_at_end() {
             return Err(RestoreError::Inconsistent("something follows its end"));

@@ -11,6 +11,7 @@ use crate::live::LiveRecords;
 use crate::message_ids::MessageIds;
 use crate::producers::{Producers, Seen};
 use crate::queue::{Fate, Queue};
+use crate::seeded::{self, Fault};
 use crate::stream::Stream;
 use crate::timers::{Timer, Timers};
 use crate::{
@@ -68,9 +69,10 @@ impl State {
     pub fn apply(&mut self, index: u64, stamped: &Stamped, effects: &mut Vec<Effect>) {
         assert!(index > self.applied, "record {index} comes after record {}", self.applied);
         assert!(stamped.at >= self.now, "record {index} is stamped before the one before it");
+        let before = self.now;
         (self.applied, self.now) = (index, stamped.at);
 
-        self.pass_time(effects);
+        self.pass_time(if seeded::is(Fault::ExpiryByRecordBefore) { before } else { stamped.at }, effects);
         let done = match &stamped.record {
             Record::Publish(publish) => {
                 self.publish(publish, effects);
@@ -162,8 +164,7 @@ impl State {
     /// The records of `range` that messages in queues and streams refer to, rising; it takes as long as looking at
     /// each message. No other record of it is read again.
     pub fn live_records(&self, range: std::ops::Range<u64>) -> Vec<u64> {
-        let queues =
-            self.queues.values().flat_map(|queue| queue.backlog.unsettled().map(|(_, slot)| slot.id));
+        let queues = self.queues.values().flat_map(|queue| queue.backlog.unsettled_in(&range));
         let ids = queues.chain(self.streams.values().flat_map(Stream::ids));
         let mut indexes: Vec<u64> = ids.map(|id| id.index).filter(|index| range.contains(index)).collect();
         indexes.sort_unstable();
@@ -239,11 +240,11 @@ impl State {
         self.queues.get(&self.topology.queue(name)?.id)
     }
 
-    /// Does what is due by now.
-    fn pass_time(&mut self, effects: &mut Vec<Effect>) {
+    /// Does what is due by `now`.
+    fn pass_time(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.message_ids.sweep(self.now, self.topology.deduplication());
         self.producers.sweep(self.now, |producer| self.topology.is_scheduled(producer));
-        while let Some((at, timer)) = self.timers.fire(self.now) {
+        while let Some((at, timer)) = self.timers.fire(now) {
             match timer {
                 Timer::Ready(id, offset) => {
                     let queue = self.queues.get_mut(&id).expect("a queue's timers go with it");

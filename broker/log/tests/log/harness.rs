@@ -106,12 +106,15 @@ pub(crate) fn files(dir: &Path, kind: &str) -> Vec<PathBuf> {
 }
 
 /// The files of a folder, to be put back before each trial.
+#[derive(PartialEq)]
 pub(crate) struct Copy(Vec<(PathBuf, Vec<u8>)>);
 
 impl Copy {
     pub(crate) fn of(dir: &Path) -> Self {
         let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-        Self(paths.map(|path| (path.clone(), fs::read(&path).unwrap())).collect())
+        let mut files: Vec<_> = paths.map(|path| (path.clone(), fs::read(&path).unwrap())).collect();
+        files.sort();
+        Self(files)
     }
 
     pub(crate) fn restore(&self, dir: &Path) {

@@ -85,8 +85,7 @@ fn pack_messages(backlog: &Backlog, packer: &mut Packer) {
         packer.number(run.start - end);
         packer.number(run.end - run.start);
         end = run.end;
-        for offset in run {
-            let slot = backlog.slot(offset).expect("a run is of what is not settled");
+        for (offset, slot) in run.clone().zip(backlog.slots(run)) {
             packer.message_step(id, slot.id);
             packer.step(at, slot.stored_at.0);
             packer.step(bytes, u64::from(slot.bytes));

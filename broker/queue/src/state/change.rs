@@ -102,7 +102,7 @@ impl State {
         self.touched.push(id);
         self.choose_active(id);
         self.count_limited();
-        self.pass_time(effects);
+        self.pass_time(self.now, effects);
         self.make_room_in(id, effects);
     }
 }

@@ -10,6 +10,7 @@ use super::enqueue::bytes_of;
 use crate::backlog::Slot;
 use crate::lane::LaneId;
 use crate::queue::{Extra, Fate, Queue};
+use crate::seeded::{self, Fault};
 use crate::{DEAD_LETTERS, Destination, Effect, QueueId};
 
 /// The longest text kept of a death; what is over it is cut off. Dead letters are kept in memory.
@@ -83,7 +84,11 @@ impl State {
         let (slot, extra) = queue.remove(offset, Fate::DeadLettered, &mut self.timers, &mut self.live);
         let target = self.dead_letter_queue(from, effects);
         let (attempts, priority) = (extra.attempts, extra.priority);
-        self.lay(target, slot, lane, Extra { attempts, priority, death: Some(death), ..Extra::default() });
+        let extra = Extra { attempts, priority, death: Some(death), ..Extra::default() };
+        if seeded::is(Fault::DeadLetterTwice) {
+            self.lay(target, slot, lane, extra.clone());
+        }
+        self.lay(target, slot, lane, extra);
         self.make_room_in(target, effects);
     }
 

@@ -9,6 +9,7 @@ use crate::backlog::Slot;
 use crate::effect::Refusal;
 use crate::lane::LaneId;
 use crate::queue::Extra;
+use crate::seeded::{self, Fault};
 use crate::{Effect, Entry, Publish, QueueId};
 
 impl State {
@@ -27,6 +28,7 @@ impl State {
     /// Lays every message where it goes; the first has number `first` of its record.
     pub(super) fn enqueue_all(&mut self, first: u16, entries: &[Entry], effects: &mut Vec<Effect>) {
         for (entry, number) in entries.iter().zip(first..) {
+            let number = if seeded::is(Fault::IdReused) { first } else { number };
             let id = MessageId { index: self.applied, entry: number };
             for destination in &entry.destinations {
                 match &destination.death {

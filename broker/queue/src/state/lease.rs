@@ -9,6 +9,7 @@ use super::line::join_line;
 use crate::consumer::Consumer;
 use crate::effect::{Refusal, STALE_TAGS_MAX};
 use crate::queue::{Fate, Queue};
+use crate::seeded::{self, Fault};
 use crate::timers::Timer;
 use crate::{Attach, ConsumerId, Effect, QueueId};
 
@@ -161,7 +162,7 @@ impl State {
     fn settle_one(&mut self, id: ConsumerId, tag: u64, outcome: &Outcome, effects: &mut Vec<Effect>) -> bool {
         let consumer = self.consumers.get_mut(&id).expect("the caller found it");
         let Some(offset) = consumer.release(tag) else {
-            return false;
+            return seeded::is(Fault::LeaseNotCheckedOnAck);
         };
         let queue = consumer.queue;
         match outcome {
