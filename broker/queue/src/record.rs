@@ -191,7 +191,8 @@ pub struct Attach {
     pub credit: u32,
     /// At most once: settled as it is delivered.
     pub auto_settle: bool,
-    /// Tell it, once each time, when the queue has nothing ready for it.
+    /// Tell it, once each time, when the queue has nothing ready, not even for later: what waits for the turn of its
+    /// key or tenant, or for another consumer's place, is ready.
     pub notify_empty: bool,
     /// How many bytes of messages it can take; 0: unbounded. It gets the next message while any are left, so
     /// it may get one message more than it said; an ack gives nothing back, [`Record::Credit`] does.

@@ -58,8 +58,8 @@ impl State {
                 death: taken.death,
             }));
         }
-        // Whoever still stands in line gets nothing now, be it that what is ready waits for its turn.
-        if queue.untold > 0 {
+        // Whoever still stands in line gets nothing now. Where what is ready waits for its turn, it gets some later.
+        if queue.untold > 0 && queue.ready == 0 {
             for id in &queue.takers {
                 let consumer = self.consumers.get_mut(id).expect("who stands in line is attached");
                 if consumer.notify_empty && !consumer.told_empty {

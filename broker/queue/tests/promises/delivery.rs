@@ -1,8 +1,8 @@
 //! Publishing, competing consumers, credit, settling and coming back.
 
-use wharf_protocol::{Message, MessageId, Outcome, Receipt, Stored};
+use wharf_protocol::{Message, MessageId, Outcome, Receipt, Settlement, Stored};
 use wharf_queue::{
-    Attach, ConsumerId, Destination, Effect, Entry, Publish, QueuePolicy, Record, STALE_TAGS_MAX,
+    Attach, ConsumerId, Destination, Effect, Entry, Order, Publish, QueuePolicy, Record, STALE_TAGS_MAX,
 };
 
 use crate::shard::{Shard, brief, deliveries, message, name};
@@ -174,6 +174,26 @@ fn a_consumer_that_asked_is_told_once_that_nothing_is_ready() {
     assert_eq!(effects.len(), 2, "a delivery, and empty again");
     let asked = shard.apply(Record::Credit { consumer: ConsumerId(1), add: 1, bytes: 0 });
     assert_eq!(asked, [Effect::Empty { consumer: ConsumerId(1) }]);
+}
+
+/// A program that ends when its queue is empty ended after one message of each key: the others waited for its acks.
+#[test]
+fn what_waits_for_the_turn_of_its_key_is_not_nothing() {
+    let mut shard = Shard::new();
+    shard.create("q", QueuePolicy { order: Order::Key, ..QueuePolicy::default() });
+    for payload in ["1", "2"] {
+        shard.publish(&["q"], Message { key: Some("k".into()), ..message(payload) });
+    }
+    let attach = Attach { queue: name("q"), credit: 5, notify_empty: true, ..Attach::default() };
+    let first = shard.apply(Record::Attach(Attach { consumer: ConsumerId(1), ..attach }));
+    assert!(matches!(first[..], [Effect::Deliver(_)]), "{first:?}");
+
+    let settlements = vec![Settlement { first: 1, last: 1, outcome: Outcome::Ack }];
+    let then = shard.apply(Record::Settle { consumer: ConsumerId(1), settlements });
+    assert!(
+        matches!(then[..], [Effect::Settled { .. }, Effect::Deliver(_), Effect::Empty { .. }]),
+        "{then:?}"
+    );
 }
 
 #[test]

@@ -119,6 +119,9 @@ impl Model {
             }
             self.join(taker);
         }
+        if self.queues[&id].messages.iter().any(|message| message.place == Place::Ready) {
+            return;
+        }
         for taker in &self.queues[&id].line {
             let consumer = self.consumers.get_mut(taker).expect("there");
             if consumer.notify_empty && !consumer.told {
