@@ -1,13 +1,16 @@
 //! What a record costs: `cargo bench -p wharf-queue`.
 //!
-//! Prints nanoseconds of CPU a message on one core, and bytes of memory a waiting message.
+//! Prints nanoseconds of CPU a message on one core, and bytes of memory a waiting message. With a number behind
+//! `--`, only what so many waiting messages cost.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use wharf_protocol::{Message, Outcome, ProducerId, Session, Settlement, Timestamp};
-use wharf_queue::{Attach, Change, ConsumerId, Effect, Entry, Publish, QueuePolicy, Record, Stamped, State};
+use wharf_protocol::{HeadersBuilder, Message, Outcome, ProducerId, Session, Settlement, Timestamp};
+use wharf_queue::{
+    Attach, Change, ConsumerId, Effect, Entry, Order, Publish, QueuePolicy, Record, Stamped, State,
+};
 
 const MESSAGES: u64 = 1_000_000;
 
@@ -18,9 +21,13 @@ struct Shard {
 
 impl Shard {
     fn new() -> Self {
+        Self::with(QueuePolicy::default())
+    }
+
+    fn with(policy: QueuePolicy) -> Self {
         let mut shard = Self { state: State::default(), effects: Vec::new() };
         let name = "q".parse().expect("a name");
-        shard.apply(&at(Record::Topology(Change::CreateQueue { name, policy: QueuePolicy::default() })));
+        shard.apply(&at(Record::Topology(Change::CreateQueue { name, policy })));
         shard
     }
 
@@ -62,10 +69,14 @@ fn report(what: &str, messages: u64, took: Duration) {
 }
 
 fn main() {
+    if let Some(messages) = std::env::args().filter_map(|text| text.parse().ok()).next() {
+        return waiting(messages);
+    }
     codec();
-    waiting();
+    waiting(MESSAGES);
     flowing();
     sessions();
+    lanes();
 }
 
 fn codec() {
@@ -86,40 +97,44 @@ fn codec() {
     report("decode a publish of 1 KiB", MESSAGES, start.elapsed());
 }
 
-fn waiting() {
+fn waiting(messages: u64) {
     let mut shard = Shard::new();
     let stamped = at(Record::Publish(publish(&shard)));
     let before = resident_bytes();
     let start = Clock::start();
-    for _ in 0..MESSAGES {
+    for _ in 0..messages {
         shard.apply(&stamped);
     }
-    report("publish, nobody waits", MESSAGES, start.elapsed());
-    let each = resident_bytes().saturating_sub(before) as f64 / MESSAGES as f64;
+    report("publish, nobody waits", messages, start.elapsed());
+    let each = resident_bytes().saturating_sub(before) as f64 / messages as f64;
     println!("{:<58} {each:>7.1} bytes", "memory of a waiting message");
 
     let start = Clock::start();
     let snapshot = shard.state.snapshot();
-    report("snapshot, a message", MESSAGES, start.elapsed());
+    let took = start.elapsed();
+    report("snapshot, a message", messages, took);
+    println!("{:<58} {:>7.0} ms", "snapshot, all", took.as_secs_f64() * 1e3);
     println!(
         "{:<58} {:>7.1} bytes",
         "snapshot of a waiting message",
-        snapshot.len() as f64 / MESSAGES as f64
+        snapshot.len() as f64 / messages as f64
     );
     let start = Clock::start();
     black_box(State::restore(&snapshot).expect("a snapshot"));
-    report("restore, a message", MESSAGES, start.elapsed());
+    let took = start.elapsed();
+    report("restore, a message", messages, took);
+    println!("{:<58} {:>7.0} ms", "restore, all", took.as_secs_f64() * 1e3);
     let start = Clock::start();
-    black_box(shard.state.live_records(MESSAGES / 2..MESSAGES / 2 + 1_000));
-    report("find the live records of a range, a message", MESSAGES, start.elapsed());
+    black_box(shard.state.live_records(messages / 2..messages / 2 + 1_000));
+    report("find the live records of a range, a message", messages, start.elapsed());
 
     shard.attach(0);
     let start = Clock::start();
-    for batch in 0..MESSAGES / 100 {
+    for batch in 0..messages / 100 {
         shard.apply(&at(Record::Credit { consumer: ConsumerId(1), add: 100, bytes: 0 }));
         shard.apply(&ack(batch * 100 + 1, batch * 100 + 100));
     }
-    report("drain: deliver and ack by hundreds", MESSAGES, start.elapsed());
+    report("drain: deliver and ack by hundreds", messages, start.elapsed());
 }
 
 fn flowing() {
@@ -164,6 +179,40 @@ fn sessions() {
         took += start.elapsed();
     }
     report("publish with a session and a message id", MESSAGES, took);
+}
+
+/// What a queue costs that sorts its messages: by a thousand keys, by ten tenants; and one that has limits.
+fn lanes() {
+    let keys = QueuePolicy { order: Order::Key, ..QueuePolicy::default() };
+    let tenants = QueuePolicy { fair_by: Some("tenant".into()), ..QueuePolicy::default() };
+    let limits = QueuePolicy { max_messages: u64::MAX, ttl_ms: 3_600_000, ..QueuePolicy::default() };
+    for (what, policy) in [("by key", keys), ("by tenant", tenants), ("with limits and a ttl", limits)] {
+        let mut shard = Shard::with(policy);
+        let records: Vec<Stamped> = (0..1_000_u64)
+            .map(|n| {
+                let mut publish = publish(&shard);
+                let tenant = HeadersBuilder::default().set("tenant", (n % 10).to_string()).build();
+                publish.entries[0].message.headers = tenant.expect("small");
+                publish.entries[0].message.key = Some(n.to_string().into());
+                at(Record::Publish(publish))
+            })
+            .collect();
+        let before = resident_bytes();
+        let start = Clock::start();
+        for record in records.iter().cycle().take(MESSAGES as usize) {
+            shard.apply(record);
+        }
+        report(&format!("publish, nobody waits, {what}"), MESSAGES, start.elapsed());
+        let each = resident_bytes().saturating_sub(before) as f64 / MESSAGES as f64;
+        println!("{:<58} {each:>7.1} bytes", format!("memory of a waiting message, {what}"));
+        shard.attach(0);
+        let start = Clock::start();
+        for batch in 0..MESSAGES / 100 {
+            shard.apply(&at(Record::Credit { consumer: ConsumerId(1), add: 100, bytes: 0 }));
+            shard.apply(&ack(batch * 100 + 1, batch * 100 + 100));
+        }
+        report(&format!("drain: deliver and ack by hundreds, {what}"), MESSAGES, start.elapsed());
+    }
 }
 
 /// CPU time of this thread, where the system tells; wall time elsewhere. A shared machine slows one only.

@@ -138,8 +138,9 @@ fn play(seed: u64, commands: &[Command], log: &mut Vec<Stamped>) -> Result<Tally
         state.verify();
         compare(&state, &model).map_err(|what| format!("record {index}: {what}"))?;
         if step % restore_every == 0 {
-            let restored = State::restore(&state.snapshot()).map_err(|error| error.to_string())?;
-            if restored.hash() != state.hash() || restored.next_timer() != state.next_timer() {
+            let snapshot = state.snapshot();
+            let restored = State::restore(&snapshot).map_err(|error| error.to_string())?;
+            if restored.snapshot() != snapshot || restored.next_timer() != state.next_timer() {
                 return Err(format!("I11: record {index}: a snapshot does not give the same state"));
             }
             state = restored;

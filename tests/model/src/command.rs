@@ -155,7 +155,9 @@ fn settle(draw: &mut Draw) -> Record {
         };
         Settlement { first, last, outcome }
     };
-    let settlements = (0..draw.one_of(&[1, 1, 2])).map(|_| settlement(draw)).collect();
+    let mut settlements: Vec<Settlement> = (0..draw.one_of(&[1, 1, 2])).map(|_| settlement(draw)).collect();
+    // One that is settled, once more.
+    settlements.extend(draw.maybe(20, |_| settlements[0].clone()));
     Record::Settle { consumer: consumer(draw), settlements }
 }
 
@@ -221,7 +223,7 @@ fn queue_name(queue: usize) -> Name {
 
 fn tags(draw: &mut Draw) -> (u64, u64) {
     let first = draw.below(7);
-    (first, first + draw.below(6))
+    (first, first + draw.one_of(&[0, 0, 1, 2, 5]))
 }
 
 fn small(draw: &mut Draw, end: u64) -> u32 {

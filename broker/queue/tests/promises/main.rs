@@ -3,10 +3,13 @@
 //! Every scenario runs on a [`shard::Shard`], which folds each record three times: as it is, as it was
 //! encoded and decoded, and into a state that went through a snapshot before. All must agree, always.
 
+mod consumers;
 mod dead_letters;
 mod decoding;
 mod dedup;
 mod delivery;
+mod lanes;
+mod limits;
 mod model;
 mod random;
 mod schedules;
@@ -16,3 +19,4 @@ mod streams;
 mod time;
 mod topology;
 mod transactions;
+mod transfers;
