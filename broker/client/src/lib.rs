@@ -58,3 +58,8 @@ pub use wharf_protocol::{
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The code of the page about queues compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/queues.md")]
+struct Queues;

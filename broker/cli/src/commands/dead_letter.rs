@@ -192,7 +192,7 @@ fn print(how: Output, letter: DeadLetter) -> anyhow::Result<()> {
         ("first stored", death.first_at.clone()),
         ("died at", death.last_at.clone()),
         ("original id", death.original.clone()),
-        ("topic", message.topic.to_string()),
+        ("original topic", message.topic.to_string()),
     ];
     for (name, value) in message.headers.iter() {
         rows.push(("header", format!("{name}={}", String::from_utf8_lossy(value))));
