@@ -178,6 +178,79 @@ async fn a_queue_is_made_shown_bound_and_removed() {
 }
 
 #[tokio::test]
+async fn a_policy_is_changed_where_it_is_given() {
+    let api = Api::start().await;
+    api.call("PUT", "/v1/queues/orders", Some(json!({"lease_ms": 5000, "fair_by": "tenant"}))).await;
+
+    let change = json!({"max_messages": 10, "overflow": "drop-oldest", "lease_ms": null});
+    let (status, queue) = api.call("PATCH", "/v1/queues/orders", Some(change)).await;
+
+    let policy = &queue["policy"];
+    assert_eq!(
+        (status, &policy["max_messages"], &policy["overflow"]),
+        (200, &json!(10), &json!("drop-oldest"))
+    );
+    assert_eq!((&policy["lease_ms"], &policy["fair_by"]), (&json!(30_000), &json!("tenant")));
+    let refused = [("orders", json!({"leaze_ms": 1}), 400), ("orders", json!({"max_attempts": 0}), 400)];
+    for (queue, change, expected) in refused.into_iter().chain([("nowhere", json!({}), 404)]) {
+        let (status, body) = api.call("PATCH", &format!("/v1/queues/{queue}"), Some(change)).await;
+        assert_eq!(status, expected, "{body}");
+    }
+    api.end().await;
+}
+
+#[tokio::test]
+async fn a_schedule_is_put_shown_and_removed() {
+    let api = Api::start().await;
+
+    let message = json!({"topic": "reports.daily", "payload": "go", "headers": {"kind": "daily"}});
+    let spec = json!({"cron": "0 9 * * MON-FRI", "time_zone": "Europe/Berlin", "message": message});
+    let (status, put) = api.call("PUT", "/v1/schedules/daily", Some(spec)).await;
+    assert_eq!((status, &put["message"], &put["paused"]), (200, &message, &json!(false)));
+    assert!(put["next"].as_str().is_some_and(|next| next.starts_with("20")), "{put}");
+    assert_eq!(api.call("GET", "/v1/schedules", None).await, (200, json!([put])));
+
+    let (_, paused) = api.call("POST", "/v1/schedules/daily/pause", None).await;
+    assert_eq!((&paused["paused"], &paused["next"]), (&json!(true), &Value::Null));
+    let wrong = json!({"cron": "0 9 * *", "message": message});
+    let (status, body) = api.call("PUT", "/v1/schedules/wrong", Some(wrong)).await;
+    assert_eq!((status, code(&body)), (400, "invalid"));
+    assert_eq!(api.call("DELETE", "/v1/schedules/daily", None).await.0, 204);
+    let (status, body) = api.call("GET", "/v1/schedules/daily", None).await;
+    assert!(status == 404 && body["error"]["hint"].as_str().is_some_and(|hint| hint.contains("schedule ls")));
+    api.end().await;
+}
+
+#[tokio::test]
+async fn messages_are_moved_by_a_task_that_tells_its_end() {
+    let api = Api::start().await;
+    for queue in ["a", "b"] {
+        api.call("PUT", &format!("/v1/queues/{queue}"), None).await;
+    }
+
+    let order = json!({"to": "b", "per_second": 1000});
+    let (status, begun) = api.call("POST", "/v1/queues/a/move", Some(order)).await;
+    assert_eq!((status, &begun["queue"], &begun["to"]), (202, &json!("a"), &json!("b")));
+    let (status, ended) = api.call("GET", "/v1/queues/a/transfer?wait_ms=60000", None).await;
+    assert_eq!((status, &ended["state"], &ended["moved"]), (200, &json!("done"), &json!(0)));
+    assert_eq!(api.call("GET", "/v1/queues/a/messages?bodies=true", None).await, (200, json!({"items": []})));
+    assert_eq!(api.call("GET", "/v1/queues/a/next", None).await, (200, json!([])));
+
+    for (method, path, body, expected) in [
+        ("POST", "/v1/queues/a/move", json!({"to": "a"}), 400),
+        ("POST", "/v1/queues/a/move", json!({"to": "nowhere"}), 404),
+        ("POST", "/v1/queues/a/move", json!({"to": "b", "per_second": 0}), 400),
+        ("POST", "/v1/queues/a/move", json!({"to": "b", "ids": ["17"]}), 400),
+        ("GET", "/v1/queues/a/messages?limit=0", Value::Null, 400),
+        ("DELETE", "/v1/queues/b/transfer", Value::Null, 404),
+    ] {
+        let (status, told) = api.call(method, path, Some(body).filter(|body| !body.is_null())).await;
+        assert_eq!(status, expected, "{method} {path}: {told}");
+    }
+    api.end().await;
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_request_is_said_by_its_place() {
     let api = Api::start().await;
 

@@ -14,9 +14,7 @@ use wharf_protocol::{Delivery, Message, Pattern, QueueName};
 
 use crate::connection::Connection;
 use crate::output;
-
-/// Messages on their way to this consumer at once; a competing one is to get its share.
-const PREFETCH: u32 = 256;
+use crate::units;
 
 /// Consumes a queue, or watches topics
 #[derive(Debug, ClapArgs)]
@@ -28,6 +26,7 @@ Examples:
   wharf sub orders -n 10 -o json | jq .payload
   wharf sub orders --exit-when-empty             what is there now
   wharf sub orders --no-ack -n 1                 look, and leave it in the queue
+  wharf sub images --prefetch-bytes 64MiB        large messages, a few at a time
   wharf sub --topic 'orders.#'                   live, without a queue; at most once
 
 A message is acknowledged once it is printed; several consumers of one queue share its messages."
@@ -48,6 +47,15 @@ pub(crate) struct Args {
     /// Does not acknowledge: the messages go back to the queue when this ends
     #[arg(long)]
     no_ack: bool,
+    /// Messages on their way to this consumer at once; a competing one is to get its share
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    prefetch: u32,
+    /// Bytes of messages on their way to this consumer at once; one message may go over [default: no bound]
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes, conflicts_with = "topic")]
+    prefetch_bytes: Option<u64>,
+    /// Renews the leases of what is held: with --no-ack, for as long as it runs
+    #[arg(long, conflicts_with = "topic")]
+    renew: bool,
     /// How to print a message
     #[arg(short, long = "output", value_name = "FORMAT", default_value = "pretty")]
     output: Format,
@@ -93,7 +101,9 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
 async fn consume(client: &Client, queue: &QueueName, args: &Args) -> anyhow::Result<()> {
     let options = ConsumeOptions {
         until_empty: args.exit_when_empty,
-        prefetch: PREFETCH,
+        prefetch: args.prefetch,
+        prefetch_bytes: args.prefetch_bytes.unwrap_or(0),
+        renew: args.renew,
         limit: args.n,
         ..ConsumeOptions::default()
     };

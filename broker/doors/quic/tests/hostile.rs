@@ -218,6 +218,21 @@ async fn tags_that_were_not_delivered_cannot_be_settled() {
 }
 
 #[tokio::test]
+async fn tags_that_were_not_delivered_cannot_be_renewed() {
+    let house = House::open(|_| {}).await;
+    let (_endpoint, connection, _control) = house.guest().await;
+    for tags in [vec![(1, 1)], vec![(0, 0)]] {
+        let queue = "orders".parse().expect("a name");
+        let subscribe =
+            Subscribe { queue, credit: 1, auto_settle: false, until_empty: false, credit_bytes: 0 };
+        let renew = Frame::Renew { number: 1, tags };
+        let mut stream = Stream::open(&connection, &[Frame::Subscribe(subscribe), renew]).await;
+        assert!(matches!(stream.next().await, Frame::Subscribed(_)));
+        assert_eq!(stream.refused().await, ErrorCode::Malformed);
+    }
+}
+
+#[tokio::test]
 async fn credit_without_end_is_refused() {
     let house = House::open(|_| {}).await;
     let (_endpoint, connection, _control) = house.guest().await;
