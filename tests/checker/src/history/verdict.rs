@@ -1,0 +1,299 @@
+//! The judge: linear passes over a history, one for each promise.
+//!
+//! | promise | broken when |
+//! |---|---|
+//! | lost | confirmed, and neither delivered and settled, nor dead-lettered, nor excused |
+//! | phantom | delivered, and never published, or refused, or not whole |
+//! | duplicated | one publish lies in a queue as two messages |
+//! | reordered | two messages of a publisher and key lie in a queue the wrong way round, or a consumer got first deliveries against their order |
+//! | unmarked | delivered again without being marked, or one attempt delivered twice |
+//! | resurrected | delivered at a later attempt than the one whose settlement was confirmed |
+//! | repeated | delivered twice by a queue whose consumers settle on delivery |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{History, Place, Promises, Queue};
+use crate::label::Label;
+use crate::report::{Answer, Violation};
+
+impl History {
+    /// Every promise that this history shows to be broken. It ends with all queues drained.
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        self.phantoms(&mut found);
+        self.lost(&mut found);
+        self.duplicated(&mut found);
+        self.reordered(&mut found);
+        self.unmarked(&mut found);
+        self.resurrected(&mut found);
+        found
+    }
+
+    fn promises(&self, queue: Queue) -> Promises {
+        self.promises.get(queue).copied().unwrap_or_default()
+    }
+
+    fn phantoms(&self, found: &mut Vec<Violation>) {
+        for seen in &self.deliveries {
+            let known = seen.label.and_then(|label| self.publications.get(&label));
+            let origin = seen.died_in.as_deref().unwrap_or(seen.queue);
+            let why = match (seen.label, known) {
+                (None, _) => "its payload is nobody's, or not whole".to_owned(),
+                (Some(label), None) => format!("{label} was never published"),
+                (Some(label), Some(known)) if known.answer == Answer::Failed => {
+                    format!("{label} was refused")
+                }
+                (Some(label), Some(known)) if !known.queues.contains(&origin) => {
+                    format!("{label} was published to {:?}", known.queues)
+                }
+                _ => continue,
+            };
+            found.push(Violation::new("phantom", format!("{} from {}: {why}", seen.id, seen.queue)));
+        }
+    }
+
+    fn lost(&self, found: &mut Vec<Violation>) {
+        let mut ended: BTreeSet<(&str, Label)> = BTreeSet::new();
+        for place in self.done.keys().chain(&self.perhaps_done) {
+            ended.extend(place.label.map(|label| (place.queue, label)));
+        }
+        for seen in &self.deliveries {
+            let Some(label) = seen.label else { continue };
+            if let Some(origin) = &seen.died_in {
+                ended.insert((origin, label));
+            }
+            if self.promises(seen.queue).at_most_once {
+                ended.insert((seen.queue, label));
+            }
+        }
+        for (label, publication) in &self.publications {
+            for queue in &publication.queues {
+                let accounted = ended.contains(&(*queue, *label)) || self.excused.contains(&(*queue, *label));
+                if publication.answer == Answer::Ok && !accounted {
+                    found.push(Violation::new("lost", format!("{label} from {queue}")));
+                }
+            }
+        }
+    }
+
+    fn duplicated(&self, found: &mut Vec<Violation>) {
+        let mut ids = BTreeMap::new();
+        for seen in &self.deliveries {
+            let Some(label) = seen.label else { continue };
+            let boot = if self.promises(seen.queue).survives_power { 0 } else { seen.boot };
+            let copy = (seen.queue, seen.died_in.as_deref(), label, boot);
+            let first = *ids.entry(copy).or_insert(seen.id);
+            if first != seen.id {
+                let what = format!("{label} in {} as {first} and as {}", seen.queue, seen.id);
+                found.push(Violation::new("duplicated", what));
+            }
+        }
+    }
+
+    fn reordered(&self, found: &mut Vec<Violation>) {
+        // Where each message first lay, by the order of its publisher and key.
+        let mut places: BTreeMap<(Queue, u32, u64, u32), BTreeMap<u64, u64>> = BTreeMap::new();
+        let mut newest: BTreeMap<(Queue, u32, u32), u64> = BTreeMap::new();
+        for seen in &self.deliveries {
+            let promises = self.promises(seen.queue);
+            let ordered = |label: &Label| self.publications.get(label).is_some_and(|known| known.ordered);
+            if let Some(label) = seen.label.filter(ordered).filter(|_| seen.died_in.is_none()) {
+                let boot = if promises.survives_power { 0 } else { seen.boot };
+                let run = places.entry((seen.queue, label.producer, label.key(), boot)).or_default();
+                let first = run.entry(label.number).or_insert(seen.offset);
+                *first = seen.offset.min(*first);
+            }
+            if promises.fifo && seen.attempt == 1 && seen.died_in.is_none() {
+                let newest = newest.entry((seen.queue, seen.consumer, seen.boot)).or_insert(seen.offset);
+                if seen.offset < *newest {
+                    let what = format!("{}: {} came after offset {newest}", seen.queue, seen.offset);
+                    found.push(Violation::new("reordered", what));
+                }
+                *newest = seen.offset;
+            }
+        }
+        for ((queue, producer, ..), run) in places {
+            let mut before = None;
+            for (number, offset) in run {
+                if let Some((earlier, at)) = before.filter(|(_, at)| *at >= offset) {
+                    let what = format!("{queue}: {producer}/{earlier} lies at {at}, {number} at {offset}");
+                    found.push(Violation::new("reordered", what));
+                }
+                before = Some((number, offset));
+            }
+        }
+    }
+
+    fn unmarked(&self, found: &mut Vec<Violation>) {
+        let mut attempts: BTreeSet<(Place, u32, u32)> = BTreeSet::new();
+        let mut once: BTreeSet<Place> = BTreeSet::new();
+        for seen in &self.deliveries {
+            let what = || format!("{} from {} at attempt {}", seen.id, seen.queue, seen.attempt);
+            if seen.redelivered != (seen.attempt > 1) {
+                found.push(Violation::new("unmarked", format!("{}: marked {}", what(), seen.redelivered)));
+            }
+            if !attempts.insert((seen.place(), seen.boot, seen.attempt)) {
+                found.push(Violation::new("unmarked", format!("{} came twice", what())));
+            }
+            if self.promises(seen.queue).at_most_once && !once.insert(seen.place()) {
+                found.push(Violation::new("repeated", format!("{}, settled on delivery", what())));
+            }
+        }
+    }
+
+    fn resurrected(&self, found: &mut Vec<Violation>) {
+        for seen in &self.deliveries {
+            if let Some(done) = self.done.get(&seen.place()).filter(|done| (seen.boot, seen.attempt) > **done)
+            {
+                let what = format!(
+                    "{} from {} at attempt {} (boot {}), settled at {} (boot {})",
+                    seen.id, seen.queue, seen.attempt, seen.boot, done.1, done.0
+                );
+                found.push(Violation::new("resurrected", what));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wharf_protocol::MessageId;
+
+    use super::super::Seen;
+    use super::*;
+
+    const A: Label = Label { producer: 1, number: 8 };
+    const B: Label = Label { producer: 1, number: 16 };
+
+    fn history() -> History {
+        let once = Promises { at_most_once: true, ..Promises::default() };
+        let mut history = History::new([("work", Promises::default()), ("once", once)]);
+        for label in [A, B] {
+            history.publishing(label, &["work"], true);
+            history.published(label, Answer::Ok);
+        }
+        history
+    }
+
+    fn seen(label: Label, index: u64, offset: u64, attempt: u32) -> Seen {
+        Seen {
+            queue: "work",
+            consumer: 1,
+            boot: 0,
+            label: Some(label),
+            id: MessageId { index, entry: 0 },
+            offset,
+            attempt,
+            redelivered: attempt > 1,
+            died_in: None,
+        }
+    }
+
+    fn ack(history: &mut History, seen: Seen) {
+        history.delivered(seen.clone());
+        history.settled_for_good(&seen, Answer::Ok);
+    }
+
+    #[track_caller]
+    fn assert_found(history: &History, promise: &str) {
+        let promises: Vec<_> = history.violations().into_iter().map(|violation| violation.promise).collect();
+        assert_eq!(promises, [promise]);
+    }
+
+    #[test]
+    fn a_history_in_good_order_breaks_nothing() {
+        let mut history = history();
+        history.delivered(seen(A, 5, 0, 1));
+        ack(&mut history, seen(A, 5, 0, 2));
+        ack(&mut history, seen(B, 6, 1, 1));
+        assert_eq!(history.violations(), []);
+        assert_eq!((history.confirmed(), history.deliveries()), (2, (3, 1)));
+    }
+
+    #[test]
+    fn what_was_confirmed_and_never_settled_is_lost() {
+        let mut history = history();
+        ack(&mut history, seen(A, 5, 0, 1));
+        history.delivered(seen(B, 6, 1, 1));
+        assert_found(&history, "lost");
+        history.excuse("work", B);
+        assert_eq!(history.violations(), []);
+    }
+
+    #[test]
+    fn what_was_not_published_or_was_refused_is_a_phantom() {
+        let mut history = history();
+        ack(&mut history, seen(A, 5, 0, 1));
+        ack(&mut history, seen(B, 6, 1, 1));
+        let mut harmed = seen(A, 7, 2, 1);
+        harmed.label = None;
+        history.delivered(harmed);
+        assert_found(&history, "phantom");
+
+        let mut history = self::history();
+        ack(&mut history, seen(A, 5, 0, 1));
+        ack(&mut history, seen(B, 6, 1, 1));
+        let refused = Label { producer: 2, number: 1 };
+        history.publishing(refused, &["work"], false);
+        history.refused(refused);
+        ack(&mut history, seen(refused, 9, 3, 1));
+        assert_found(&history, "phantom");
+    }
+
+    #[test]
+    fn one_publish_stored_twice_is_duplicated() {
+        let mut history = history();
+        ack(&mut history, seen(A, 5, 0, 1));
+        ack(&mut history, seen(B, 6, 1, 1));
+        ack(&mut history, seen(B, 7, 2, 1));
+        assert_found(&history, "duplicated");
+    }
+
+    #[test]
+    fn a_key_whose_messages_lie_the_wrong_way_round_is_reordered() {
+        let mut history = history();
+        ack(&mut history, seen(B, 5, 0, 1));
+        ack(&mut history, seen(A, 6, 1, 1));
+        assert_found(&history, "reordered");
+    }
+
+    #[test]
+    fn a_delivery_against_the_order_of_offsets_is_reordered() {
+        let mut history = history();
+        ack(&mut history, seen(B, 6, 1, 1));
+        ack(&mut history, seen(A, 5, 0, 1));
+        assert_found(&history, "reordered");
+    }
+
+    #[test]
+    fn a_second_delivery_without_a_mark_is_found() {
+        let mut history = history();
+        history.delivered(seen(A, 5, 0, 1));
+        ack(&mut history, seen(A, 5, 0, 1));
+        ack(&mut history, seen(B, 6, 1, 1));
+        assert_found(&history, "unmarked");
+    }
+
+    #[test]
+    fn a_delivery_after_its_confirmed_ack_is_resurrected() {
+        let mut history = history();
+        ack(&mut history, seen(A, 5, 0, 1));
+        ack(&mut history, seen(B, 6, 1, 1));
+        history.delivered(seen(B, 6, 1, 2));
+        assert_found(&history, "resurrected");
+    }
+
+    #[test]
+    fn two_deliveries_at_most_once_are_one_too_many() {
+        let mut history = history();
+        ack(&mut history, seen(A, 5, 0, 1));
+        ack(&mut history, seen(B, 6, 1, 1));
+        let label = Label { producer: 3, number: 1 };
+        history.publishing(label, &["once"], true);
+        history.published(label, Answer::Ok);
+        for boot in 0..2 {
+            history.delivered(Seen { queue: "once", boot, ..seen(label, 9, 0, 1) });
+        }
+        assert_found(&history, "repeated");
+    }
+}
