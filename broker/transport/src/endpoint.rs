@@ -6,17 +6,21 @@ use std::sync::Arc;
 
 use quinn::{Endpoint, EndpointConfig, Runtime as _, ServerConfig, TokioRuntime};
 
+use crate::reset;
 use crate::settings::{LOOPBACK_MTU, Path};
 use crate::socket::{self, Batched};
 
 /// An endpoint that accepts connections at `address`.
 ///
+/// `secret` stays the same over restarts and is nobody else's, as the key of the certificate: clients of a broker
+/// that crashed are told so at once by the next one with the same secret.
+///
 /// Called within the tokio runtime that is to drive it; one with a single thread of its own is the fastest.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub fn server(address: SocketAddr, config: ServerConfig) -> io::Result<Endpoint> {
-    open(address, Some(config))
+pub fn server(address: SocketAddr, config: ServerConfig, secret: &[u8]) -> io::Result<Endpoint> {
+    open(address, Some(config), reset::config(secret))
 }
 
 /// An endpoint for connections to `peer`. Called as [`server`].
@@ -32,13 +36,16 @@ pub fn client(peer: SocketAddr) -> io::Result<Endpoint> {
         }
         (SocketAddr::V6(_), _) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    open(SocketAddr::new(local, 0), None)
+    open(SocketAddr::new(local, 0), None, EndpointConfig::default())
 }
 
-fn open(address: SocketAddr, server: Option<ServerConfig>) -> io::Result<Endpoint> {
+fn open(
+    address: SocketAddr,
+    server: Option<ServerConfig>,
+    mut config: EndpointConfig,
+) -> io::Result<Endpoint> {
     let runtime = Arc::new(TokioRuntime);
     let socket = runtime.wrap_udp_socket(socket::bind(address)?)?;
-    let mut config = EndpointConfig::default();
     config.max_udp_payload_size(LOOPBACK_MTU).expect("over the minimum of 1,200");
     Endpoint::new_with_abstract_socket(config, server, Arc::new(Batched::new(socket)), runtime)
 }

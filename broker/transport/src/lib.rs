@@ -5,6 +5,7 @@
 //! rate, but only when both ends expect them: that is why the settings lie in one place.
 
 mod endpoint;
+mod reset;
 mod settings;
 mod socket;
 mod stream;

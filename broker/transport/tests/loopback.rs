@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, Endpoint, ServerConfig};
+use quinn::{ClientConfig, ConnectionError, Endpoint, ServerConfig};
 use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
+use tokio::runtime::Runtime;
 use wharf_transport::{Path, Streams, WRITE_BYTES, transport};
 
 const BYTES: usize = 64 * 1024 * 1024;
@@ -15,7 +16,7 @@ const BYTES: usize = 64 * 1024 * 1024;
 /// Sends 64 MiB over one stream with both ends set for `path`; returns the size of the datagrams.
 async fn carry(path: Path) -> u16 {
     let (server, client) = configs(path);
-    let accepting = wharf_transport::server(([127, 0, 0, 1], 0).into(), server).expect("a socket");
+    let accepting = wharf_transport::server(([127, 0, 0, 1], 0).into(), server, b"secret").expect("a socket");
     let address = accepting.local_addr().expect("an address");
     let reading = tokio::spawn(read_all(accepting));
 
@@ -75,4 +76,42 @@ fn configs(path: Path) -> (ServerConfig, ClientConfig) {
 async fn between_ends_on_one_machine_datagrams_are_large() {
     assert_eq!(carry(Path::Loopback).await, 16_370);
     assert!(carry(Path::Network).await <= 1_452);
+}
+
+/// A client of a broker that was killed waited half a minute before it looked for the next one.
+#[tokio::test]
+async fn the_next_broker_with_the_same_secret_ends_the_connections_of_one_that_crashed() {
+    let (server, client) = configs(Path::Loopback);
+    let first = Runtime::new().expect("a runtime");
+    let accepting = {
+        let _inside = first.enter();
+        wharf_transport::server(([127, 0, 0, 1], 0).into(), server.clone(), b"secret").expect("a socket")
+    };
+    let address = accepting.local_addr().expect("an address");
+    let (accepted, there) = tokio::sync::oneshot::channel();
+    first.spawn(async move {
+        let connection = accepting.accept().await.expect("open").await.expect("a connection");
+        let _ = accepted.send(());
+        connection.closed().await;
+    });
+    let endpoint = wharf_transport::client(address).expect("a socket");
+    let connecting = endpoint.connect_with(client, address, "localhost").expect("valid");
+    let connection = connecting.await.expect("a connection");
+    there.await.expect("accepted");
+
+    // As a process dies: its socket is gone, and nobody says goodbye.
+    first.shutdown_background();
+    let begun = Instant::now();
+    let second = loop {
+        match wharf_transport::server(address, server.clone(), b"secret") {
+            Ok(endpoint) => break endpoint,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let mut send = connection.open_uni().await.expect("the client knows nothing yet");
+    let _ = send.write_all(b"is anybody there?").await;
+
+    assert_eq!(connection.closed().await, ConnectionError::Reset);
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    drop(second);
 }

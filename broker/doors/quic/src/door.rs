@@ -70,7 +70,8 @@ impl Door {
             let runtime = runtime;
             runtime.block_on(async {
                 let settings = settings_for(&config, Path::Network, Arc::clone(&tls));
-                let endpoint = match wharf_transport::server(config.address, settings) {
+                let secret = config.certificate.key_pem.as_bytes();
+                let endpoint = match wharf_transport::server(config.address, settings, secret) {
                     Ok(endpoint) => endpoint,
                     Err(error) => return drop(opened.send(Err(error))),
                 };

@@ -76,7 +76,8 @@ pub(crate) fn sink() -> anyhow::Result<()> {
         tls.alpn_protocols = vec![b"bench".to_vec()];
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
         config.transport_config(wharf_transport::transport(NetworkPath::Loopback, Streams::FromPeer(1)));
-        let endpoint = wharf_transport::server((Ipv4Addr::LOCALHOST, 0).into(), config)?;
+        let endpoint =
+            wharf_transport::server((Ipv4Addr::LOCALHOST, 0).into(), config, made.key_pem.as_bytes())?;
         output::line(endpoint.local_addr()?)?;
         output::line(hex::encode(&chain))?;
         let connection = endpoint.accept().await.context("a connection")?.await?;
