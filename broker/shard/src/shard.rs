@@ -37,6 +37,9 @@ pub struct Options {
     pub log: wharf_log::Options,
     /// What tells it the time; it may jump, and the shard's own time still never goes back.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// A snapshot is due after so many bytes of log, or four times its own size, whichever is more; and when the
+    /// last one is old. With what two snapshots do not cover, twice as much, this is how long the log is at least.
+    pub snapshot_log_bytes_min: usize,
 }
 
 /// What may wait for the owner, in units of [`ROOM_UNIT_BYTES`]; a command takes one, and one more for each
@@ -125,7 +128,11 @@ pub struct Changed {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { log: wharf_log::Options::default(), clock: Arc::new(Timestamp::wall_clock) }
+        Self {
+            log: wharf_log::Options::default(),
+            clock: Arc::new(Timestamp::wall_clock),
+            snapshot_log_bytes_min: 128 << 20,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use wharf_log::{AppendError, Batch, LocalLog, LogEngine, Replay};
-use wharf_protocol::{Receipt, Timestamp};
+use wharf_protocol::{Name, Receipt, Timestamp};
 use wharf_queue::{ConsumerId, Deliver, Durability, Effect, Record, Stamped, State, Topology};
 
 use super::keeper::Keeper;
@@ -57,6 +57,8 @@ struct Consumer {
     /// Its deliveries of the batch being applied.
     fresh: Vec<Outgoing>,
     empty: bool,
+    /// Its queue, when a delivery to it settles the message.
+    settles: Option<Name>,
 }
 
 /// Why the owner ends.
@@ -114,7 +116,8 @@ impl Owner {
     ) -> Result<Self, OpenError> {
         let mut state = State::default();
         let mut effects = Vec::new();
-        let mut upkeep = Upkeep::new(Keeper::new(options.log.prepare_ahead, poke), (options.clock)());
+        let keeper = Keeper::new(options.log.prepare_ahead, poke);
+        let mut upkeep = Upkeep::new(keeper, (options.clock)(), options.snapshot_log_bytes_min);
         let log = LocalLog::open(folder, options.log, &mut |replay| {
             match replay {
                 Replay::Snapshot { bytes, .. } => {
@@ -148,7 +151,7 @@ impl Owner {
         owner.log.claim()?;
         let mut restart = Pending::default();
         restart.add(Record::Restart, Durability::Fsync, Reply::Nobody);
-        owner.append(&mut restart).map(|batch| owner.carry_out(batch, restart))?;
+        owner.append(&mut restart).and_then(|batch| owner.carry_out(batch, restart))?;
         Ok(owner)
     }
 
@@ -201,7 +204,8 @@ impl Owner {
                     pending.add(record, durability, Reply::Settle(reply));
                 }
                 Command::Attach { attach, outlet, reply } => {
-                    let consumer = Consumer { outlet, fresh: Vec::new(), empty: false };
+                    let settles = attach.auto_settle.then(|| attach.queue.clone());
+                    let consumer = Consumer { outlet, fresh: Vec::new(), empty: false, settles };
                     self.consumers.insert(attach.consumer, consumer);
                     pending.add(Record::Attach(attach), Durability::Memory, Reply::Attach(reply));
                 }
@@ -243,10 +247,7 @@ impl Owner {
             return Ok(());
         }
         match self.append(&mut pending) {
-            Ok(written) => {
-                self.carry_out(written, pending);
-                Ok(())
-            }
+            Ok(written) => self.carry_out(written, pending).map_err(|error| End::Failed(chain(&error))),
             Err(AppendError::Full(failure)) => {
                 self.refuse_for_want_of_room(pending, &failure.to_string());
                 Ok(())
@@ -293,7 +294,11 @@ impl Owner {
     }
 
     /// Applies what was written and tells everybody concerned.
-    fn carry_out(&mut self, (first, stamped): (u64, Vec<Stamped>), pending: Pending) {
+    fn carry_out(
+        &mut self,
+        (first, stamped): (u64, Vec<Stamped>),
+        pending: Pending,
+    ) -> Result<(), AppendError> {
         let mut effects = mem::take(&mut self.effects);
         let mut next = 0;
         for mut part in pending.parts {
@@ -308,11 +313,28 @@ impl Owner {
             done.tell(part.reply);
         }
         self.effects = effects;
+        self.settle_before_delivery()?;
         self.fill_outlets();
         for (each, index) in stamped.into_iter().zip(first..) {
             self.recent.push(index, each.record);
         }
         self.streams.wake();
+        Ok(())
+    }
+
+    /// At most once: what a delivery settles is settled durably before it is sent, whatever record caused it.
+    fn settle_before_delivery(&mut self) -> Result<(), AppendError> {
+        let topology = self.state.topology();
+        let settles = |consumer: &Consumer| {
+            let queue = consumer.settles.as_ref().and_then(|queue| topology.queue(queue.as_str()));
+            !consumer.fresh.is_empty()
+                && queue.is_some_and(|info| info.policy.durability == Durability::Fsync)
+        };
+        if self.touched.iter().filter_map(|id| self.consumers.get(id)).any(settles) {
+            self.log.sync()
+        } else {
+            Ok(())
+        }
     }
 
     fn effect(

@@ -10,10 +10,7 @@ use wharf_queue::State;
 use super::keeper::{Job, Keeper, Kept};
 use crate::error::chain;
 
-/// A snapshot is due after so much log, or four times its own size, whichever is more. With what two snapshots do
-/// not cover, twice as much, this is how long the log is at least.
-const LOG_BYTES_MIN: usize = 128 << 20;
-/// Or when the last one is so old, and there is log worth it: what was settled since then still fills the disk.
+/// A snapshot is due when the last one is so old, and there is log worth it: what was settled since then still fills the disk.
 const AGE_MAX: Duration = Duration::from_secs(60);
 /// The log that is worth it, or a quarter of the snapshot's own size, whichever is more.
 const AGED_LOG_BYTES_MIN: usize = 1 << 20;
@@ -27,11 +24,13 @@ pub(super) struct Upkeep {
     snapshot_bytes: usize,
     /// When it was begun, or the log was opened.
     begun: Timestamp,
+    /// See [`Options::snapshot_log_bytes_min`](crate::Options::snapshot_log_bytes_min).
+    log_bytes_min: usize,
 }
 
 impl Upkeep {
-    pub(super) fn new(keeper: Keeper, now: Timestamp) -> Self {
-        Self { keeper, log_bytes: 0, snapshot_bytes: 0, begun: now }
+    pub(super) fn new(keeper: Keeper, now: Timestamp, log_bytes_min: usize) -> Self {
+        Self { keeper, log_bytes: 0, snapshot_bytes: 0, begun: now, log_bytes_min }
     }
 
     /// The state was restored from a snapshot of so many bytes.
@@ -55,7 +54,7 @@ impl Upkeep {
         while let Some(kept) = self.keeper.take() {
             self.take(kept, log, state);
         }
-        let long = self.log_bytes >= LOG_BYTES_MIN.max(4 * self.snapshot_bytes);
+        let long = self.log_bytes >= self.log_bytes_min.max(4 * self.snapshot_bytes);
         let old = self.next_timer().is_some_and(|due| due <= now);
         if !self.keeper.is_busy() && (long || old) {
             self.begun = now;
