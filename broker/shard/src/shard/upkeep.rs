@@ -10,7 +10,8 @@ use wharf_queue::State;
 use super::keeper::{Job, Keeper, Kept};
 use crate::error::chain;
 
-/// A snapshot is due when the last one is so old, and there is log worth it: what was settled since then still fills the disk.
+/// A snapshot is due when the last one is so old, and there is log worth it: what was settled since then still
+/// fills the disk.
 const AGE_MAX: Duration = Duration::from_secs(60);
 /// The log that is worth it, or a quarter of the snapshot's own size, whichever is more.
 const AGED_LOG_BYTES_MIN: usize = 1 << 20;
@@ -98,6 +99,12 @@ impl Upkeep {
                     return;
                 }
             },
+        }
+        // What the state no longer needs, a crash may make it need again, as long as the records that settled it
+        // are not synced.
+        if let Err(error) = log.sync() {
+            tracing::error!(error = chain(&error), "segments are not rewritten");
+            return;
         }
         match log.compaction(&mut |range| state.live_records(range)) {
             Ok(Some(part)) => self.keeper.begin(Job::Compaction(part)),
