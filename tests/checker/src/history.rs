@@ -90,6 +90,8 @@ pub struct History {
     perhaps_done: BTreeSet<Place>,
     /// Messages that may end without being delivered: purged, expired, taken by a consumer that crashed.
     excused: BTreeSet<(Queue, Label)>,
+    /// Inputs that were acked together with the publish of an output: where, at which attempt, and which output.
+    pairs: Vec<(Seen, Label)>,
     tally: Tally,
     /// Messages times queues.
     copies: u64,
@@ -143,6 +145,11 @@ impl History {
             }
             Answer::Failed => {}
         }
+    }
+
+    /// A transaction begins that acks `input` and publishes `output`; both are told of as any ack and publish.
+    pub fn transacting(&mut self, input: &Seen, output: Label) {
+        self.pairs.push((input.clone(), output));
     }
 
     /// An operation that leaves a message where it was: a nack, a change of topology.

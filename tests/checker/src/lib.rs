@@ -6,13 +6,19 @@
 //!
 //! | check | what goes wrong | what it drives |
 //! |---|---|---|
+//! | [`crash`] | the power fails, or the process dies, at every operation of the disk | a shard on a simulated disk |
 //! | [`kill`] | `kill -9` at random times | the real binary over QUIC |
 
+pub mod crash;
+mod fold;
 pub mod history;
 pub mod kill;
 pub mod label;
 pub mod report;
+mod spread;
+mod world;
 
 pub use history::History;
 pub use label::Label;
 pub use report::{Answer, Case, Report, Tally, Violation};
+pub use spread::Plan;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
-use wharf_checker::{Report, kill};
+use wharf_checker::{Plan, Report, crash, kill};
 
 /// Crashes, breaks, damages and kills Wharf, and tells whether it kept its promises.
 ///
@@ -22,6 +22,9 @@ struct Arguments {
     /// What chances are drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Only this operation, byte or place of the seed's run.
+    #[arg(long)]
+    at: Option<u64>,
     /// The `wharf` binary, for the checks that run it [default: beside this one].
     #[arg(long, env = "WHARF_BINARY")]
     wharf: Option<PathBuf>,
@@ -29,6 +32,8 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Check {
+    /// A crash at every operation of the disk, and again in recovery (cases are points).
+    Crash,
     /// The real binary under load, killed at random times (cases are kills).
     Kill,
 }
@@ -43,7 +48,9 @@ fn main() -> Result<ExitCode> {
 impl Arguments {
     fn run(&self) -> Result<Report> {
         let Self { seed, .. } = *self;
+        let plan = |cases| Plan { only: self.at, ..Plan::new(self.cases.unwrap_or(cases), seed) };
         match self.check {
+            Check::Crash => crash::run(&plan(20_000)),
             Check::Kill => {
                 kill::run(&kill::Options { binary: self.binary()?, cycles: self.cases.unwrap_or(50), seed })
             }

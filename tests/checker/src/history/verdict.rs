@@ -8,6 +8,7 @@
 //! | reordered | two messages of a publisher and key lie in a queue the wrong way round, or a consumer got first deliveries against their order |
 //! | unmarked | delivered again without being marked, or one attempt delivered twice |
 //! | resurrected | delivered at a later attempt than the one whose settlement was confirmed |
+//! | torn | the input of a transaction came again although its output is there, or neither is there |
 //! | repeated | delivered twice by a queue whose consumers settle on delivery |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ impl History {
         self.reordered(&mut found);
         self.unmarked(&mut found);
         self.resurrected(&mut found);
+        self.torn(&mut found);
         found
     }
 
@@ -97,13 +99,15 @@ impl History {
         for seen in &self.deliveries {
             let promises = self.promises(seen.queue);
             let ordered = |label: &Label| self.publications.get(label).is_some_and(|known| known.ordered);
-            if let Some(label) = seen.label.filter(ordered).filter(|_| seen.died_in.is_none()) {
+            // What comes again may have been dead-lettered and sent on its way anew, at the end.
+            let first = seen.attempt == 1 && seen.died_in.is_none();
+            if let Some(label) = seen.label.filter(ordered).filter(|_| first) {
                 let boot = if promises.survives_power { 0 } else { seen.boot };
                 let run = places.entry((seen.queue, label.producer, label.key(), boot)).or_default();
-                let first = run.entry(label.number).or_insert(seen.offset);
-                *first = seen.offset.min(*first);
+                let offset = run.entry(label.number).or_insert(seen.offset);
+                *offset = seen.offset.min(*offset);
             }
-            if promises.fifo && seen.attempt == 1 && seen.died_in.is_none() {
+            if promises.fifo && first {
                 let newest = newest.entry((seen.queue, seen.consumer, seen.boot)).or_insert(seen.offset);
                 if seen.offset < *newest {
                     let what = format!("{}: {} came after offset {newest}", seen.queue, seen.offset);
@@ -150,6 +154,34 @@ impl History {
                     seen.id, seen.queue, seen.attempt, seen.boot, done.1, done.0
                 );
                 found.push(Violation::new("resurrected", what));
+            }
+        }
+    }
+
+    fn torn(&self, found: &mut Vec<Violation>) {
+        let mut newest: BTreeMap<(Queue, Label), (u32, u32)> = BTreeMap::new();
+        let mut there: BTreeSet<Label> = BTreeSet::new();
+        for seen in &self.deliveries {
+            let Some(label) = seen.label else { continue };
+            there.insert(label);
+            let origin = match &seen.died_in {
+                Some(died_in) => self.promises.keys().copied().find(|queue| *queue == died_in.as_str()),
+                None => Some(seen.queue),
+            };
+            if let Some(origin) = origin {
+                let newest = newest.entry((origin, label)).or_default();
+                *newest = (seen.boot, seen.attempt).max(*newest);
+            }
+        }
+        for (input, output) in &self.pairs {
+            let Some(label) = input.label else { continue };
+            if self.publications.get(output).is_some_and(|known| known.answer == Answer::Failed) {
+                continue;
+            }
+            let again = newest.get(&(input.queue, label)) > Some(&(input.boot, input.attempt));
+            if again == there.contains(output) {
+                let what = format!("{label} came again: {again}; {output} is there: {again}");
+                found.push(Violation::new("torn", what));
             }
         }
     }
@@ -281,6 +313,27 @@ mod tests {
         ack(&mut history, seen(B, 6, 1, 1));
         history.delivered(seen(B, 6, 1, 2));
         assert_found(&history, "resurrected");
+    }
+
+    #[test]
+    fn a_transaction_of_which_one_half_happened_is_torn() {
+        let output = Label { producer: 9, number: 1 };
+        let unknown = |outputs: &[Seen], inputs: &[Seen]| {
+            let mut history = history();
+            ack(&mut history, seen(B, 6, 1, 1));
+            history.delivered(seen(A, 5, 0, 1));
+            history.transacting(&seen(A, 5, 0, 1), output);
+            history.publishing(output, &["work"], false);
+            history.settled_for_good(&seen(A, 5, 0, 1), Answer::Unknown);
+            history.published(output, Answer::Unknown);
+            outputs.iter().chain(inputs).for_each(|seen| ack(&mut history, seen.clone()));
+            history
+        };
+        let (made, again) = ([seen(output, 7, 2, 1)], [seen(A, 5, 0, 2)]);
+        assert_eq!(unknown(&made, &[]).violations(), []);
+        assert_eq!(unknown(&[], &again).violations(), []);
+        assert_found(&unknown(&made, &again), "torn");
+        assert_found(&unknown(&[], &[]), "torn");
     }
 
     #[test]
