@@ -10,7 +10,7 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::{OnceCell, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wharf_protocol::{Message, Topic, TopicError};
+use wharf_protocol::{ErrorCode, Message, REQUIRE_LISTENER, Topic, TopicError};
 
 use crate::consumer::{self, ConsumeOptions, Consumer};
 use crate::link::{Keeper, Link};
@@ -125,10 +125,12 @@ impl Client {
 
     /// Publishes `payload` to `topic` and waits for the first answer.
     ///
-    /// The answer comes to a topic `_inbox.…` of this client, which it must be allowed to consume.
+    /// The answer comes to a topic `_inbox.…` of this client, which it must be allowed to consume. A request that
+    /// nobody has taken within `patience` expires.
     ///
     /// # Errors
-    /// When the request was not published, or nobody answered within `patience`.
+    /// At once when nobody listens ([`RequestError::NoListener`]): nothing is bound to the topic, or no bound queue
+    /// has a consumer, and there is no live subscription either. Later when nobody answered within `patience`.
     pub async fn request(
         &self,
         topic: &str,
@@ -141,6 +143,8 @@ impl Client {
         let (reply_to, answer) = inbox.expect_one();
         let mut message = Message::new(topic, payload);
         message.reply_to = Some(reply_to);
+        message.ttl = Some(patience);
+        message.headers = message.headers.edit().set(REQUIRE_LISTENER, "").build().expect("one small header");
         let exchange = async {
             self.publish(message).await?.await?;
             Ok(answer.receive().await)
@@ -148,6 +152,9 @@ impl Client {
         match tokio::time::timeout(patience, exchange).await {
             Ok(Ok(Some(message))) => Ok(message),
             Ok(Ok(None)) => Err(PublishError::Closed.into()),
+            Ok(Err(PublishError::Rejected(rejection))) if rejection.code == ErrorCode::NoListener => {
+                Err(RequestError::NoListener(rejection.reason))
+            }
             Ok(Err(error)) => Err(RequestError::Publish(error)),
             Err(_) => Err(RequestError::Timeout(patience)),
         }

@@ -145,6 +145,9 @@ pub enum RequestError {
     /// The inbox for answers could not be opened.
     #[error("inbox")]
     Inbox(#[from] ConsumeError),
+    /// Nobody is there to answer.
+    #[error("{0}")]
+    NoListener(String),
     /// Nobody answered in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),

@@ -52,6 +52,8 @@ pub(crate) struct Place {
     pub(crate) session: Option<Session>,
     pub(crate) dedup: Option<u128>,
     pub(crate) revision: u64,
+    /// A request: it is refused when nobody is there to answer it.
+    pub(crate) request: bool,
     pub(crate) entries: Vec<Entry>,
     pub(crate) durability: Durability,
     /// What live taps are shown of it, when there are any.
@@ -139,11 +141,12 @@ impl Journey {
     }
 
     /// Says by what the next publication is known.
-    pub(crate) fn identify(&mut self, session: Option<Session>, dedup: Option<u128>) {
+    pub(crate) fn identify(&mut self, session: Option<Session>, dedup: Option<u128>, request: bool) {
         self.places.push(Place {
             session,
             dedup,
             revision: self.topology.revision(),
+            request,
             entries: Vec::new(),
             durability: Durability::Memory,
             live: Vec::new(),

@@ -1,6 +1,6 @@
 //! The way of a message: from a door to its place in the log.
 
-use wharf_protocol::{ErrorCode, Message, Receipt, Rejection, Session, Stored};
+use wharf_protocol::{ErrorCode, Message, REQUIRE_LISTENER, Receipt, Rejection, Session, Stored};
 use wharf_queue::{Durability, Publish};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -56,7 +56,8 @@ impl Node {
                 .objection(who, &message, alarm.as_deref())
                 .or_else(|| foreign_session(who, publication.session.as_ref()))
                 .or_else(|| deliver_at::hold_back(&mut message, journey.now()).err());
-            journey.identify(publication.session, dedup_key(&message));
+            let request = message.reply_to.is_some() && message.headers.get(REQUIRE_LISTENER).is_some();
+            journey.identify(publication.session, dedup_key(&message), request);
             match objection {
                 Some(rejection) => journey.reject(origin, rejection),
                 None => travellers.push(Traveller::new(origin, message)),
@@ -91,8 +92,14 @@ impl Node {
                 self.counts().rejected();
                 continue;
             }
-            place.live.iter().for_each(|message| self.taps().offer(message));
+            let heard = place.live.iter().map(|message| self.taps().offer(message)).sum::<usize>();
+            let needs_consumer = place.request && heard == 0;
             if place.entries.is_empty() {
+                if needs_consumer {
+                    self.counts().rejected();
+                    *decided = Some(nobody_listens());
+                    continue;
+                }
                 self.counts().unrouted();
                 *decided = Some(Receipt::Stored(Stored { index: 0, entries: 0 }));
                 continue;
@@ -104,6 +111,7 @@ impl Node {
                 session: place.session,
                 dedup: place.dedup,
                 topology: place.revision,
+                needs_consumer,
                 entries: place.entries,
             });
         }
@@ -126,6 +134,11 @@ pub(crate) fn foreign_session(who: &Principal, session: Option<&Session>) -> Opt
     }
     let reason = format!("producer {producer} is one of the broker's own; choose an id at random");
     Some(Rejection { code: ErrorCode::Forbidden, stage: None, reason, retry_after_ms: None })
+}
+
+fn nobody_listens() -> Receipt {
+    let reason = "nobody is listening: nothing is bound to its topic".to_owned();
+    Receipt::Rejected(Rejection { code: ErrorCode::NoListener, stage: None, reason, retry_after_ms: None })
 }
 
 /// What makes a second message a duplicate: the topic and the id that its publisher gave it.

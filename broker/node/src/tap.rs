@@ -63,11 +63,12 @@ impl Tap {
 }
 
 impl Inner {
-    fn offer(&self, message: &Message) {
+    /// Whether it takes the message.
+    fn offer(&self, message: &Message) -> bool {
         if !self.pattern.matches(&message.topic)
             || self.principal.check(Action::Consume(message.topic.as_str())).is_err()
         {
-            return;
+            return false;
         }
         let mut waiting = self.lock();
         waiting.bytes += message.payload.len();
@@ -79,6 +80,7 @@ impl Inner {
         }
         drop(waiting);
         self.ready.notify_one();
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -108,11 +110,16 @@ impl Taps {
         self.count.load(Ordering::Acquire) > 0
     }
 
-    /// Shows `message` to every tap that it concerns.
-    pub(crate) fn offer(&self, message: &Message) {
-        let mut open = self.lock();
-        open.retain(|tap| tap.upgrade().map(|tap| tap.offer(message)).is_some());
+    /// Shows `message` to every tap that it concerns; how many those are.
+    pub(crate) fn offer(&self, message: &Message) -> usize {
+        let (mut open, mut heard) = (self.lock(), 0);
+        open.retain(|tap| {
+            let Some(tap) = tap.upgrade() else { return false };
+            heard += usize::from(tap.offer(message));
+            true
+        });
         self.count.store(open.len(), Ordering::Release);
+        heard
     }
 
     pub(crate) fn close(&self) {

@@ -18,7 +18,7 @@ mod transaction;
 pub use delivery::{Death, DeathCause, Delivery, Outcome, Settlement};
 pub use headers::{DELIVER_AT, HEADERS_BYTES_MAX, Headers, HeadersBuilder, HeadersError};
 pub use id::{MessageId, ParseMessageIdError, ProducerId};
-pub use message::{DecodeMessageError, KEY_BYTES_MAX, Message, PRIORITY_MAX};
+pub use message::{DecodeMessageError, KEY_BYTES_MAX, Message, PRIORITY_MAX, REQUIRE_LISTENER};
 pub use name::{NAME_BYTES_MAX, Name, NameError, QueueName};
 pub use receipt::{ErrorCode, Receipt, Rejection, Session, Stored, UnknownErrorCode};
 pub use time::{ParseTimestampError, Timestamp};

@@ -25,6 +25,10 @@ use bytestring::ByteString;
 
 use crate::{Headers, HeadersError, Topic, TopicError};
 
+/// A header of requests: when it is there, whatever its value, the message is refused with
+/// [`ErrorCode::NoListener`](crate::ErrorCode::NoListener) unless somebody is there to answer it.
+pub const REQUIRE_LISTENER: &str = "wharf-require-listener";
+
 /// The highest priority; 0 is the lowest and the default.
 pub const PRIORITY_MAX: u8 = 31;
 

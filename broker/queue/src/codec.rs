@@ -3,7 +3,7 @@
 //! ```text
 //!  0  u8   version, 1
 //!  1  u8   kind
-//!  2  u16  flags: 1 a session follows, 2 a deduplication key follows; 0 unless a publish
+//!  2  u16  flags: 1 a session follows, 2 a deduplication key follows, 4 it needs a consumer; 0 unless a publish
 //!  4  u16  how many entries; 0 unless a publish
 //!  6  u16  zero
 //!  8  u64  when, in milliseconds since 1970
@@ -37,6 +37,8 @@ const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 16;
 const FLAG_SESSION: u16 = 1;
 const FLAG_DEDUP: u16 = 2;
+const FLAG_NEEDS_CONSUMER: u16 = 4;
+const FLAGS: u16 = FLAG_SESSION | FLAG_DEDUP | FLAG_NEEDS_CONSUMER;
 /// Deeper MessagePack is refused: without a bound, 700 bytes overflow a stack.
 const DEPTH_MAX: usize = 32;
 
@@ -146,8 +148,7 @@ impl Stamped {
         let (flags, entries, zero) = (bytes.get_u16_le(), bytes.get_u16_le(), bytes.get_u16_le());
         let at = Timestamp(bytes.get_u64_le());
         let publish = kind == PUBLISH;
-        if zero != 0 || flags & !(FLAG_SESSION | FLAG_DEDUP) != 0 || (!publish && (flags, entries) != (0, 0))
-        {
+        if zero != 0 || flags & !FLAGS != 0 || (!publish && (flags, entries) != (0, 0)) {
             return Err(DecodeRecordError::Head);
         }
         let record = match kind {
@@ -246,7 +247,8 @@ fn encode_publish(at: Timestamp, publish: &Publish, out: &mut BytesMut) {
     let entries = u16::try_from(publish.entries.len()).expect("a publish has at most 65,535 entries");
     let session = if publish.session.is_some() { FLAG_SESSION } else { 0 };
     let dedup = if publish.dedup.is_some() { FLAG_DEDUP } else { 0 };
-    put_head(PUBLISH, session | dedup, entries, at, out);
+    let consumer = if publish.needs_consumer { FLAG_NEEDS_CONSUMER } else { 0 };
+    put_head(PUBLISH, session | dedup | consumer, entries, at, out);
     encode_published(publish, out);
 }
 
@@ -280,7 +282,8 @@ fn encode_published(publish: &Publish, out: &mut BytesMut) {
 
 fn decode_publish(flags: u16, entries: u16, reader: &mut Reader) -> Result<Publish, DecodeRecordError> {
     let topology = reader.u64()?;
-    let mut publish = Publish { topology, ..Publish::default() };
+    let needs_consumer = flags & FLAG_NEEDS_CONSUMER != 0;
+    let mut publish = Publish { topology, needs_consumer, ..Publish::default() };
     if flags & FLAG_SESSION != 0 {
         let producer = ProducerId(reader.take(16)?.get_u128_le());
         let epoch = reader.u32()?;

@@ -138,6 +138,8 @@ pub struct Publish {
     pub dedup: Option<u128>,
     /// [`Topology::revision`](crate::Topology::revision) by which it was routed and processed.
     pub topology: u64,
+    /// It is refused when none of its queues has a consumer: a request that nobody would answer.
+    pub needs_consumer: bool,
     /// The messages it became; at most 65,535. None: nothing is bound to its topic.
     pub entries: Vec<Entry>,
 }

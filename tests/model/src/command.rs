@@ -115,7 +115,7 @@ fn publish(draw: &mut Draw, state: &State) -> Publish {
         sequence: draw.below(8),
     });
     let dedup = draw.maybe(20, |draw| u128::from(draw.below(4)));
-    Publish { session, dedup, topology: state.topology().revision(), entries }
+    Publish { session, dedup, topology: state.topology().revision(), entries, ..Publish::default() }
 }
 
 fn entry(draw: &mut Draw, state: &State) -> Entry {

@@ -33,6 +33,30 @@ async fn a_request_gets_the_answer_to_it() {
 async fn a_request_that_nobody_answers_ends_in_time() {
     let broker = TestBroker::start().await;
     let client = broker.connect().await;
-    let error = client.request("nobody.home", "?", Duration::from_millis(100)).await.expect_err("nobody");
+    let _silent = client.consume("orders", ConsumeOptions::default()).await.expect("a consumer");
+    let error = client.request("orders.price", "?", Duration::from_millis(100)).await.expect_err("silence");
     assert!(matches!(error, RequestError::Timeout(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_request_is_told_at_once_that_nobody_listens() {
+    let broker = TestBroker::start().await;
+    let client = broker.connect().await;
+    // Much longer than the test may take: the answer does not wait for it.
+    let patience = Duration::from_secs(3_600);
+
+    let unbound = client.request("nobody.home", "?", patience).await.expect_err("nothing is bound");
+    assert!(matches!(&unbound, RequestError::NoListener(reason) if reason.contains("bound")), "{unbound}");
+    let idle = client.request("orders.price", "?", patience).await.expect_err("no consumer");
+    assert!(matches!(&idle, RequestError::NoListener(reason) if reason.contains("consumer")), "{idle}");
+    assert_eq!(broker.depth("orders").await, 0, "it is stored nowhere");
+
+    let mut tap = client.tap("nobody.*").await.expect("a tap");
+    let answering = client.clone();
+    tokio::spawn(async move {
+        let request = tap.next().await.expect("the request");
+        answering.reply(&request, "me").await.expect("sent");
+    });
+    let answer = client.request("nobody.home", "?", patience).await.expect("a live subscription answers");
+    assert_eq!(answer.payload, "me");
 }

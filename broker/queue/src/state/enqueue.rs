@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wharf_protocol::{Message, MessageId, Receipt, Rejection, Stored};
+use wharf_protocol::{ErrorCode, Message, MessageId, Receipt, Rejection, Stored};
 
 use super::State;
 use crate::backlog::Slot;
@@ -57,6 +57,10 @@ impl State {
         if !known && let Err(refusal) = self.find_room(&publish.entries) {
             return rejected(refusal);
         }
+        if publish.needs_consumer && !known && !self.has_consumer(&publish.entries) {
+            let reason = "nobody is listening: no queue that it would go to has a consumer".to_owned();
+            return rejected(Refusal { code: ErrorCode::NoListener, reason });
+        }
         let receipt = self.remember(publish.dedup, stored);
         if let (Some(session), Receipt::Stored(place) | Receipt::Duplicate(Some(place))) =
             (&publish.session, &receipt)
@@ -64,6 +68,11 @@ impl State {
             self.producers.store(session, *place, self.now);
         }
         receipt
+    }
+
+    fn has_consumer(&self, entries: &[Entry]) -> bool {
+        let mut to = entries.iter().flat_map(|entry| &entry.destinations).filter(|to| to.death.is_none());
+        to.any(|to| self.queues.get(&to.queue).is_some_and(|queue| queue.consumers > 0))
     }
 
     /// Remembers a message id as stored, unless it is one that is remembered.

@@ -71,7 +71,13 @@ fn a_publish_is_laid_out_as_documented() {
     let session = Session { producer: ProducerId(0x0102), epoch: 3, sequence: 4 };
     let destinations = vec![Destination::from(QueueId(5))];
     let entry = Entry { message: crate::shard::message("body"), destinations };
-    let publish = Publish { session: Some(session), dedup: Some(6), topology: 7, entries: vec![entry] };
+    let publish = Publish {
+        session: Some(session),
+        dedup: Some(6),
+        topology: 7,
+        entries: vec![entry],
+        ..Publish::default()
+    };
     let bytes = encoded(&Stamped { at: Timestamp(8), record: Record::Publish(publish) });
 
     let mut expected = vec![1, 0, 3, 0, 1, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];

@@ -1,6 +1,6 @@
 //! Publishing, competing consumers, credit, settling and coming back.
 
-use wharf_protocol::{Message, MessageId, Outcome, Receipt, Settlement, Stored};
+use wharf_protocol::{ErrorCode, Message, MessageId, Outcome, Receipt, Settlement, Stored};
 use wharf_queue::{
     Attach, ConsumerId, Destination, Effect, Entry, Order, Publish, QueuePolicy, Record, STALE_TAGS_MAX,
 };
@@ -24,6 +24,26 @@ fn one_record_brings_messages_to_several_queues() {
     let ids: Vec<MessageId> = deliveries(effects).iter().map(|each| each.id).collect();
     assert_eq!(ids, [MessageId { index, entry: 0 }, MessageId { index, entry: 1 }]);
     assert_eq!((shard.queue("a").ready, shard.queue("b").leased, shard.queue("c").ready), (1, 2, 1));
+}
+
+#[test]
+fn a_request_is_refused_when_nobody_is_there_to_answer() {
+    let mut shard = Shard::with_queues(&["a", "b"]);
+    let request = |shard: &Shard| {
+        let destinations = vec![shard.id("a").into(), shard.id("b").into()];
+        Publish { needs_consumer: true, ..Publish::from(Entry { message: message("?"), destinations }) }
+    };
+    let (receipt, _) = shard.send(request(&shard));
+    assert!(matches!(receipt, Receipt::Rejected(rejection) if rejection.code == ErrorCode::NoListener));
+    assert_eq!(shard.queue("a").enqueued, 0);
+
+    shard.attach(1, "b", 0);
+    let (receipt, _) = shard.send(request(&shard));
+    assert!(matches!(receipt, Receipt::Stored(_)), "a busy consumer is one");
+    shard.detach(1);
+    let (receipt, _) = shard.send(request(&shard));
+    assert!(matches!(receipt, Receipt::Rejected(_)));
+    assert_eq!((shard.queue("a").enqueued, shard.queue("b").enqueued), (1, 1));
 }
 
 #[test]
