@@ -8,11 +8,11 @@
 mod auth;
 pub mod binding;
 pub mod dead_letter;
+pub mod dedup;
 pub mod error;
 mod extract;
 mod health;
 mod listener;
-mod memory;
 pub mod message;
 pub mod messages;
 mod metrics;
@@ -96,6 +96,7 @@ fn routes(plugin_bytes_max: usize) -> (Router<Node>, Router<Node>, OpenApi) {
         .merge(plugin::routes(plugin_bytes_max))
         .merge(pipeline::routes())
         .merge(dead_letter::routes())
+        .merge(dedup::routes())
         .merge(metrics::routes())
         .split_for_parts();
     document.merge(open_document);

@@ -13,7 +13,6 @@ use utoipa_axum::routes;
 use wharf_node::{CALL_TIME_EDGES_US, LogView, Metrics, Node, QueueView, StageStats};
 
 use crate::error::Problem;
-use crate::memory;
 use crate::trace::word;
 
 /// <https://prometheus.io/docs/instrumenting/exposition_formats/>, text format 0.0.4.
@@ -30,7 +29,7 @@ pub(crate) fn routes() -> OpenApiRouter<Node> {
 )]
 async fn show(State(node): State<Node>) -> Result<impl IntoResponse, Problem> {
     let metrics = node.metrics().await?;
-    Ok(([(CONTENT_TYPE, TEXT_FORMAT)], text(&metrics, memory::resident_bytes())))
+    Ok(([(CONTENT_TYPE, TEXT_FORMAT)], text(&metrics, wharf_node::resident_bytes())))
 }
 
 fn text(metrics: &Metrics, memory_bytes: Option<u64>) -> String {
@@ -45,6 +44,18 @@ fn text(metrics: &Metrics, memory_bytes: Option<u64>) -> String {
         "Accepted publishes with nothing bound to their topic.",
     );
     page.sample("", &[], publishes.unrouted);
+    page.family("wharf_principal_connections", "gauge", "Connections that a principal has.");
+    for principal in &metrics.principals {
+        page.sample("", &[("principal", &principal.name)], u64::from(principal.connections));
+    }
+    page.family(
+        "wharf_principal_waits_total",
+        "counter",
+        "How often what a principal published waited for its rate.",
+    );
+    for principal in &metrics.principals {
+        page.sample("", &[("principal", &principal.name)], principal.waits);
+    }
     page.family("wharf_alarm", "gauge", "1 while an alarm holds publishers back.");
     page.sample("", &[], u64::from(metrics.alarm));
     queues(&mut page, &metrics.queues);

@@ -9,7 +9,6 @@ use utoipa_axum::routes;
 use wharf_node::{Node, Principal};
 
 use crate::error::Problem;
-use crate::memory;
 
 /// How the broker is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -27,11 +26,25 @@ pub struct Status {
     /// Resident memory of the process, where the system tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
+    /// The principals of the configuration, and what they use of their quotas.
+    #[serde(default)]
+    pub principals: Vec<PrincipalUse>,
     /// The log.
     pub log: Log,
     /// Why publishes are refused; usually absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarm: Option<String>,
+}
+
+/// What a principal uses of its quota.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PrincipalUse {
+    /// Its name.
+    pub name: String,
+    /// Connections that it has.
+    pub connections: u32,
+    /// How often what it published has waited for its rate.
+    pub waits: u64,
 }
 
 /// The log on disk.
@@ -70,7 +83,8 @@ impl From<wharf_node::Status> for Status {
             data: status.data.display().to_string(),
             queues: status.queues,
             messages: status.messages,
-            memory_bytes: memory::resident_bytes(),
+            memory_bytes: wharf_node::resident_bytes(),
+            principals: status.principals.into_iter().map(PrincipalUse::from).collect(),
             log: Log {
                 segments: status.log.segments,
                 bytes: status.log.bytes,
@@ -80,5 +94,11 @@ impl From<wharf_node::Status> for Status {
             },
             alarm: status.alarm,
         }
+    }
+}
+
+impl From<wharf_node::PrincipalView> for PrincipalUse {
+    fn from(view: wharf_node::PrincipalView) -> Self {
+        Self { name: view.name, connections: view.connections, waits: view.waits }
     }
 }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, binding, completions, dead_letter, demo, pipeline, plugin, publish, queue, schedule, serve,
-    status, subscribe,
+    bench, binding, completions, dead_letter, dedup, demo, pipeline, plugin, publish, queue, request,
+    schedule, serve, status, subscribe,
 };
 use crate::connection::Connection;
 
@@ -50,6 +50,9 @@ enum Command {
     Plugin(plugin::Args),
     Pipeline(pipeline::Args),
     Dlq(dead_letter::Args),
+    Dedup(dedup::Args),
+    Request(request::RequestArgs),
+    Reply(request::ReplyArgs),
     Bench(bench::Args),
     Completions(completions::Args),
     /// Compiles a component read from standard input: the child process of an upload
@@ -78,6 +81,9 @@ impl Wharf {
             Command::Plugin(args) => plugin::run(args, &connection),
             Command::Pipeline(args) => pipeline::run(args, &connection),
             Command::Dlq(args) => dead_letter::run(args, &connection),
+            Command::Dedup(args) => dedup::run(args, &connection),
+            Command::Request(args) => request::request(args, &connection),
+            Command::Reply(args) => request::reply(args, &connection),
             Command::Bench(args) => bench::run(args),
             Command::BenchSink => bench::sink(),
             Command::Completions(args) => completions::run(args),

@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq as _;
 use wharf_protocol::Pattern;
 
 use crate::NodeError;
+use crate::quota::{Presence, Quota, Usage};
 
 /// What a connection shows of itself.
 #[derive(Clone, Copy, Default)]
@@ -20,10 +21,16 @@ pub struct Credentials<'a> {
 
 /// Somebody who was recognised. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Principal(Arc<Identity>);
+pub struct Principal(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    identity: Identity,
+    usage: Arc<Usage>,
+}
 
 /// One principal of the configuration.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Identity {
     /// Its name, in logs and histories.
@@ -46,6 +53,12 @@ pub struct Identity {
     /// Whether it may load plugins; a role of its own, since it runs code in the broker.
     #[serde(default)]
     pub plugins: bool,
+    /// Topics of which it may keep durable subscriptions, in queues whose names it may consume.
+    #[serde(default)]
+    pub subscribe: Vec<Pattern>,
+    /// How much it may have.
+    #[serde(default)]
+    pub quota: Quota,
 }
 
 impl Identity {
@@ -60,6 +73,7 @@ impl Identity {
             consume: vec![everything],
             admin: true,
             plugins: true,
+            ..Self::default()
         }
     }
 }
@@ -78,19 +92,36 @@ pub enum Action<'a> {
 }
 
 impl Principal {
+    fn new(identity: Identity) -> Self {
+        let usage = Arc::new(Usage::new(identity.quota));
+        Self(Arc::new(Known { identity, usage }))
+    }
+
+    pub(crate) fn usage(&self) -> &Arc<Usage> {
+        &self.0.usage
+    }
+
+    /// Lets one more connection of it in, as long as what comes back is kept.
+    ///
+    /// # Errors
+    /// Its quota of connections is used up ([`NodeError::Unavailable`]).
+    pub fn enter(&self) -> Result<Presence, NodeError> {
+        self.usage().enter(self.name())
+    }
+
     /// The broker itself, in histories.
     pub fn system() -> Self {
-        Self(Arc::new(Identity::administrator("wharf", String::new())))
+        Self::new(Identity::administrator("wharf", String::new()))
     }
 
     /// Whether it is the broker itself: no token hashes to nothing.
     pub(crate) fn is_system(&self) -> bool {
-        self.0.token_sha256.as_deref() == Some("")
+        self.0.identity.token_sha256.as_deref() == Some("")
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.0.identity.name
     }
 
     /// Whether it may; a refusal names the principal, the action and the resource.
@@ -99,16 +130,16 @@ impl Principal {
     /// [`NodeError::Forbidden`].
     pub fn check(&self, action: Action<'_>) -> Result<(), NodeError> {
         let (allowed, verb, resource) = match action {
-            Action::Publish(topic) => (matches_any(&self.0.publish, topic), "publish to", topic),
-            Action::Consume(name) => (matches_any(&self.0.consume, name), "consume", name),
-            Action::Administer => (self.0.admin, "administer", "the broker"),
-            Action::LoadPlugin => (self.0.plugins, "load", "plugins"),
+            Action::Publish(topic) => (matches_any(&self.0.identity.publish, topic), "publish to", topic),
+            Action::Consume(name) => (matches_any(&self.0.identity.consume, name), "consume", name),
+            Action::Administer => (self.0.identity.admin, "administer", "the broker"),
+            Action::LoadPlugin => (self.0.identity.plugins, "load", "plugins"),
         };
         if allowed {
             return Ok(());
         }
         Err(NodeError::Forbidden {
-            principal: self.0.name.clone(),
+            principal: self.0.identity.name.clone(),
             action: verb,
             resource: resource.to_owned(),
         })
@@ -128,15 +159,20 @@ pub(crate) struct Access {
 
 impl Access {
     pub(crate) fn new(identities: Vec<Identity>) -> Self {
-        Self { principals: identities.into_iter().map(|identity| Principal(Arc::new(identity))).collect() }
+        Self { principals: identities.into_iter().map(Principal::new).collect() }
+    }
+
+    /// Everybody, in the order of the configuration.
+    pub(crate) fn principals(&self) -> &[Principal] {
+        &self.principals
     }
 
     /// Whose credentials these are. Tokens are compared as digests, in constant time.
     pub(crate) fn authenticate(&self, credentials: Credentials<'_>) -> Option<Principal> {
         let token = credentials.token.map(|token| hex::encode(Sha256::digest(token)));
         let known = |principal: &&Principal| {
-            same(principal.0.token_sha256.as_deref(), token.as_deref())
-                || same(principal.0.certificate_sha256.as_deref(), credentials.certificate)
+            same(principal.0.identity.token_sha256.as_deref(), token.as_deref())
+                || same(principal.0.identity.certificate_sha256.as_deref(), credentials.certificate)
         };
         self.principals.iter().find(known).cloned()
     }
@@ -155,11 +191,9 @@ mod tests {
         Identity {
             name: "shop".into(),
             token_sha256: Some(hex::encode(Sha256::digest("secret"))),
-            certificate_sha256: None,
             publish: vec!["orders.#".parse().expect("a pattern")],
             consume: vec!["orders-out".parse().expect("a pattern")],
-            admin: false,
-            plugins: false,
+            ..Identity::default()
         }
     }
 

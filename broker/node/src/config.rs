@@ -20,6 +20,9 @@ pub struct Config {
     pub hops_max: u8,
     /// Publishes are refused, while consuming goes on, when the disk has less room than this.
     pub disk_free_bytes_min: u64,
+    /// Publishes are refused, while consuming goes on, when the process has more memory than this; `None`: 70 % of what
+    /// the machine or the control group has.
+    pub memory_bytes_max: Option<u64>,
     /// Bytes of log in a segment.
     pub segment_bytes: u32,
     /// Threads that run plugins; 0: one a core.
@@ -41,6 +44,7 @@ impl Config {
             plugin_bytes_max: 32 * 1024 * 1024,
             hops_max: 8,
             disk_free_bytes_min: 256 * 1024 * 1024,
+            memory_bytes_max: None,
             segment_bytes: 64 * 1024 * 1024,
             plugin_threads: 0,
             compiler: None,

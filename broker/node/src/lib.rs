@@ -13,9 +13,11 @@ mod alarm;
 mod browse;
 mod config;
 mod dead_letters;
+mod dedup;
 mod deliver_at;
 mod error;
 mod journey;
+mod memory;
 mod node;
 mod pace;
 mod pipelines;
@@ -23,6 +25,7 @@ mod plugins;
 mod producers;
 mod publish;
 mod queues;
+mod quota;
 mod receipts;
 mod scheduler;
 mod schedules;
@@ -38,10 +41,13 @@ pub use access::{Action, Credentials, Identity, Principal};
 pub use browse::{BrowsedView, MessagePlace};
 pub use config::Config;
 pub use dead_letters::Redriven;
+pub use dedup::DedupView;
 pub use error::{NodeError, StartError};
+pub use memory::resident_bytes;
 pub use node::Node;
 pub use producers::NewLife;
 pub use publish::Publication;
+pub use quota::{Presence, Quota};
 pub use receipts::Receipts;
 pub use schedules::{ScheduleSpec, ScheduleView};
 pub use subscription::{Controls, Event, Settled, SubscribeOptions, Subscription};
@@ -49,10 +55,11 @@ pub use tap::Tap;
 pub use transact::{Transact, Transacted};
 pub use transfers::{TransferEnd, TransferSpec, TransferView};
 pub use view::{
-    Binding, DeadLetterView, LogView, Metrics, PipelineChange, PipelineView, PluginView, PublishCounts,
-    QueueView, Status, TryDestination, TryReport, TryResult,
+    Binding, DeadLetterView, LogView, Metrics, PipelineChange, PipelineView, PluginView, PrincipalView,
+    PublishCounts, QueueView, Status, TryDestination, TryReport, TryResult,
 };
 pub use wharf_pipeline::{
     BreakerState, CALL_TIME_EDGES_US, Excerpt, Kind, Reads, Shown, StageStats, Step, Verdict, Verdicts,
 };
+pub use wharf_queue::Deduplication;
 pub use wharf_queue::{Backoff, Durability, Order, Overflow, QueuePolicy};

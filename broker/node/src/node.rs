@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 use tokio::task::JoinHandle;
 use wharf_pipeline::{Compiler, Engine, EngineConfig, Limits};
@@ -11,8 +12,9 @@ use wharf_queue::{Change, DEAD_LETTERS, QueuePolicy};
 use wharf_shard::Shard;
 
 use crate::access::Access;
-use crate::alarm::Alarms;
+use crate::alarm::{Alarms, Marks};
 use crate::error::StartError;
+use crate::memory;
 use crate::pipelines::Pipelines;
 use crate::plugins::Components;
 use crate::scheduler::Scheduler;
@@ -61,6 +63,7 @@ struct Rooms {
     alarms: Arc<Alarms>,
     counts: Counts,
     started_at: Timestamp,
+    started: Instant,
     watch: Mutex<Option<JoinHandle<()>>>,
     scheduler: Scheduler,
     transfers: Transfers,
@@ -98,7 +101,7 @@ impl Node {
         }
         let alarms = Arc::new(Alarms::default());
         alarms.look(&config.data, config.disk_free_bytes_min);
-        let watch = alarms.watch(config.data.clone(), config.disk_free_bytes_min);
+        let watch = alarms.watch(config.data.clone(), marks(&config));
         let node = Self(Arc::new(Rooms {
             access: Access::new(config.principals.clone()),
             shard,
@@ -109,6 +112,7 @@ impl Node {
             alarms,
             counts: Counts::default(),
             started_at: Timestamp::wall_clock(),
+            started: Instant::now(),
             watch: Mutex::new(Some(watch)),
             scheduler: Scheduler::default(),
             transfers: Transfers::default(),
@@ -156,6 +160,10 @@ impl Node {
         self.0.shard.stop().await;
     }
 
+    pub(crate) fn access(&self) -> &Access {
+        &self.0.access
+    }
+
     pub(crate) fn shard(&self) -> &Shard {
         &self.0.shard
     }
@@ -192,6 +200,11 @@ impl Node {
         &self.0.counts
     }
 
+    /// How long it runs: a time that no clock sets back.
+    pub(crate) fn uptime(&self) -> Timestamp {
+        Timestamp(0).after(self.0.started.elapsed())
+    }
+
     pub(crate) fn started_at(&self) -> Timestamp {
         self.0.started_at
     }
@@ -200,6 +213,14 @@ impl Node {
 fn shard_options(config: &Config) -> wharf_shard::Options {
     let log = wharf_log::Options { segment_bytes: config.segment_bytes, ..wharf_log::Options::default() };
     wharf_shard::Options { log, ..wharf_shard::Options::default() }
+}
+
+fn marks(config: &Config) -> Marks {
+    let memory_bytes_max = match config.memory_bytes_max {
+        None => memory::default_limit(),
+        limit => limit,
+    };
+    Marks { disk_free_bytes_min: config.disk_free_bytes_min, memory_bytes_max }
 }
 
 fn engine_config(config: &Config) -> EngineConfig {

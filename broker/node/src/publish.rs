@@ -31,9 +31,22 @@ impl Node {
     /// # Cancel safety
     /// Dropped before it returns, none or all of the batch may be stored. Send it again with its sequences.
     pub async fn publish(&self, who: &Principal, batch: Vec<Publication>) -> Receipts {
+        let bytes = batch.iter().map(|publication| publication.message.encoded_bytes()).sum();
+        self.abide_by_rate(who, batch.len(), bytes).await;
         let (mut journey, admitted) = self.admit(who, batch);
         self.travel(&mut journey, admitted).await;
         self.store(journey).await
+    }
+
+    /// Waits while the principal is over its rate: its client waits with it.
+    pub(crate) async fn abide_by_rate(&self, who: &Principal, messages: usize, bytes: usize) {
+        if !who.usage().has_rate() {
+            return;
+        }
+        let (messages, bytes) = (messages as u64, bytes as u64);
+        while let Err(wait) = who.usage().take(self.uptime(), messages, bytes) {
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// Takes every traveller through pipelines and bindings.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::view::{LogView, Metrics, PublishCounts, Status};
+use crate::view::{LogView, Metrics, PrincipalView, PublishCounts, Status};
 use crate::{Action, Node, NodeError, Principal};
 
 /// Counts of publishes since the start.
@@ -51,6 +51,7 @@ impl Node {
             queues: queues.len() as u64,
             messages: queues.iter().map(|queue| queue.ready + queue.leased + queue.delayed).sum(),
             alarm: self.alarms().raised(),
+            principals: self.principal_views(),
             log: self.log_view().await?,
         })
     }
@@ -65,6 +66,7 @@ impl Node {
             pipelines: self.pipelines_in_use().stats().await,
             log: self.log_view().await?,
             publishes: self.counts().read(),
+            principals: self.principal_views(),
             alarm: self.alarms().raised().is_some(),
         })
     }
@@ -78,6 +80,15 @@ impl Node {
             Some(reason) => Err(reason),
             None => Ok(()),
         }
+    }
+
+    fn principal_views(&self) -> Vec<PrincipalView> {
+        let view = |principal: &Principal| PrincipalView {
+            name: principal.name().to_owned(),
+            connections: principal.usage().connections(),
+            waits: principal.usage().waits(),
+        };
+        self.access().principals().iter().map(view).collect()
     }
 
     async fn log_view(&self) -> Result<LogView, NodeError> {

@@ -58,6 +58,7 @@ impl Node {
     pub async fn transact(&self, who: &Principal, transact: Transact) -> Transacted {
         let Transact { session, messages, settles } = transact;
         let count = messages.len();
+        self.abide_by_rate(who, count, messages.iter().map(Message::encoded_bytes).sum()).await;
         let publications = messages.into_iter().map(Publication::from).collect();
         let (mut journey, admitted) = self.admit(who, publications);
         if count > TRANSACTION_MESSAGES_MAX {

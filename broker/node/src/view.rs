@@ -197,6 +197,8 @@ pub struct Status {
     pub messages: u64,
     /// Why publishes are refused, if they are.
     pub alarm: Option<String>,
+    /// Those of the configuration, and what they use.
+    pub principals: Vec<PrincipalView>,
     /// The log.
     pub log: LogView,
 }
@@ -233,6 +235,8 @@ pub struct Metrics {
     pub publishes: PublishCounts,
     /// Whether an alarm holds publishers back.
     pub alarm: bool,
+    /// Those of the configuration, and what they use.
+    pub principals: Vec<PrincipalView>,
 }
 
 /// Publishes since the start, by receipt.
@@ -306,4 +310,15 @@ impl PluginView {
             config_schema: None,
         }
     }
+}
+
+/// What a principal uses of its quota.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrincipalView {
+    /// Its name.
+    pub name: String,
+    /// Connections that it has.
+    pub connections: u32,
+    /// How often what it published has waited for its rate.
+    pub waits: u64,
 }

@@ -35,5 +35,18 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
         ("memory", status.memory_bytes.map(show_bytes).unwrap_or_default()),
         ("alarm", status.alarm.clone().unwrap_or_else(|| "none".into())),
     ];
+    let principals = status.principals.iter().filter(|each| each.connections > 0 || each.waits > 0);
+    let uses: Vec<_> = principals
+        .map(|each| match each.waits {
+            0 => format!("{} ({} connections)", each.name, each.connections),
+            waits => {
+                format!("{} ({} connections, waited {waits} times for its rate)", each.name, each.connections)
+            }
+        })
+        .collect();
+    let mut rows = rows;
+    if !uses.is_empty() {
+        rows.push(("principals", uses.join(", ")));
+    }
     output::show(args.output, &status, rows)
 }

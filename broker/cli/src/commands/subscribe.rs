@@ -149,7 +149,7 @@ async fn watch(client: &Client, pattern: &Pattern, args: &Args) -> anyhow::Resul
 }
 
 /// Resolves at SIGINT or SIGTERM: what was printed is acknowledged before the end.
-fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
+pub(super) fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
         tokio::select! {

@@ -28,11 +28,8 @@ impl TestBroker {
             Identity {
                 name: "reader".into(),
                 token_sha256: Some(hex::encode(Sha256::digest("reader"))),
-                certificate_sha256: None,
-                publish: Vec::new(),
                 consume: vec!["orders".parse().expect("a pattern")],
-                admin: false,
-                plugins: false,
+                ..Identity::default()
             },
         ];
         config.disk_free_bytes_min = 0;

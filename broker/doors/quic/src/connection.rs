@@ -65,6 +65,10 @@ pub(crate) async fn serve(handshake: Handshake, node: Node, config: Arc<Config>,
         Err((send, ended)) => return turn_away(&connection, send, ended).await,
     };
     tracing::debug!(%peer, principal = principal.name(), "connected");
+    let _presence = match principal.enter() {
+        Ok(presence) => presence,
+        Err(error) => return turn_away(&connection, Some(control.send), error.into()).await,
+    };
     let guest = Guest { node, principal, config, consumers: Consumers::default() };
     attend(&connection, control, guest, stop).await;
     tracing::debug!(%peer, "disconnected");

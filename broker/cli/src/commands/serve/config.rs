@@ -19,6 +19,7 @@
 //! message = "1MiB"
 //! plugin = "32MiB"
 //! disk-free = "256MiB"             # with less, publishers wait
+//! # memory = "2GiB"                # with more, too; 70 % of what the machine or control group has unless told
 //! hops = 8                         # passes through pipelines before a message counts as looping
 //!
 //! [log]
@@ -32,6 +33,8 @@
 //! token-sha256 = "…"               # printf %s "$TOKEN" | sha256sum
 //! publish = ["orders.#"]
 //! consume = ["orders"]
+//! subscribe = ["orders.#"]         # topics of which it may keep durable subscriptions
+//! quota = { messages-per-second = 1000, bytes-per-second = 1000000, connections = 10 }
 //! ```
 
 use std::net::SocketAddr;
@@ -96,6 +99,8 @@ struct Limits {
     plugin: Option<u64>,
     #[serde(deserialize_with = "bytes")]
     disk_free: Option<u64>,
+    #[serde(deserialize_with = "bytes")]
+    memory: Option<u64>,
     hops: Option<u8>,
 }
 
@@ -150,6 +155,7 @@ impl Config {
         set(&mut node.message_bytes_max, limits.message.map(usize::try_from).transpose()?);
         set(&mut node.plugin_bytes_max, limits.plugin.map(usize::try_from).transpose()?);
         set(&mut node.disk_free_bytes_min, limits.disk_free);
+        node.memory_bytes_max = limits.memory;
         set(&mut node.hops_max, limits.hops);
         set(&mut node.segment_bytes, log.segment.map(u32::try_from).transpose()?);
         set(&mut node.plugin_threads, plugins.threads);
