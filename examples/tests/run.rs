@@ -108,6 +108,22 @@ async fn requests_are_answered() {
 }
 
 #[tokio::test]
+async fn each_order_becomes_one_invoice() {
+    let broker = Broker::start().await;
+    broker.queue("orders", "orders.#").await;
+    broker.queue("invoices", "invoices.#").await;
+    broker.run(env!("CARGO_BIN_EXE_publish")).await;
+    assert_eq!(broker.run(env!("CARGO_BIN_EXE_transform")).await, ["10 orders invoiced"]);
+    assert_eq!(broker.run(env!("CARGO_BIN_EXE_transform")).await, ["0 orders invoiced"]);
+
+    let waiting = |queue: &str| {
+        let (node, queue) = (broker.node.clone(), queue.parse().expect("a name"));
+        async move { node.queue(&Principal::system(), &queue).await.expect("there").ready }
+    };
+    assert_eq!((waiting("orders").await, waiting("invoices").await), (0, 10));
+}
+
+#[tokio::test]
 async fn what_fails_is_tried_again_and_then_dead() {
     let broker = Broker::start().await;
     broker.queue("mails", "mails").await;

@@ -4,6 +4,8 @@
 mod broker;
 #[path = "cli/errors.rs"]
 mod errors;
+#[path = "cli/exact.rs"]
+mod exact;
 #[path = "cli/life.rs"]
 mod life;
 #[path = "cli/queues.rs"]

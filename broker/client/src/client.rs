@@ -10,6 +10,7 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::{OnceCell, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use wharf_protocol::frame::Durable;
 use wharf_protocol::{ErrorCode, Message, REQUIRE_LISTENER, Topic, TopicError};
 
 use crate::consumer::{self, ConsumeOptions, Consumer};
@@ -111,7 +112,26 @@ impl Client {
     /// # Errors
     /// When the broker refuses it, for want of the queue or the permission.
     pub async fn consume(&self, queue: &str, options: ConsumeOptions) -> Result<Consumer, ConsumeError> {
-        consumer::open(self, queue.parse()?, options).await
+        consumer::open(self, queue.parse()?, options, None).await
+    }
+
+    /// Consumes what is published to `pattern`, also while this client is away: the queue `name` is bound to it, and
+    /// made when there is none. Everybody who asks for the same name shares its messages.
+    ///
+    /// A queue that is made goes when it had no consumer for `expires`; `None` keeps it until it is deleted.
+    ///
+    /// # Errors
+    /// When the broker refuses it: keeping subscriptions is a right of its own.
+    pub async fn durable(
+        &self,
+        name: &str,
+        pattern: &str,
+        expires: Option<Duration>,
+        options: ConsumeOptions,
+    ) -> Result<Consumer, ConsumeError> {
+        let expires_ms = expires.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let durable = Durable { pattern: pattern.parse()?, expires_ms };
+        consumer::open(self, name.parse()?, options, Some(durable)).await
     }
 
     /// Watches what is published to the topics of `pattern`: at most once, and what is published while the

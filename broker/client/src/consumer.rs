@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use tokio::sync::Notify;
-use wharf_protocol::frame::{Cancelled, Frame, Refusal, Subscribe};
+use wharf_protocol::frame::{Cancelled, Durable, Frame, Refusal, Subscribe};
 use wharf_protocol::{Outcome, QueueName};
 use wharf_transport::FrameReader;
 
@@ -232,12 +232,13 @@ pub(crate) async fn open(
     client: &Client,
     queue: QueueName,
     options: ConsumeOptions,
+    durable: Option<Durable>,
 ) -> Result<Consumer, ConsumeError> {
     let prefetch = options.prefetch.max(1);
     let desk = Arc::new(Desk::new(&options));
     let left = Arc::new(Notify::new());
     let ConsumeOptions { auto_settle, until_empty, prefetch_bytes: credit_bytes, .. } = options;
-    let subscribe = Subscribe { queue, credit: prefetch, auto_settle, until_empty, credit_bytes };
+    let subscribe = Subscribe { queue, credit: prefetch, auto_settle, until_empty, credit_bytes, durable };
     let backoff = Backoff::new(client.pause_max());
     client.spawn(
         Role { subscribe, desk: Arc::clone(&desk), left: Arc::clone(&left), link: client.link(), backoff }

@@ -85,6 +85,8 @@ pub enum Action<'a> {
     Publish(&'a str),
     /// To consume this queue, or to see a live message of this topic.
     Consume(&'a str),
+    /// To keep a durable subscription of these topics.
+    Subscribe(&'a Pattern),
     /// To read or change anything by the admin API.
     Administer,
     /// To load or remove a plugin.
@@ -132,6 +134,10 @@ impl Principal {
         let (allowed, verb, resource) = match action {
             Action::Publish(topic) => (matches_any(&self.0.identity.publish, topic), "publish to", topic),
             Action::Consume(name) => (matches_any(&self.0.identity.consume, name), "consume", name),
+            Action::Subscribe(pattern) => {
+                let covered = self.0.identity.subscribe.iter().any(|mine| mine.covers(pattern));
+                (covered || self.0.identity.admin, "keep a subscription of", pattern.as_str())
+            }
             Action::Administer => (self.0.identity.admin, "administer", "the broker"),
             Action::LoadPlugin => (self.0.identity.plugins, "load", "plugins"),
         };

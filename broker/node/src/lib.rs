@@ -15,6 +15,7 @@ mod config;
 mod dead_letters;
 mod dedup;
 mod deliver_at;
+mod durable;
 mod error;
 mod journey;
 mod memory;

@@ -104,6 +104,7 @@ fn log_view(last_index: u64, stats: &wharf_log::Stats) -> LogView {
         bytes: stats.bytes,
         segments: stats.segments as u64,
         records: stats.records_appended,
+        bytes_appended: stats.bytes_appended,
         syncs: stats.syncs.count(),
         sync_time_us: edges.zip(stats.syncs.counts).collect(),
         sync_time_total_us: micros(stats.syncs.total),

@@ -214,6 +214,8 @@ pub struct LogView {
     pub segments: u64,
     /// Records appended since the start.
     pub records: u64,
+    /// Bytes appended since the start.
+    pub bytes_appended: u64,
     /// Syncs since the start.
     pub syncs: u64,
     /// Syncs by duration: the upper edge of each bucket in microseconds, and its count.

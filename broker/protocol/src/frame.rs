@@ -57,8 +57,8 @@ mod transact;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 pub use body::{
-    Cancelled, Goodbye, Hello, Limits, OpenPublisher, OpenTransactor, Opened, ProducerSession, Refusal,
-    Subscribe, SubscribeTopic, Subscribed, Tapped, Welcome,
+    Cancelled, Durable, Goodbye, Hello, Limits, OpenPublisher, OpenTransactor, Opened, ProducerSession,
+    Refusal, Subscribe, SubscribeTopic, Subscribed, Tapped, Welcome,
 };
 pub use confirm::Confirmation;
 pub use decoder::Decoder;

@@ -139,6 +139,29 @@ impl Pattern {
         self.words().all(|word| word != "*" && word != "#")
     }
 
+    /// Whether every topic that `other` means is meant by this one as well.
+    ///
+    /// It may say no where a long way round would say yes (`*.#` and `#.*` mean the same topics); never the reverse.
+    pub fn covers(&self, other: &Self) -> bool {
+        let (mine, theirs): (Vec<_>, Vec<_>) = (self.words().collect(), other.words().collect());
+        // covered[n]: whether the rest of mine, from the word looked at on, covers theirs from n on.
+        let mut covered = vec![false; theirs.len() + 1];
+        covered[theirs.len()] = true;
+        for word in mine.into_iter().rev() {
+            let rest = covered.clone();
+            for n in (0..=theirs.len()).rev() {
+                covered[n] = match (word, theirs.get(n).copied()) {
+                    ("#", None) => rest[n],
+                    ("#", Some(_)) => rest[n] || covered[n + 1],
+                    (_, None | Some("#")) => false,
+                    ("*", Some(_)) => rest[n + 1],
+                    (word, Some(their)) => word == their && rest[n + 1],
+                };
+            }
+        }
+        covered[0]
+    }
+
     /// Whether `topic` is one of the topics meant.
     ///
     /// Linear in the topic for patterns with one `#`; in the worst case words × words, never exponential.
@@ -260,6 +283,40 @@ mod tests {
             Some((&word, rest)) => words
                 .split_first()
                 .is_some_and(|(first, others)| (word == "*" || word == *first) && naive(rest, others)),
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_what_means_no_more_than_it() {
+        let covers = |mine: &str, theirs: &str| {
+            let parse = |text: &str| text.parse::<Pattern>().expect("a pattern");
+            parse(mine).covers(&parse(theirs))
+        };
+        for (mine, theirs) in [
+            ("#", "#"),
+            ("#", "orders.*.x"),
+            ("orders.#", "orders"),
+            ("orders.#", "orders.#"),
+            ("orders.*", "orders.eu"),
+            ("orders.*", "orders.*"),
+            ("#.eu", "a.b.eu"),
+            ("a.#.z", "a.#.b.#.z"),
+            ("*.*", "a.*"),
+            ("#.#", "#"),
+        ] {
+            assert!(covers(mine, theirs), "{mine} covers {theirs}");
+        }
+        for (mine, theirs) in [
+            ("orders.#", "#"),
+            ("orders.*", "orders.#"),
+            ("orders.*", "orders"),
+            ("orders.eu", "orders.*"),
+            ("*", "#"),
+            ("#.eu", "a.#"),
+            ("a.#.z", "a.#"),
+            ("orders.#", "ordersx"),
+        ] {
+            assert!(!covers(mine, theirs), "{mine} does not cover {theirs}");
         }
     }
 

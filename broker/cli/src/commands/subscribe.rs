@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, Write as _};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args as ClapArgs, ValueEnum};
@@ -28,6 +29,7 @@ Examples:
   wharf sub orders --no-ack -n 1                 look, and leave it in the queue
   wharf sub images --prefetch-bytes 64MiB        large messages, a few at a time
   wharf sub --topic 'orders.#'                   live, without a queue; at most once
+  wharf sub --durable audit 'orders.#'           what is published while this is away waits
 
 A message is acknowledged once it is printed; several consumers of one queue share its messages."
 )]
@@ -38,6 +40,13 @@ pub(crate) struct Args {
     /// Watches what is published to matching topics from now on, at most once
     #[arg(long, value_name = "PATTERN", group = "source", conflicts_with_all = ["exit_when_empty", "no_ack"])]
     topic: Option<Pattern>,
+    /// Keeps a queue of that name bound to the pattern, made when there is none, and consumes it: what is published
+    /// while this is away waits there
+    #[arg(long, value_names = ["NAME", "PATTERN"], num_args = 2, group = "source")]
+    durable: Option<Vec<String>>,
+    /// A queue that --durable makes goes when it had no consumer for so long
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, requires = "durable")]
+    expires: Option<Duration>,
     /// Ends after this many messages
     #[arg(short, value_name = "N")]
     n: Option<u64>,
@@ -88,9 +97,9 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
     super::runtime()?.block_on(async {
         let client = connection.client().await?;
         let outcome = match (&args.queue, &args.topic) {
-            (Some(queue), _) => consume(&client, queue, &args).await,
+            (Some(queue), _) => consume(&client, Some(queue), &args).await,
             (None, Some(pattern)) => watch(&client, pattern, &args).await,
-            (None, None) => Ok(()),
+            (None, None) => consume(&client, None, &args).await,
         };
         client.close().await;
         outcome
@@ -98,7 +107,7 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
 }
 
 /// Prints and acknowledges what a queue delivers.
-async fn consume(client: &Client, queue: &QueueName, args: &Args) -> anyhow::Result<()> {
+async fn consume(client: &Client, queue: Option<&QueueName>, args: &Args) -> anyhow::Result<()> {
     let options = ConsumeOptions {
         until_empty: args.exit_when_empty,
         prefetch: args.prefetch,
@@ -107,7 +116,11 @@ async fn consume(client: &Client, queue: &QueueName, args: &Args) -> anyhow::Res
         limit: args.n,
         ..ConsumeOptions::default()
     };
-    let mut consumer = client.consume(queue.as_str(), options).await?;
+    let mut consumer = match (queue, args.durable.as_deref()) {
+        (Some(queue), _) => client.consume(queue.as_str(), options).await?,
+        (None, Some([name, pattern])) => client.durable(name, pattern, args.expires, options).await?,
+        (None, _) => anyhow::bail!("say what to consume: a queue, --topic or --durable"),
+    };
     let mut held = Vec::new();
     let interrupted = interrupted()?;
     tokio::pin!(interrupted);

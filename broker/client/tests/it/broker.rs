@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use wharf_client::{Client, ConnectOptions, Trust};
-use wharf_node::{Binding, Config, Identity, Node, Principal};
+use wharf_node::{Binding, Config, Identity, Node, Principal, Quota};
 use wharf_quic::{Certificate, Door};
 
 pub(crate) const TOKEN: &str = "sesame";
@@ -28,7 +28,9 @@ impl TestBroker {
             Identity {
                 name: "reader".into(),
                 token_sha256: Some(hex::encode(Sha256::digest("reader"))),
-                consume: vec!["orders".parse().expect("a pattern")],
+                consume: vec!["orders".parse().expect("a pattern"), "audit".parse().expect("a pattern")],
+                subscribe: vec!["prices.eu.*".parse().expect("a pattern")],
+                quota: Quota { connections: Some(1), ..Quota::default() },
                 ..Identity::default()
             },
         ];

@@ -2,6 +2,7 @@
 
 mod broker;
 mod consume;
+mod durable;
 mod exact;
 mod publish;
 mod reconnect;

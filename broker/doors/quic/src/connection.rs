@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use wharf_node::{Credentials, Node, Principal};
+use wharf_node::{Credentials, Node, Presence, Principal};
 use wharf_protocol::ErrorCode;
 use wharf_protocol::frame::{self, Frame, Goodbye, Hello, Limits, Refusal, Welcome};
 use wharf_transport::FrameReader;
@@ -60,15 +60,11 @@ pub(crate) async fn serve(handshake: Handshake, node: Node, config: Arc<Config>,
         return close(&connection, ErrorCode::Unauthenticated, "no hello came in time");
     };
     drop(handshaking);
-    let (control, principal) = match greeted {
+    let (control, principal, _presence) = match greeted {
         Ok(greeted) => greeted,
         Err((send, ended)) => return turn_away(&connection, send, ended).await,
     };
     tracing::debug!(%peer, principal = principal.name(), "connected");
-    let _presence = match principal.enter() {
-        Ok(presence) => presence,
-        Err(error) => return turn_away(&connection, Some(control.send), error.into()).await,
-    };
     let guest = Guest { node, principal, config, consumers: Consumers::default() };
     attend(&connection, control, guest, stop).await;
     tracing::debug!(%peer, "disconnected");
@@ -79,7 +75,7 @@ async fn greet(
     connection: &Connection,
     node: &Node,
     config: &Config,
-) -> Result<(Control, Principal), (Option<SendStream>, Ended)> {
+) -> Result<(Control, Principal, Presence), (Option<SendStream>, Ended)> {
     let (mut send, receive) = connection.accept_bi().await.map_err(|_| (None, Ended::Lost))?;
     let mut reader = FrameReader::new(receive, CONTROL_BYTES_MAX).with_patience(config.frame);
     let welcomed = async {
@@ -89,11 +85,12 @@ async fn greet(
             None => return Err(Ended::Lost),
         };
         let principal = recognise(connection, node, &hello)?;
+        let presence = principal.enter()?;
         write(&mut send, &Frame::Welcome(welcome(config))).await?;
-        Ok(principal)
+        Ok((principal, presence))
     };
     match welcomed.await {
-        Ok(principal) => Ok((Control { send, reader }, principal)),
+        Ok((principal, presence)) => Ok((Control { send, reader }, principal, presence)),
         Err(ended) => Err((Some(send), ended)),
     }
 }

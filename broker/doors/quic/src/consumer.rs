@@ -8,13 +8,14 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use quinn::SendStream;
 use tokio::sync::mpsc;
 use wharf_node::{Controls, Event, NodeError, Settled, SubscribeOptions, Subscription};
 use wharf_protocol::ErrorCode;
-use wharf_protocol::frame::{self, Cancelled, Frame, Subscribe, Subscribed};
+use wharf_protocol::frame::{self, Cancelled, Durable, Frame, Subscribe, Subscribed};
 use wharf_transport::{FrameReader, WRITE_BYTES};
 
 use crate::connection::Guest;
@@ -44,9 +45,13 @@ pub(crate) async fn serve(
     subscribe: Subscribe,
     guest: &Guest,
 ) -> Result<(), Ended> {
-    let Subscribe { queue, credit, auto_settle, until_empty, credit_bytes } = subscribe;
+    let Subscribe { queue, credit, auto_settle, until_empty, credit_bytes, durable } = subscribe;
     check_credit(credit.into(), guest)?;
     let options = SubscribeOptions { auto_settle, notify_empty: until_empty, credit, credit_bytes };
+    if let Some(Durable { pattern, expires_ms }) = durable {
+        let expires = (expires_ms > 0).then(|| Duration::from_millis(expires_ms));
+        guest.node.keep_subscription(&guest.principal, &queue, &pattern, expires).await?;
+    }
     let subscription = guest.node.subscribe(&guest.principal, &queue, options).await?;
     let lease_ms = u64::try_from(subscription.lease().as_millis()).unwrap_or(u64::MAX);
     let entered = guest.consumers.enter(subscription.controls());

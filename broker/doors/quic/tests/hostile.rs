@@ -209,6 +209,7 @@ async fn tags_that_were_not_delivered_cannot_be_settled() {
         auto_settle: false,
         until_empty: false,
         credit_bytes: 0,
+        durable: None,
     });
     let settlements = vec![Settlement { first: 1, last: u64::MAX, outcome: Outcome::Ack }];
     let settle = Frame::Settle { number: 1, settlements };
@@ -243,6 +244,7 @@ async fn credit_without_end_is_refused() {
         auto_settle: false,
         until_empty: false,
         credit_bytes: 0,
+        durable: None,
     });
     let mut stream =
         Stream::open(&connection, &[subscribe, Frame::Credit { messages: u32::MAX, bytes: 0 }]).await;

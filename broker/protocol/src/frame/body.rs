@@ -145,6 +145,19 @@ pub struct Subscribe {
     /// are left, so that one may go over. What is settled gives nothing back: `Credit` does.
     #[serde(default)]
     pub credit_bytes: u64,
+    /// Bind the queue to a pattern first, and make it when there is none.
+    #[serde(default)]
+    pub durable: Option<Durable>,
+}
+
+/// The topics of a durable subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Durable {
+    /// Which topics.
+    pub pattern: Pattern,
+    /// A queue that is made for it goes when it had no consumer for so long; 0: it stays.
+    #[serde(default)]
+    pub expires_ms: u64,
 }
 
 /// The answer to [`Subscribe`].

@@ -143,7 +143,9 @@ fn any_opening() -> impl Strategy<Value = Frame> {
         ("[a-z]{1,20}", any::<u32>(), any::<u64>(), any::<[bool; 2]>()).prop_map(
             |(queue, credit, credit_bytes, [auto_settle, until_empty])| {
                 let queue = queue.parse().expect("a name");
-                Frame::Subscribe(Subscribe { queue, credit, auto_settle, until_empty, credit_bytes })
+                let durable = until_empty
+                    .then(|| Durable { pattern: "a.#".parse().expect("a pattern"), expires_ms: 7 });
+                Frame::Subscribe(Subscribe { queue, credit, auto_settle, until_empty, credit_bytes, durable })
             }
         ),
         any::<(u64, u64)>()
