@@ -153,7 +153,7 @@ impl World {
         });
         let dedup = (exactness == Exactness::MessageId)
             .then(|| u128::from(label.producer) << 64 | u128::from(label.number));
-        let publish = Publish { session, dedup, topology, entries: vec![Entry { message, destinations }] };
+        let publish = Publish { session, dedup, topology, ..Publish::from(Entry { message, destinations }) };
         self.history.publishing(label, queues, exactness == Exactness::Session);
         let durability = queues.iter().map(|queue| durability(queue)).max().unwrap_or_default();
         Published { label, publish, durability, producer, again: false }
