@@ -110,6 +110,8 @@ fn where_listed(kind: &str) -> Option<&'static str> {
         "queue" => Some("`wharf queue ls` (GET /v1/queues) lists the queues"),
         "transfer" => Some("`wharf queue move` and `wharf dlq redrive` begin one"),
         "schedule" => Some("`wharf schedule ls` (GET /v1/schedules) lists the schedules"),
+        "stream" => Some("`wharf stream ls` (GET /v1/streams) lists the streams"),
+        "queue or stream" => Some("`wharf queue ls` and `wharf stream ls` list what there is"),
         "binding" => Some("`wharf bindings` (GET /v1/bindings) lists the bindings"),
         "plugin" | "plugin version" => Some("`wharf plugin ls` (GET /v1/plugins) lists the plugins"),
         "pipeline" => Some("`wharf pipeline ls` (GET /v1/pipelines) lists the pipelines"),

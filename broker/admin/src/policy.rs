@@ -1,5 +1,6 @@
 //! What a queue promises, as it is written and shown.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -102,20 +103,49 @@ pub enum Order {
 impl QueuePolicy {
     /// This policy with what `changes` gives; `null` is the default.
     pub(crate) fn with(&self, changes: Map<String, Value>) -> Result<Self, Problem> {
-        let fields = |policy: &Self| match serde_json::to_value(policy) {
-            Ok(Value::Object(fields)) => fields,
-            _ => unreachable!("a struct of plain fields is an object"),
-        };
-        let (mut all, default) = (fields(self), fields(&Self::default()));
-        for (name, value) in changes {
-            let value = if value.is_null() { default.get(&name).cloned() } else { Some(value) };
-            match value {
-                Some(value) => drop(all.insert(name, value)),
-                None => drop(all.remove(&name)),
-            }
+        changed(self, &Self::default(), changes)
+    }
+}
+
+/// `policy` with what `changes` gives; `null` is what `default` has.
+pub(crate) fn changed<T: Serialize + DeserializeOwned>(
+    policy: &T,
+    default: &T,
+    changes: Map<String, Value>,
+) -> Result<T, Problem> {
+    let fields = |policy: &T| match serde_json::to_value(policy) {
+        Ok(Value::Object(fields)) => fields,
+        _ => unreachable!("a struct of plain fields is an object"),
+    };
+    let (mut all, default) = (fields(policy), fields(default));
+    for (name, value) in changes {
+        let value = if value.is_null() { default.get(&name).cloned() } else { Some(value) };
+        match value {
+            Some(value) => drop(all.insert(name, value)),
+            None => drop(all.remove(&name)),
         }
-        serde_json::from_value(Value::Object(all))
-            .map_err(|error| Problem::invalid(format_args!("the body: {error}")))
+    }
+    serde_json::from_value(Value::Object(all))
+        .map_err(|error| Problem::invalid(format_args!("the body: {error}")))
+}
+
+impl From<wharf_node::Durability> for Durability {
+    fn from(durability: wharf_node::Durability) -> Self {
+        match durability {
+            wharf_node::Durability::Fsync => Self::Fsync,
+            wharf_node::Durability::Os => Self::Os,
+            wharf_node::Durability::Memory => Self::Memory,
+        }
+    }
+}
+
+impl From<Durability> for wharf_node::Durability {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Fsync => Self::Fsync,
+            Durability::Os => Self::Os,
+            Durability::Memory => Self::Memory,
+        }
     }
 }
 
@@ -128,11 +158,7 @@ impl Default for QueuePolicy {
 impl From<wharf_node::QueuePolicy> for QueuePolicy {
     fn from(policy: wharf_node::QueuePolicy) -> Self {
         Self {
-            durability: match policy.durability {
-                wharf_node::Durability::Fsync => Durability::Fsync,
-                wharf_node::Durability::Os => Durability::Os,
-                wharf_node::Durability::Memory => Durability::Memory,
-            },
+            durability: policy.durability.into(),
             lease_ms: policy.lease_ms,
             max_attempts: policy.max_attempts,
             retry: match policy.retry {
@@ -168,11 +194,7 @@ impl From<wharf_node::QueuePolicy> for QueuePolicy {
 impl From<QueuePolicy> for wharf_node::QueuePolicy {
     fn from(policy: QueuePolicy) -> Self {
         Self {
-            durability: match policy.durability {
-                Durability::Fsync => wharf_node::Durability::Fsync,
-                Durability::Os => wharf_node::Durability::Os,
-                Durability::Memory => wharf_node::Durability::Memory,
-            },
+            durability: policy.durability.into(),
             lease_ms: policy.lease_ms,
             max_attempts: policy.max_attempts,
             retry: match policy.retry {

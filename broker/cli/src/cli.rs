@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, binding, completions, dead_letter, dedup, demo, pipeline, plugin, publish, queue, request,
-    schedule, serve, status, subscribe,
+    bench, binding, completions, dead_letter, dedup, demo, group, pipeline, plugin, publish, queue, request,
+    schedule, serve, status, stream, subscribe,
 };
 use crate::connection::Connection;
 
@@ -46,6 +46,8 @@ enum Command {
     Bind(binding::BindArgs),
     Unbind(binding::UnbindArgs),
     Bindings(binding::ListArgs),
+    Stream(stream::Args),
+    Group(group::Args),
     Schedule(schedule::Args),
     Plugin(plugin::Args),
     Pipeline(pipeline::Args),
@@ -77,6 +79,8 @@ impl Wharf {
             Command::Bind(args) => binding::bind(args, &connection),
             Command::Unbind(args) => binding::unbind(args, &connection),
             Command::Bindings(args) => binding::list(args, &connection),
+            Command::Stream(args) => stream::run(args, &connection),
+            Command::Group(args) => group::run(args, &connection),
             Command::Schedule(args) => schedule::run(args, &connection),
             Command::Plugin(args) => plugin::run(args, &connection),
             Command::Pipeline(args) => pipeline::run(args, &connection),

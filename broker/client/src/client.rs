@@ -112,7 +112,7 @@ impl Client {
     /// # Errors
     /// When the broker refuses it, for want of the queue or the permission.
     pub async fn consume(&self, queue: &str, options: ConsumeOptions) -> Result<Consumer, ConsumeError> {
-        consumer::open(self, queue.parse()?, options, None).await
+        consumer::open_queue(self, queue.parse()?, options, None).await
     }
 
     /// Consumes what is published to `pattern`, also while this client is away: the queue `name` is bound to it, and
@@ -131,7 +131,7 @@ impl Client {
     ) -> Result<Consumer, ConsumeError> {
         let expires_ms = expires.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         let durable = Durable { pattern: pattern.parse()?, expires_ms };
-        consumer::open(self, name.parse()?, options, Some(durable)).await
+        consumer::open_queue(self, name.parse()?, options, Some(durable)).await
     }
 
     /// Watches what is published to the topics of `pattern`: at most once, and what is published while the

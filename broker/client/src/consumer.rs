@@ -2,6 +2,7 @@
 
 mod desk;
 mod many;
+mod opening;
 mod renewals;
 mod settle;
 
@@ -24,6 +25,7 @@ use crate::link::{self, Backoff, Ended, Link, Up, unexpected};
 use crate::{Client, Confirm, ConsumeError, PublishError};
 use desk::{Desk, Extent, Fetched, Held};
 pub use many::{ack_all, dead_letter_all, nack_all};
+pub(crate) use opening::{Opening, Progress};
 pub use settle::Settle;
 
 /// Leases are renewed no more often than this.
@@ -73,6 +75,7 @@ pub struct Consumer {
     ready: Fetched,
     left: Arc<Notify>,
     client: Client,
+    progress: Option<Progress>,
 }
 
 impl Consumer {
@@ -103,6 +106,7 @@ impl Consumer {
         loop {
             if let Some(delivery) = self.ready.pop(&self.desk) {
                 self.desk.got_one();
+                self.progress.iter().for_each(|progress| progress.got(&delivery));
                 let desk = Some(Arc::clone(&self.desk));
                 let client = self.client.downgrade();
                 return Poll::Ready(Some(Delivery { delivery, round: self.ready.round, desk, client }));
@@ -227,31 +231,41 @@ impl Drop for Delivery {
     }
 }
 
-/// Opens a consumer and waits until the broker has taken it.
-pub(crate) async fn open(
+/// Consumes a queue.
+pub(crate) async fn open_queue(
     client: &Client,
     queue: QueueName,
     options: ConsumeOptions,
     durable: Option<Durable>,
 ) -> Result<Consumer, ConsumeError> {
-    let prefetch = options.prefetch.max(1);
+    let ConsumeOptions { prefetch, auto_settle, until_empty, prefetch_bytes: credit_bytes, .. } = options;
+    let credit = prefetch.max(1);
+    let subscribe = Subscribe { queue, credit, auto_settle, until_empty, credit_bytes, durable };
+    open(client, Opening::Queue(subscribe), options).await
+}
+
+/// Opens a consumer and waits until the broker has taken it.
+pub(crate) async fn open(
+    client: &Client,
+    opening: Opening,
+    options: ConsumeOptions,
+) -> Result<Consumer, ConsumeError> {
+    let progress = opening.progress();
     let desk = Arc::new(Desk::new(&options));
     let left = Arc::new(Notify::new());
-    let ConsumeOptions { auto_settle, until_empty, prefetch_bytes: credit_bytes, .. } = options;
-    let subscribe = Subscribe { queue, credit: prefetch, auto_settle, until_empty, credit_bytes, durable };
     let backoff = Backoff::new(client.pause_max());
     client.spawn(
-        Role { subscribe, desk: Arc::clone(&desk), left: Arc::clone(&left), link: client.link(), backoff }
+        Role { opening, desk: Arc::clone(&desk), left: Arc::clone(&left), link: client.link(), backoff }
             .run(),
     );
-    let consumer = Consumer { desk, ready: Fetched::default(), left, client: client.clone() };
+    let consumer = Consumer { desk, ready: Fetched::default(), left, client: client.clone(), progress };
     consumer.desk.opened().await?;
     Ok(consumer)
 }
 
 /// The consumer's task.
 struct Role {
-    subscribe: Subscribe,
+    opening: Opening,
     desk: Arc<Desk>,
     left: Arc<Notify>,
     link: Link,
@@ -299,15 +313,12 @@ impl Role {
 
     /// Consumes over one stream.
     async fn consume(&mut self, up: &Up) -> Ended {
-        let subscribe = Subscribe { credit: self.desk.first_credit(), ..self.subscribe.clone() };
-        let (send, reader, lease) = match up.open(&Frame::Subscribe(subscribe)).await {
-            Ok((send, reader, Frame::Subscribed(told))) => {
-                self.desk.open(told.consumer);
-                (send, reader, Duration::from_millis(told.lease_ms))
-            }
-            Ok((.., other)) => return unexpected(&other),
+        let (send, reader, answer) = match up.open(&self.opening.frame(self.desk.first_credit())).await {
+            Ok(opened) => opened,
             Err(ended) => return ended,
         };
+        let Some((consumer, lease)) = self.opening.opened(&answer) else { return unexpected(&answer) };
+        self.desk.open(consumer);
         self.backoff.reset();
         tokio::select! {
             ended = write(send, &self.desk) => ended,

@@ -34,6 +34,7 @@ mod link;
 mod options;
 mod publisher;
 mod request;
+mod stream;
 mod tap;
 mod transaction;
 mod trust;
@@ -44,6 +45,7 @@ pub use context::{Context, ContextError};
 pub use error::{CommitError, ConnectError, ConsumeError, PublishError, RequestError, SettleError};
 pub use options::ConnectOptions;
 pub use publisher::{Confirm, Confirmed, OpenPublisher, Publisher};
+pub use stream::{ReadOptions, Stream};
 pub use tap::Tap;
 pub use transaction::{CommitReceipt, Transaction};
 pub use trust::Trust;
@@ -51,7 +53,7 @@ pub use trust::Trust;
 pub use wharf_protocol::frame::Refusal;
 pub use wharf_protocol::{
     Death, DeathCause, ErrorCode, Headers, HeadersBuilder, Message, MessageId, Name, Part, Pattern,
-    QueueName, Rejection, Stored, Timestamp, Topic,
+    QueueName, Rejection, Start, Stored, Timestamp, Topic,
 };
 
 /// The code of the README compiles.

@@ -27,10 +27,12 @@ mod producers;
 mod publish;
 mod queues;
 mod quota;
+mod reader;
 mod receipts;
 mod scheduler;
 mod schedules;
 mod status;
+mod streams;
 mod subscription;
 mod tap;
 mod timetable;
@@ -49,8 +51,10 @@ pub use node::Node;
 pub use producers::NewLife;
 pub use publish::Publication;
 pub use quota::{Presence, Quota};
+pub use reader::{ReadOptions, Reader, ReaderControls, ReaderSettled};
 pub use receipts::Receipts;
 pub use schedules::{ScheduleSpec, ScheduleView};
+pub use streams::{LastOfKey, StreamView};
 pub use subscription::{Controls, Event, Settled, SubscribeOptions, Subscription};
 pub use tap::Tap;
 pub use transact::{Transact, Transacted};
@@ -62,5 +66,8 @@ pub use view::{
 pub use wharf_pipeline::{
     BreakerState, CALL_TIME_EDGES_US, Excerpt, Kind, Reads, Shown, StageStats, Step, Verdict, Verdicts,
 };
-pub use wharf_queue::Deduplication;
-pub use wharf_queue::{Backoff, Durability, Order, Overflow, QueuePolicy};
+pub use wharf_queue::{
+    Backoff, CursorView, Deduplication, Durability, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET, GroupView, Order,
+    Overflow, PartitionView, QueuePolicy, StreamPolicy,
+};
+pub use wharf_shard::StreamMessage;

@@ -91,7 +91,9 @@ impl Node {
     /// No such queue or pipeline; not allowed.
     pub async fn bind(&self, who: &Principal, binding: Binding) -> Result<(), NodeError> {
         who.check(Action::Administer)?;
-        self.known(&binding.queue)?;
+        if self.shard().topology().backlog(binding.queue.as_str()).is_none() {
+            return Err(NodeError::NotFound { kind: "queue or stream", name: binding.queue.to_string() });
+        }
         if let Some(pipeline) = &binding.pipeline
             && self.shard().topology().pipeline(pipeline.as_str()).is_none()
         {

@@ -133,6 +133,7 @@ impl Subscription {
                 attempt: each.attempt,
                 redelivered: each.redelivered,
                 stored_at: each.stored_at,
+                partition: 0,
                 death: each.death,
                 message,
             });

@@ -13,7 +13,7 @@ pub struct Delivery {
     pub tag: u64,
     /// Its id in the broker: the same at every delivery.
     pub id: MessageId,
-    /// Its place in the queue: 0, 1, 2…
+    /// Its place in the queue, or in its partition of a stream: 0, 1, 2…
     pub offset: u64,
     /// 1 at the first delivery; only grows.
     pub attempt: u32,
@@ -21,6 +21,8 @@ pub struct Delivery {
     pub redelivered: bool,
     /// When the broker stored it.
     pub stored_at: Timestamp,
+    /// Which partition of a stream it comes from; 0 from a queue.
+    pub partition: u16,
     /// Why it was dead-lettered, when it comes from a dead-letter queue.
     pub death: Option<Box<Death>>,
     /// The message.

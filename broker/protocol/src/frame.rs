@@ -16,7 +16,7 @@
 //! Ping, Pong   u64 nonce
 //! Publish      u64 sequence · message
 //! Confirm      runs, see `Confirmation`
-//! Deliver      u64 tag · u64 offset · u64 index · u64 stored at (ms) · u32 attempt · u16 entry · u16 zero ·
+//! Deliver      u64 tag · u64 offset · u64 index · u64 stored at (ms) · u32 attempt · u16 entry · u16 partition ·
 //!              u32 length of the death, 0: none · u32 zero · death (MessagePack) · message
 //!              flags bit 0: it may have been delivered before
 //! Credit       u32 messages, and that is all; or u32 messages · u32 zero · u64 bytes
@@ -38,6 +38,7 @@
 //! publisher  → OpenPublisher  ← Opened | Error     → Publish… PublishAll…    ← Confirm…
 //! tap        → SubscribeTopic ← Tapped | Error     ← Tap…
 //! transactor → OpenTransactor ← Opened | Error     → Transact…   ← Transacted…
+//! reader     → OpenReader     ← ReaderOpened | Error  ← Deliver… Settled… Empty Cancelled  → Credit… Settle…
 //! ```
 //!
 //! The control stream is the connection's first, and `Hello` comes before any other stream is opened. An
@@ -48,6 +49,7 @@ mod confirm;
 mod decoder;
 mod error;
 mod pack;
+mod reader;
 mod renew;
 mod settle;
 #[cfg(test)]
@@ -63,6 +65,7 @@ pub use body::{
 pub use confirm::Confirmation;
 pub use decoder::Decoder;
 pub use error::FrameError;
+pub use reader::{OpenReader, ReaderOpened};
 pub use settle::{REASON_BYTES_MAX, Settled};
 pub use transact::{ConsumerSettlement, MemberCursor, Transact, Transacted};
 
@@ -182,6 +185,10 @@ pub enum Frame {
         /// What is published.
         messages: Vec<Message>,
     },
+    /// This stream reads a stream of messages.
+    OpenReader(OpenReader),
+    /// Read away.
+    ReaderOpened(ReaderOpened),
 }
 
 /// What a frame is: the number that travels.
@@ -215,6 +222,8 @@ enum Kind {
     Transact = 0x51,
     Transacted = 0x52,
     PublishAll = 0x53,
+    OpenReader = 0x40,
+    ReaderOpened = 0x41,
 }
 
 impl Kind {
@@ -247,6 +256,8 @@ impl Kind {
             0x51 => Self::Transact,
             0x52 => Self::Transacted,
             0x53 => Self::PublishAll,
+            0x40 => Self::OpenReader,
+            0x41 => Self::ReaderOpened,
             _ => return None,
         })
     }
@@ -283,6 +294,8 @@ impl Frame {
             Self::Transact(_) => "Transact",
             Self::Transacted(_) => "Transacted",
             Self::PublishAll { .. } => "PublishAll",
+            Self::OpenReader(_) => "OpenReader",
+            Self::ReaderOpened(_) => "ReaderOpened",
         }
     }
 
@@ -329,6 +342,8 @@ impl Frame {
             Self::Transact(body) => framed(out, Kind::Transact, |out| transact::write(body, out)),
             Self::Transacted(body) => framed(out, Kind::Transacted, |out| transact::write_answer(body, out)),
             Self::PublishAll { sequence, messages } => encode_publish_all(*sequence, messages, out),
+            Self::OpenReader(body) => framed(out, Kind::OpenReader, |out| pack::write(body, out)),
+            Self::ReaderOpened(body) => framed(out, Kind::ReaderOpened, |out| pack::write(body, out)),
         }
     }
 
@@ -362,6 +377,8 @@ impl Frame {
             Kind::Cancelled => Self::Cancelled(pack::read("Cancelled", &body)?),
             Kind::SubscribeTopic => Self::SubscribeTopic(pack::read("SubscribeTopic", &body)?),
             Kind::Tapped => Self::Tapped(pack::read("Tapped", &body)?),
+            Kind::OpenReader => Self::OpenReader(pack::read("OpenReader", &body)?),
+            Kind::ReaderOpened => Self::ReaderOpened(pack::read("ReaderOpened", &body)?),
             Kind::Tap => Self::Tap(Message::decode(body).map_err(FrameError::Message)?),
             Kind::OpenTransactor => Self::OpenTransactor(pack::read("OpenTransactor", &body)?),
             Kind::Transact => Self::Transact(transact::read(body)?),
@@ -397,7 +414,7 @@ pub fn encode_deliver(delivery: &Delivery, out: &mut BytesMut) {
         out.put_u64_le(delivery.stored_at.0);
         out.put_u32_le(delivery.attempt);
         out.put_u16_le(delivery.id.entry);
-        out.put_u16_le(0);
+        out.put_u16_le(delivery.partition);
         let length_at = out.len();
         out.put_u64_le(0);
         if let Some(death) = &delivery.death {
@@ -468,7 +485,7 @@ fn decode_deliver(redelivered: bool, mut body: Bytes) -> Result<Frame, FrameErro
     let (tag, offset) = (head.get_u64_le(), head.get_u64_le());
     let (index, stored_at) = (head.get_u64_le(), Timestamp(head.get_u64_le()));
     let (attempt, entry) = (head.get_u32_le(), head.get_u16_le());
-    head.advance(2);
+    let partition = head.get_u16_le();
     let death = match head.get_u32_le() as usize {
         0 => None,
         length => {
@@ -478,7 +495,17 @@ fn decode_deliver(redelivered: bool, mut body: Bytes) -> Result<Frame, FrameErro
     };
     let message = Message::decode(body).map_err(FrameError::Message)?;
     let id = MessageId { index, entry };
-    Ok(Frame::Deliver(Delivery { tag, id, offset, attempt, redelivered, stored_at, death, message }))
+    Ok(Frame::Deliver(Delivery {
+        tag,
+        id,
+        offset,
+        attempt,
+        redelivered,
+        stored_at,
+        partition,
+        death,
+        message,
+    }))
 }
 
 fn framed(out: &mut BytesMut, kind: Kind, body: impl FnOnce(&mut BytesMut)) {

@@ -11,6 +11,7 @@ mod id;
 mod message;
 mod name;
 mod receipt;
+mod start;
 mod time;
 mod topic;
 mod transaction;
@@ -21,6 +22,7 @@ pub use id::{MessageId, ParseMessageIdError, ProducerId};
 pub use message::{DecodeMessageError, KEY_BYTES_MAX, Message, PRIORITY_MAX, REQUIRE_LISTENER};
 pub use name::{NAME_BYTES_MAX, Name, NameError, QueueName};
 pub use receipt::{ErrorCode, Receipt, Rejection, Session, Stored, UnknownErrorCode};
+pub use start::{ParseStartError, Start};
 pub use time::{ParseTimestampError, Timestamp};
 pub use topic::{Pattern, PatternError, TOPIC_BYTES_MAX, Topic, TopicError};
 pub use transaction::{

@@ -11,7 +11,8 @@ use crate::{Deduplication, QueuePolicy, StreamPolicy, Transaction};
 
 mod stream;
 
-pub use stream::{Commit, JoinGroup, Passed, ResetGroup, Start};
+pub use stream::{Commit, JoinGroup, Passed, ResetGroup};
+pub use wharf_protocol::Start;
 
 /// A record and the moment it is about. A log's stamps never go back.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -165,7 +165,7 @@ impl State {
     /// each message. No other record of it is read again.
     pub fn live_records(&self, range: std::ops::Range<u64>) -> Vec<u64> {
         let queues = self.queues.values().flat_map(|queue| queue.backlog.unsettled_in(&range));
-        let ids = queues.chain(self.streams.values().flat_map(Stream::ids));
+        let ids = queues.chain(self.streams.values().flat_map(|stream| stream.of_records(&range)));
         let mut indexes: Vec<u64> = ids.map(|id| id.index).filter(|index| range.contains(index)).collect();
         indexes.sort_unstable();
         indexes.dedup();

@@ -13,6 +13,7 @@ mod slots;
 mod snapshot;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use wharf_protocol::{Message, MessageId, Name, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
@@ -200,9 +201,9 @@ impl Stream {
         Some((number, Waiting { offset, id, stored_at: at }))
     }
 
-    /// Where all messages lie that are kept.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = MessageId> {
-        self.partitions.iter().flat_map(|each| each.places().map(|(_, place)| place.id))
+    /// The messages of the records of `range`, and some beside them.
+    pub(crate) fn of_records(&self, range: &Range<u64>) -> impl Iterator<Item = MessageId> {
+        self.partitions.iter().flat_map(|each| each.of_records(range).map(|place| place.id))
     }
 
     /// The first record that each partition needs.

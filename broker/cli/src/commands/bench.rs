@@ -5,6 +5,7 @@ mod floor;
 mod load;
 mod queues;
 mod report;
+mod streams;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -74,6 +75,9 @@ enum What {
     /// Publish and consume in order by a thousand keys
     #[command(after_help = "Examples:\n  wharf bench keys --messages 500000")]
     Keys(Load),
+    /// Produce to a stream, read all of it, and again as a group
+    #[command(after_help = "Examples:\n  wharf bench streams --messages 1000000")]
+    Streams(Load),
     /// Publish with message ids, and the same again
     #[command(after_help = "Examples:\n  wharf bench dedup --messages 500000")]
     Dedup(Load),
@@ -153,6 +157,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             What::Fanout(load) => queues::fan_out(&load).await,
             What::Priority(load) => queues::priority(&load).await,
             What::Keys(load) => queues::keys(&load).await,
+            What::Streams(load) => streams::run(&load).await,
             What::Dedup(load) => queues::dedup(&load).await,
             What::Fair(fair) => fair::run(&fair).await,
         }

@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod dead_letter;
 pub(crate) mod dedup;
 pub(crate) mod demo;
+pub(crate) mod group;
 pub(crate) mod pipeline;
 pub(crate) mod plugin;
 pub(crate) mod publish;
@@ -14,6 +15,7 @@ pub(crate) mod request;
 pub(crate) mod schedule;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod stream;
 pub(crate) mod subscribe;
 
 /// A runtime for the commands that speak QUIC: one thread is enough for a client.

@@ -71,7 +71,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     /// For people: a line about the message, its headers, its payload
     Pretty,
     /// One JSON object a line
@@ -91,6 +91,15 @@ struct DeliveryJson {
     redelivered: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     death: Option<Death>,
+}
+
+/// A message of a stream as `-o json` prints it.
+#[derive(Debug, Serialize)]
+struct PlacedJson {
+    partition: u16,
+    stored_at: String,
+    #[serde(flatten)]
+    delivery: DeliveryJson,
 }
 
 pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
@@ -162,7 +171,7 @@ async fn watch(client: &Client, pattern: &Pattern, args: &Args) -> anyhow::Resul
 }
 
 /// Resolves at SIGINT or SIGTERM: what was printed is acknowledged before the end.
-pub(super) fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
+pub(crate) fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
         tokio::select! {
@@ -187,6 +196,26 @@ fn print(format: Format, delivery: &Delivery) -> anyhow::Result<()> {
             });
             let head =
                 format!("{} {}{again}{}", delivery.id, delivery.message.topic, died.unwrap_or_default());
+            pretty(&head, &delivery.message)
+        }
+    }
+}
+
+/// Prints a message of a stream with its place.
+pub(crate) fn print_placed(format: Format, delivery: &Delivery) -> anyhow::Result<()> {
+    match format {
+        Format::Json => {
+            let placed = PlacedJson {
+                partition: delivery.partition,
+                stored_at: delivery.stored_at.to_string(),
+                delivery: DeliveryJson::from(delivery),
+            };
+            output::line(serde_json::to_string(&placed)?)
+        }
+        Format::Raw => raw(&delivery.message),
+        Format::Pretty => {
+            let (partition, offset) = (delivery.partition, delivery.offset);
+            let head = format!("{partition}/{offset} {} {}", delivery.stored_at, delivery.message.topic);
             pretty(&head, &delivery.message)
         }
     }
@@ -263,6 +292,7 @@ mod tests {
             attempt: 2,
             redelivered: true,
             stored_at: Timestamp(0),
+            partition: 0,
             death: Some(Box::new(death)),
             message: Message::new("orders.eu".parse().expect("a topic"), vec![0xff]),
         };

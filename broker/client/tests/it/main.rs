@@ -8,3 +8,4 @@ mod publish;
 mod reconnect;
 mod refusals;
 mod request;
+mod streams;

@@ -15,7 +15,7 @@ use wharf_transport::FrameReader;
 
 use crate::consumers::Consumers;
 use crate::ended::{Ended, write};
-use crate::{Config, certificate, consumer, publisher, tap, transactor};
+use crate::{Config, certificate, consumer, publisher, reader, tap, transactor};
 
 /// The longest body of a frame before it is known who sends it, and of any on the control stream.
 const CONTROL_BYTES_MAX: usize = 16 * 1024;
@@ -183,6 +183,7 @@ async fn serve_stream(mut send: SendStream, receive: RecvStream, guest: Guest) {
         Ok(Frame::Subscribe(subscribe)) => consumer::serve(&mut send, &mut reader, subscribe, &guest).await,
         Ok(Frame::SubscribeTopic(subscribe)) => tap::serve(&mut send, &mut reader, subscribe, &guest).await,
         Ok(Frame::OpenTransactor(open)) => transactor::serve(&mut send, &mut reader, open, &guest).await,
+        Ok(Frame::OpenReader(open)) => reader::serve(&mut send, &mut reader, open, &guest).await,
         Ok(other) => Err(Ended::unexpected(&other, "stream without a role")),
         Err(ended) => Err(ended),
     };

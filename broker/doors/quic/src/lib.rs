@@ -1,7 +1,7 @@
 //! The QUIC door: what lets clients that speak `wharf/1` in, a thin translation onto a [`Node`].
 //!
 //! A connection is one task, and so is each of its streams, whose first frame names its role: `publisher`,
-//! `consumer`, `tap`. A stream that breaks the protocol is answered with an `Error` frame and closed, and
+//! `consumer`, `tap`, `reader`. A stream that breaks the protocol is answered with an `Error` frame and closed, and
 //! nothing else notices; on the control stream that ends the connection.
 //!
 //! A door runs on one thread of its own: handing packets between threads costs a fifth of the rate.
@@ -16,6 +16,7 @@ mod consumers;
 mod door;
 mod ended;
 mod publisher;
+mod reader;
 mod tap;
 mod transactor;
 

@@ -108,6 +108,7 @@ fn any_delivery() -> impl Strategy<Value = Delivery> {
             attempt,
             redelivered,
             stored_at: Timestamp(stored_at),
+            partition: entry.rotate_left(3),
             death: death.map(Box::new),
             message,
         },

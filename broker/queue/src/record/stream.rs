@@ -1,26 +1,9 @@
 //! What happens to the groups of a stream.
 
 use serde::{Deserialize, Serialize};
-use wharf_protocol::{Name, Timestamp};
+use wharf_protocol::{Name, Start};
 
 use crate::ConsumerId;
-
-/// Where in a stream to begin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Start {
-    /// With the oldest message that is kept.
-    #[default]
-    First,
-    /// With the newest message there is.
-    Last,
-    /// With the next message that comes.
-    New,
-    /// With this offset, of each partition; one that is gone means the oldest that is kept.
-    Offset(u64),
-    /// With the first message stored then or later.
-    Time(Timestamp),
-}
 
 /// A member comes to a group, made when there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -40,6 +40,8 @@ pub(crate) struct Block {
     pub(crate) bytes: u64,
     pub(crate) oldest: Timestamp,
     pub(crate) newest: Timestamp,
+    /// The records of its first and its last message.
+    pub(crate) records: (u64, u64),
     places: Box<[u8]>,
 }
 
@@ -55,8 +57,9 @@ impl Block {
     /// Packs `places`, of which there is at least one, in their order.
     pub(crate) fn seal(first: u64, bytes: u64, places: &[Place]) -> Self {
         let (oldest, newest) = (places[0].at, places[places.len() - 1].at);
-        let places_packed = pack(places).into();
-        Self { first, messages: places.len() as u64, bytes, oldest, newest, places: places_packed }
+        let records = (places[0].id.index, places[places.len() - 1].id.index);
+        let messages = places.len() as u64;
+        Self { first, messages, bytes, oldest, newest, records, places: pack(places).into() }
     }
 
     /// The offset after its last.

@@ -1,6 +1,7 @@
 //! What a plain partition keeps: all messages from an offset on, in blocks that go as a whole.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use wharf_protocol::Timestamp;
 
@@ -55,6 +56,14 @@ impl Blocks {
         let sealed = self.sealed.range(block..).flat_map(|block| (block.first..).zip(block.places()));
         let open = (self.open_first(next)..).zip(self.open.iter().copied());
         sealed.chain(open).skip_while(move |(offset, _)| *offset < from)
+    }
+
+    /// The messages of the records of `range`, and some beside them.
+    pub(crate) fn of_records(&self, range: &Range<u64>) -> impl Iterator<Item = Place> + use<'_> {
+        let (start, end) = (range.start, range.end);
+        let from = self.sealed.partition_point(|block| block.records.1 < start);
+        let sealed = self.sealed.range(from..).take_while(move |block| block.records.0 < end);
+        sealed.flat_map(Block::places).chain(self.open.iter().copied())
     }
 
     /// The first message stored at `at` or later.

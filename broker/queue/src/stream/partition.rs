@@ -6,6 +6,8 @@
 //!           gone  │ slot │  hole  │ slot │ hole │ slot │      compacted: a slot for each message kept
 //! ```
 
+use std::ops::Range;
+
 use wharf_protocol::Timestamp;
 
 use super::block::Place;
@@ -153,6 +155,14 @@ impl Partition {
     /// When the oldest message was stored.
     pub(crate) fn oldest_at(&self) -> Option<Timestamp> {
         self.read(0, 1).first().map(|(_, place)| place.at)
+    }
+
+    /// The messages of the records of `range`, and some beside them.
+    pub(crate) fn of_records<'a>(&'a self, range: &Range<u64>) -> Box<dyn Iterator<Item = Place> + 'a> {
+        match &self.kept {
+            Kept::Blocks(blocks) => Box::new(blocks.of_records(range)),
+            Kept::Slots(slots) => Box::new(slots.read(0).map(|(_, place)| place)),
+        }
     }
 
     /// All messages that are kept.

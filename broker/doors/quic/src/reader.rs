@@ -1,0 +1,173 @@
+//! A reader's stream: messages of a stream and answers out, credit and settlements in.
+//!
+//! As a consumer's, with one difference: what was not asked for by credit is not leased, so nothing of it is lost
+//! when the client goes.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, ready};
+
+use bytes::BytesMut;
+use quinn::SendStream;
+use tokio::sync::mpsc;
+use wharf_node::{Event, NodeError, ReadOptions, Reader, ReaderControls, ReaderSettled};
+use wharf_protocol::ErrorCode;
+use wharf_protocol::frame::{self, Cancelled, Frame, OpenReader, ReaderOpened, Settled};
+use wharf_transport::{FrameReader, WRITE_BYTES};
+
+use crate::connection::Guest;
+use crate::ended::{Ended, write};
+
+/// `Settle` frames that were handed to the node and are not answered.
+const SETTLES_MAX: usize = 64;
+
+/// Serves a reader until its client ends it or the stream is gone.
+pub(crate) async fn serve(
+    send: &mut SendStream,
+    frames: &mut FrameReader,
+    open: OpenReader,
+    guest: &Guest,
+) -> Result<(), Ended> {
+    let OpenReader { stream, group, start, credit, partitions, resume, until_end, original_pace, last_of } =
+        open;
+    check_credit(credit, guest)?;
+    let options = ReadOptions { group, start, credit, partitions, resume, until_end, original_pace, last_of };
+    let reader = guest.node.read_stream(&guest.principal, &stream, options).await?;
+    let (partitions, positions) = (reader.partitions(), reader.positions());
+    write(send, &Frame::ReaderOpened(ReaderOpened { partitions, positions })).await?;
+
+    let last_tag = AtomicU64::new(0);
+    let (settles, answers) = mpsc::channel(SETTLES_MAX);
+    let controls = reader.controls();
+    let listen = listen(frames, controls, &last_tag, settles, guest);
+    let deliver = deliver(send, reader, answers, &last_tag);
+    tokio::pin!(listen, deliver);
+    tokio::select! {
+        ended = &mut deliver => ended,
+        ended = &mut listen => match ended {
+            // The client is done: it still gets its answers.
+            Ok(()) => deliver.await,
+            ended => ended,
+        },
+    }
+}
+
+/// Writes messages and answers as they come, as many at a time as wait.
+async fn deliver(
+    send: &mut SendStream,
+    mut reader: Reader,
+    answers: mpsc::Receiver<(u64, ReaderSettled)>,
+    last_tag: &AtomicU64,
+) -> Result<(), Ended> {
+    let mut answers = Answers { settles: answers, next: None };
+    let (mut deliveries, mut out) = (Vec::new(), BytesMut::new());
+    loop {
+        tokio::select! {
+            biased;
+            answer = answers.next() => match answer {
+                Some(answer) => Frame::Settled(answer?).encode(&mut out),
+                None => return Ok(()),
+            },
+            event = reader.next(&mut deliveries) => match event {
+                Ok(Event::Deliveries) => {}
+                Ok(Event::Empty) => Frame::Empty.encode(&mut out),
+                Err(error @ NodeError::NotFound { .. }) => {
+                    let cancelled = Cancelled { code: error.code(), reason: error.to_string() };
+                    return write(send, &Frame::Cancelled(cancelled)).await;
+                }
+                Err(error) => return Err(error.into()),
+            },
+        }
+        if let Some(last) = deliveries.last() {
+            last_tag.store(last.tag, Ordering::Relaxed);
+        }
+        for delivery in deliveries.drain(..) {
+            frame::encode_deliver(&delivery, &mut out);
+            if out.len() >= WRITE_BYTES {
+                send.write_chunk(out.split().freeze()).await?;
+            }
+        }
+        if !out.is_empty() {
+            send.write_chunk(out.split().freeze()).await?;
+        }
+    }
+}
+
+/// Reads credit and settlements and hands them to the node, credit that came together as one.
+async fn listen(
+    frames: &mut FrameReader,
+    controls: ReaderControls,
+    last_tag: &AtomicU64,
+    settles: mpsc::Sender<(u64, ReaderSettled)>,
+    guest: &Guest,
+) -> Result<(), Ended> {
+    loop {
+        let mut credit = 0u32;
+        while let Some(frame) = frames.ready()? {
+            match frame {
+                // A reader's bytes are bounded by the stream's window.
+                Frame::Credit { messages, bytes: _ } => {
+                    check_credit(messages, guest)?;
+                    credit = credit.saturating_add(messages);
+                }
+                Frame::Settle { number, settlements } => {
+                    let last_tag = last_tag.load(Ordering::Relaxed);
+                    let beyond = |each: &&wharf_protocol::Settlement| each.first == 0 || each.last > last_tag;
+                    if let Some(each) = settlements.iter().find(beyond) {
+                        let (first, last) = (each.first, each.last);
+                        let reason =
+                            format!("tags {first} to {last} were not delivered, only 1 to {last_tag}");
+                        return Err(Ended::refused(ErrorCode::Malformed, reason));
+                    }
+                    let settled = controls.settle(settlements).await?;
+                    if settles.send((number, settled)).await.is_err() {
+                        return Err(Ended::Lost);
+                    }
+                }
+                other => return Err(Ended::unexpected(&other, "reader")),
+            }
+        }
+        if credit > 0 {
+            controls.credit(credit);
+        }
+        if !frames.fill().await? {
+            return Ok(());
+        }
+    }
+}
+
+fn check_credit(credit: u32, guest: &Guest) -> Result<(), Ended> {
+    let max = guest.config.credit_max;
+    if credit <= max {
+        return Ok(());
+    }
+    let reason = format!("credit for {credit} messages is over the {max} allowed");
+    Err(Ended::refused(ErrorCode::TooLarge, reason))
+}
+
+/// The answers to settles, in their order.
+struct Answers {
+    settles: mpsc::Receiver<(u64, ReaderSettled)>,
+    next: Option<(u64, ReaderSettled)>,
+}
+
+impl Answers {
+    /// The next answer; `None` when there will be no more.
+    ///
+    /// # Cancel safety
+    /// No answer is lost.
+    async fn next(&mut self) -> Option<Result<Settled, NodeError>> {
+        poll_fn(|cx| {
+            if self.next.is_none() {
+                self.next = ready!(self.settles.poll_recv(cx));
+            }
+            let Some((number, settled)) = &mut self.next else { return Poll::Ready(None) };
+            let number = *number;
+            let stale = ready!(Pin::new(settled).poll(cx));
+            self.next = None;
+            Poll::Ready(Some(stale.map(|stale| Settled { number, stale })))
+        })
+        .await
+    }
+}
