@@ -95,17 +95,18 @@ impl Chunk {
         })
     }
 
+    #[inline]
     fn put(&mut self, at: usize, slot: Slot) {
         let id = packed(slot.id);
         if self.live == 0 {
             self.first = (id, slot.stored_at.0);
             self.odd.clear();
         }
-        let steps = (id.checked_sub(self.first.0), slot.stored_at.0.checked_sub(self.first.1));
-        let narrow = |step: Option<u64>| step.and_then(|step| u32::try_from(step).ok());
+        // A step back wraps around, and does not fit.
+        let steps = (id.wrapping_sub(self.first.0), slot.stored_at.0.wrapping_sub(self.first.1));
         self.bytes[at] = slot.bytes;
-        match (narrow(steps.0).filter(|id| *id != ODD), narrow(steps.1)) {
-            (Some(id), Some(stored_at)) => (self.ids[at], self.stored_at[at]) = (id, stored_at),
+        match (u32::try_from(steps.0), u32::try_from(steps.1)) {
+            (Ok(id), Ok(stored_at)) if id != ODD => (self.ids[at], self.stored_at[at]) = (id, stored_at),
             _ => {
                 self.ids[at] = ODD;
                 self.odd.push((u8::try_from(at).expect("a chunk has 256 places"), slot));
@@ -120,6 +121,7 @@ impl Chunk {
         self.live > 0 && (!self.odd.is_empty() || (first < records.end && last >= records.start))
     }
 
+    #[inline]
     fn get(&self, at: usize) -> Slot {
         if self.ids[at] == ODD {
             let found = self.odd.binary_search_by_key(&at, |(place, _)| usize::from(*place));
@@ -156,6 +158,7 @@ impl Backlog {
     }
 
     /// Adds a message; one set aside is never found by [`first_fresh`](Self::first_fresh).
+    #[inline]
     pub(crate) fn push(&mut self, slot: Slot, aside: bool) -> u64 {
         assert!(slot.id.index <= INDEX_MAX, "log indexes stay below 2^48");
         let offset = self.next;
@@ -224,6 +227,7 @@ impl Backlog {
     }
 
     /// The message at `offset`, unless it is settled or was never there.
+    #[inline]
     pub(crate) fn slot(&self, offset: u64) -> Option<Slot> {
         let chunk = self.chunk(offset)?;
         let live = offset < self.next && !marked(&chunk.settled, offset);
@@ -231,16 +235,21 @@ impl Backlog {
     }
 
     /// Settles a message and says where it lay; `None` when it is settled already.
+    #[inline]
     pub(crate) fn settle(&mut self, offset: u64) -> Option<Slot> {
-        let slot = self.slot(offset)?;
-        let number = (offset / CHUNK - self.first_chunk) as usize;
-        let chunk = self.chunks[number].as_mut().expect("the slot was found in it");
+        let number = usize::try_from((offset / CHUNK).checked_sub(self.first_chunk)?).ok()?;
+        let kept = self.chunks.get_mut(number)?;
+        let chunk = kept.as_mut()?;
+        if offset >= self.next || marked(&chunk.settled, offset) {
+            return None;
+        }
+        let slot = chunk.get(place(offset));
         mark(&mut chunk.settled, offset);
         chunk.live -= 1;
         self.live -= 1;
         let whole = (offset / CHUNK + 1) * CHUNK <= self.next;
-        if whole && self.chunks[number].as_ref().is_some_and(|chunk| chunk.live == 0) {
-            self.chunks[number] = None;
+        if chunk.live == 0 && whole {
+            *kept = None;
             self.drop_settled_front();
         }
         Some(slot)
@@ -316,9 +325,9 @@ impl Backlog {
     pub(crate) fn runs(&self, from: u64) -> impl Iterator<Item = Range<u64>> {
         let mut at = from;
         std::iter::from_fn(move || {
-            let start = self.next_where(at, |chunk, word| !chunk.settled[word]);
-            let chunk_end = (start / CHUNK + 1) * CHUNK;
-            let end = self.next_where(start, |chunk, word| chunk.settled[word]).min(chunk_end);
+            let start = self.next_where(at, self.next, |chunk, word| !chunk.settled[word]);
+            let chunk_end = ((start / CHUNK + 1) * CHUNK).min(self.next);
+            let end = self.next_where(start, chunk_end, |chunk, word| chunk.settled[word]);
             at = end;
             (start < self.next).then_some(start..end)
         })
@@ -326,14 +335,14 @@ impl Backlog {
 
     /// The first offset from `at` on that the cursor may stop at; `next` when there is none.
     fn fresh_from(&self, at: u64) -> u64 {
-        self.next_where(at, |chunk, word| !(chunk.settled[word] | chunk.aside[word]))
+        self.next_where(at, self.next, |chunk, word| !(chunk.settled[word] | chunk.aside[word]))
     }
 
-    /// The first offset from `at` on that is in a chunk and whose bit is set in what `wanted` gives for its
-    /// word; `next` when there is none.
-    fn next_where(&self, at: u64, wanted: impl Fn(&Chunk, usize) -> u64) -> u64 {
+    /// The first offset from `at` on and before `end` that is in a chunk and whose bit is set in what `wanted` gives
+    /// for its word; `end` when there is none.
+    fn next_where(&self, at: u64, end: u64, wanted: impl Fn(&Chunk, usize) -> u64) -> u64 {
         let mut at = at.max(self.first_chunk * CHUNK);
-        while at < self.next {
+        while at < end {
             let Some(chunk) = self.chunk(at) else {
                 at = (at / CHUNK + 1) * CHUNK;
                 continue;
@@ -341,19 +350,21 @@ impl Backlog {
             let word = place(at) / 64;
             let open = wanted(chunk, word) >> (at % 64);
             if open != 0 {
-                return (at + u64::from(open.trailing_zeros())).min(self.next);
+                return (at + u64::from(open.trailing_zeros())).min(end);
             }
             at = (at / 64 + 1) * 64;
         }
-        self.next
+        end
     }
 
+    #[inline]
     fn chunk(&self, offset: u64) -> Option<&Chunk> {
         let number = (offset / CHUNK).checked_sub(self.first_chunk)?;
         self.chunks.get(usize::try_from(number).ok()?)?.as_deref()
     }
 
     /// The chunk that the next message belongs to.
+    #[inline]
     fn tail(&mut self) -> &mut Chunk {
         let number = (self.next / CHUNK - self.first_chunk) as usize;
         if number == self.chunks.len() {

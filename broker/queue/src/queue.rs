@@ -150,33 +150,32 @@ impl Queue {
         }
     }
 
-    /// Adds a message. `now` is when it comes here.
+    /// Adds a plain message that comes as it is stored.
+    #[inline]
+    pub(crate) fn push_plain(&mut self, slot: Slot, lane: LaneId, timers: &mut Timers) {
+        let by_tenant = matches!(self.lanes, Some(Lanes::Tenants(_)));
+        let offset = self.add(slot, lane, by_tenant);
+        if self.policy.ttl_ms > 0 {
+            self.arm_oldest(slot.stored_at, timers);
+        }
+        if by_tenant {
+            self.line_up(offset, slot, 0, slot.stored_at);
+        } else {
+            self.ready += 1;
+            self.ready_bytes += u64::from(slot.bytes);
+        }
+    }
+
+    /// Adds a message that has something unusual. `now` is when it comes here.
     pub(crate) fn push(
         &mut self,
         slot: Slot,
         lane: LaneId,
-        extra: Option<Extra>,
+        extra: Extra,
         now: Timestamp,
         timers: &mut Timers,
     ) {
-        let by_tenant = matches!(self.lanes, Some(Lanes::Tenants(_)));
-        let offset = self.backlog.push(slot, extra.is_some() || by_tenant);
-        assert!(offset >> OFFSET_BITS == 0, "offsets stay below 2^59");
-        // One that comes from a queue with lanes keeps its own, for the way back.
-        if lane != LaneId::NONE {
-            self.backlog.set_lane(lane);
-        }
-        self.bytes += u64::from(slot.bytes);
-        let Some(extra) = extra else {
-            self.arm_oldest(slot.stored_at, timers);
-            if by_tenant {
-                self.line_up(offset, slot, 0, now);
-            } else {
-                self.ready += 1;
-                self.ready_bytes += u64::from(slot.bytes);
-            }
-            return;
-        };
+        let offset = self.add(slot, lane, true);
         self.dead += u64::from(extra.death.is_some());
         let (priority, not_before) = (extra.priority, extra.not_before);
         self.arm_expiry(offset, slot, &extra, now, timers);
@@ -190,7 +189,21 @@ impl Queue {
         }
     }
 
+    /// Gives a message its place in the backlog.
+    #[inline]
+    fn add(&mut self, slot: Slot, lane: LaneId, aside: bool) -> u64 {
+        let offset = self.backlog.push(slot, aside);
+        assert!(offset >> OFFSET_BITS == 0, "offsets stay below 2^59");
+        // One that comes from a queue with lanes keeps its own, for the way back.
+        if lane != LaneId::NONE {
+            self.backlog.set_lane(lane);
+        }
+        self.bytes += u64::from(slot.bytes);
+        offset
+    }
+
     /// Takes the next ready message for a consumer: by priority, then by offset, as far as lanes let it.
+    #[inline]
     pub(crate) fn take(&mut self, now: Timestamp) -> Option<Taken> {
         if self.ready == 0 {
             return None;
@@ -210,6 +223,7 @@ impl Queue {
     }
 
     /// Takes the first of the line and the fresh messages out of its place.
+    #[inline]
     fn next_in_order(&mut self) -> Option<u64> {
         let fresh = self.backlog.first_fresh();
         match (self.line.first().copied(), fresh) {
@@ -260,6 +274,7 @@ impl Queue {
     }
 
     /// Settles a message that a consumer holds.
+    #[inline]
     pub(crate) fn settle_leased(
         &mut self,
         offset: u64,
@@ -369,6 +384,7 @@ impl Queue {
     }
 
     /// Settles a message that is nowhere.
+    #[inline]
     pub(crate) fn remove(
         &mut self,
         offset: u64,

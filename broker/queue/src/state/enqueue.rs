@@ -90,16 +90,19 @@ impl State {
         let Some(queue) = self.queues.get_mut(&queue) else {
             return self.append_to_stream(id, queue, message);
         };
-        let lane = LaneId::of(message, &queue.policy);
-        let plain = message.priority == 0 && message.ttl.is_none() && message.delay.is_none();
-        let extra = (!plain).then(|| Extra {
-            priority: message.priority,
-            expires: message.ttl.map(|ttl| self.now.after(as_encoded(ttl))),
-            not_before: message.delay.map(|delay| self.now.after(as_encoded(delay))),
-            ..Extra::default()
-        });
         let slot = Slot { id, stored_at: self.now, bytes: bytes_of(message) };
-        queue.push(slot, lane, extra, self.now, &mut self.timers);
+        let lane = if queue.lanes.is_some() { LaneId::of(message, &queue.policy) } else { LaneId::NONE };
+        if message.priority == 0 && message.ttl.is_none() && message.delay.is_none() {
+            queue.push_plain(slot, lane, &mut self.timers);
+        } else {
+            let extra = Extra {
+                priority: message.priority,
+                expires: message.ttl.map(|ttl| self.now.after(as_encoded(ttl))),
+                not_before: message.delay.map(|delay| self.now.after(as_encoded(delay))),
+                ..Extra::default()
+            };
+            queue.push(slot, lane, extra, self.now, &mut self.timers);
+        }
         self.live.add(id.index);
         self.touched.push(queue.id);
     }

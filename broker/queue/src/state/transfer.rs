@@ -146,7 +146,7 @@ impl State {
         self.live.add(slot.id.index);
         let target = self.queues.get_mut(&queue).expect("the caller found it");
         let extra = Extra { laid_at: Some(self.now), ..extra };
-        target.push(slot, lane, Some(extra), self.now, &mut self.timers);
+        target.push(slot, lane, extra, self.now, &mut self.timers);
         self.touched.push(queue);
     }
 }
