@@ -6,7 +6,7 @@ use std::process::Stdio;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use wharf_client::Context;
-use wharf_node::{Binding, Config, Identity, Node, Principal};
+use wharf_node::{Backoff, Binding, Config, Identity, Node, Principal, QueuePolicy};
 use wharf_quic::{Certificate, Door};
 
 const TOKEN: &str = "sesame";
@@ -121,6 +121,24 @@ async fn each_order_becomes_one_invoice() {
         async move { node.queue(&Principal::system(), &queue).await.expect("there").ready }
     };
     assert_eq!((waiting("orders").await, waiting("invoices").await), (0, 10));
+}
+
+#[tokio::test]
+async fn workers_try_again_and_give_up_what_cannot_be_done() {
+    let broker = Broker::start().await;
+    broker.queue("images", "images").await;
+    let policy =
+        QueuePolicy { max_attempts: 3, retry_min_ms: 50, retry: Backoff::Fixed, ..Default::default() };
+    let images = "images".parse().expect("a name");
+    broker.node.set_policy(&Principal::system(), &images, policy).await.expect("set");
+
+    let mut lines = broker.run(env!("CARGO_BIN_EXE_competing")).await;
+
+    lines.sort_unstable();
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    assert!(lines[0].starts_with("given up after 1 attempts: notes.txt: not an image"), "{lines:?}");
+    assert!(lines[1].starts_with("given up after 3 attempts: torn.png: "), "{lines:?}");
+    assert_eq!(lines[2..], ["shrunk cat.png", "shrunk dog.png", "shrunk fox.png", "shrunk owl.png"]);
 }
 
 #[tokio::test]

@@ -185,6 +185,13 @@ mod tests {
     }
 
     #[test]
+    fn of_those_that_a_short_stop_missed_the_last_one_is_published() {
+        let mut agenda = agenda("*/20 * * * * *", "2026-01-01T00:00:00Z", Some("2026-01-01T00:00:20Z"));
+        assert_eq!(publish(&mut agenda, "2026-01-01T00:01:05Z"), ["2026-01-01T00:01:00.000Z"]);
+        assert_eq!(publish(&mut agenda, "2026-01-01T00:01:45Z").len(), 2, "it is on time again");
+    }
+
+    #[test]
     fn a_restart_repeats_nothing_and_a_new_schedule_makes_up_for_nothing() {
         let mut known = agenda("0 * * * *", "2026-01-01T00:00:00Z", Some("2026-01-04T12:00:00Z"));
         assert_eq!(publish(&mut known, "2026-01-04T12:30:00Z"), [""; 0]);

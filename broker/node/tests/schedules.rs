@@ -21,6 +21,9 @@ fn name(text: &str) -> Name {
     text.parse().expect("a name")
 }
 
+/// Longer than any test takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 async fn start(folder: &TempDir) -> Node {
     Node::start(Config { segment_bytes: 1 << 20, ..Config::new(folder.path()) }).await.expect("it starts")
 }
@@ -95,13 +98,16 @@ async fn an_occurrence_without_a_queue_is_past_when_one_is_bound() {
     let folder = tempfile::tempdir().expect("a folder");
     let node = start(&folder).await;
     node.put_schedule(&me(), name("daily"), every_second("reports.daily")).await.expect("put");
-    let past = loop {
-        // The event to wait for is an occurrence that leaves no message.
-        if let Some(last) = node.schedule(&me(), &name("daily")).await.expect("known").last {
-            break last;
+    // The event to wait for is an occurrence that leaves no message.
+    let noted = async {
+        loop {
+            if let Some(last) = node.schedule(&me(), &name("daily")).await.expect("known").last {
+                break last;
+            }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
     };
+    let past = tokio::time::timeout(PATIENCE, noted).await.expect("what went nowhere is noted too");
     node.shutdown().await;
 
     let node = start(&folder).await;

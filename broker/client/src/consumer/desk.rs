@@ -634,6 +634,7 @@ mod tests {
             redelivered: false,
             stored_at: wharf_protocol::Timestamp(0),
             death: None,
+            partition: 0,
             message: wharf_protocol::Message::new("a".parse().expect("a topic"), "x"),
         };
         desk.deliver(&mut (1..=6).map(delivery).collect());

@@ -81,10 +81,15 @@ impl TestBroker {
 
     /// Leases the messages of `queue` for so long.
     pub(crate) async fn lease(&self, queue: &str, lease: std::time::Duration) {
-        let name = queue.parse().expect("a name");
         let lease_ms = u64::try_from(lease.as_millis()).expect("short");
         let policy =
             wharf_node::QueuePolicy { lease_ms, retry_min_ms: 0, retry_max_ms: 0, ..Default::default() };
+        self.policy(queue, policy).await;
+    }
+
+    /// Changes the policy of `queue`.
+    pub(crate) async fn policy(&self, queue: &str, policy: wharf_node::QueuePolicy) {
+        let name = queue.parse().expect("a name");
         self.node.set_policy(&Principal::system(), &name, policy).await.expect("set");
     }
 

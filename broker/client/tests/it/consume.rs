@@ -289,3 +289,27 @@ async fn a_lease_that_has_lapsed_cannot_be_renewed() {
     assert_eq!(lapsed.renew().await, Err(SettleError::Stale));
     assert_eq!(again.attempt, 2);
 }
+
+#[tokio::test]
+async fn an_exclusive_queue_has_one_consumer_and_goes_with_it() {
+    let broker = TestBroker::start().await;
+    let client = broker.connect().await;
+    broker.policy("orders", wharf_node::QueuePolicy { exclusive: true, ..Default::default() }).await;
+    let first = consume(&client, Default::default()).await;
+
+    let second = client.consume("orders", Default::default()).await.expect_err("refused");
+    assert!(matches!(second, ConsumeError::Refused(why) if why.code == ErrorCode::Conflict));
+    drop(first);
+
+    // The event to wait for: the first has left, and nobody is refused for its sake any more.
+    let gone = async {
+        loop {
+            match client.consume("orders", Default::default()).await {
+                Err(ConsumeError::Refused(why)) if why.code == ErrorCode::Conflict => {}
+                other => break other.map(drop),
+            }
+        }
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(30), gone).await.expect("it leaves");
+    assert!(matches!(gone, Err(ConsumeError::Refused(why)) if why.code == ErrorCode::NotFound));
+}
