@@ -224,8 +224,14 @@ async fn tags_that_were_not_delivered_cannot_be_renewed() {
     let (_endpoint, connection, _control) = house.guest().await;
     for tags in [vec![(1, 1)], vec![(0, 0)]] {
         let queue = "orders".parse().expect("a name");
-        let subscribe =
-            Subscribe { queue, credit: 1, auto_settle: false, until_empty: false, credit_bytes: 0 };
+        let subscribe = Subscribe {
+            queue,
+            credit: 1,
+            auto_settle: false,
+            until_empty: false,
+            credit_bytes: 0,
+            durable: None,
+        };
         let renew = Frame::Renew { number: 1, tags };
         let mut stream = Stream::open(&connection, &[Frame::Subscribe(subscribe), renew]).await;
         assert!(matches!(stream.next().await, Frame::Subscribed(_)));
