@@ -7,14 +7,25 @@
 //! | check | what goes wrong | what it drives |
 //! |---|---|---|
 //! | [`crash`] | the power fails, or the process dies, at every operation of the disk | a shard on a simulated disk |
+//! | [`faults`] | every operation of the disk fails, once or for good | the same |
+//! | [`damage`] | every byte flipped, every file cut, segments of another history | the same |
+//! | [`model`] | random commands | the state machine, beside a naive model of it |
+//! | [`golden`] | a newer version opens an older folder | log and state |
+//! | `seeded` | a fault of our own, planted | all of these |
 //! | [`kill`] | `kill -9` at random times | the real binary over QUIC |
 
 pub mod crash;
+pub mod damage;
+pub mod faults;
 mod fold;
+pub mod golden;
 pub mod history;
 pub mod kill;
 pub mod label;
+pub mod model;
 pub mod report;
+#[cfg(feature = "seeded")]
+pub mod seeded;
 mod spread;
 mod world;
 

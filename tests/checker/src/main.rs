@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
-use wharf_checker::{Plan, Report, crash, kill};
+use wharf_checker::{Plan, Report, crash, damage, faults, golden, kill, model};
 
 /// Crashes, breaks, damages and kills Wharf, and tells whether it kept its promises.
 ///
@@ -34,26 +34,60 @@ struct Arguments {
 enum Check {
     /// A crash at every operation of the disk, and again in recovery (cases are points).
     Crash,
+    /// Every operation of the disk fails, once or for good (cases are operations).
+    Faults,
+    /// Every byte of a data folder flipped, every file cut off (cases are damages).
+    Damage,
+    /// Random commands against a naive model (cases are histories).
+    Model,
+    /// Folders of released versions still open and are what they were.
+    Replay,
+    /// Writes a golden folder of this version, where there is none.
+    GoldenWrite,
+    /// Faults of our own, planted one at a time, are caught (needs `--features seeded`).
+    Seeded,
+    /// All but the one that needs the binary, each for its default of cases.
+    All,
     /// The real binary under load, killed at random times (cases are kills).
     Kill,
 }
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let report = arguments.run()?;
-    print!("{report}");
-    Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let kept = arguments.run()?;
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Arguments {
-    fn run(&self) -> Result<Report> {
+    /// Runs what was asked for; false when a promise was broken.
+    fn run(&self) -> Result<bool> {
         let Self { seed, .. } = *self;
         let plan = |cases| Plan { only: self.at, ..Plan::new(self.cases.unwrap_or(cases), seed) };
         match self.check {
-            Check::Crash => crash::run(&plan(20_000)),
+            Check::Crash => told(crash::run(&plan(20_000))?),
+            Check::Faults => told(faults::run(&plan(20_000))?),
+            Check::Damage => told(damage::run(&plan(20_000))?),
+            Check::Model => told(model::run(&plan(20_000))?),
             Check::Kill => {
-                kill::run(&kill::Options { binary: self.binary()?, cycles: self.cases.unwrap_or(50), seed })
+                let binary = self.binary()?;
+                told(kill::run(&kill::Options { binary, cycles: self.cases.unwrap_or(50), seed })?)
             }
+            Check::All => {
+                let mut kept = told(model::run(&plan(20_000))?)?;
+                kept &= told(crash::run(&plan(20_000))?)?;
+                kept &= told(faults::run(&plan(20_000))?)?;
+                kept &= told(damage::run(&plan(20_000))?)?;
+                Ok(replay()? && kept)
+            }
+            Check::Replay => replay(),
+            Check::GoldenWrite => {
+                let version = env!("CARGO_PKG_VERSION");
+                let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(version);
+                golden::write(&folder, seed)?;
+                println!("{}", folder.display());
+                Ok(true)
+            }
+            Check::Seeded => seeded(seed),
         }
     }
 
@@ -66,4 +100,31 @@ impl Arguments {
             .canonicalize()
             .context("there is no wharf beside this program; build it, or name it with --wharf")
     }
+}
+
+fn told(report: Report) -> Result<bool> {
+    print!("{report}");
+    Ok(report.violations.is_empty())
+}
+
+fn replay() -> Result<bool> {
+    for folder in golden::folders()? {
+        golden::check(&folder)?;
+        println!("replay       {} is what it was", folder.display());
+    }
+    Ok(true)
+}
+
+#[cfg(feature = "seeded")]
+fn seeded(seed: u64) -> Result<bool> {
+    let table = wharf_checker::seeded::run(seed)?;
+    print!("{table}");
+    Ok(table.caught() == table.0.len())
+}
+
+#[cfg(not(feature = "seeded"))]
+fn seeded(_: u64) -> Result<bool> {
+    anyhow::bail!(
+        "this build has no faults to plant: cargo run --release -p wharf-checker --features seeded -- seeded"
+    )
 }

@@ -87,6 +87,7 @@ enum Exactness {
     Nothing,
 }
 
+#[derive(Clone)]
 struct Producer {
     number: u32,
     exactness: Exactness,
@@ -208,6 +209,28 @@ impl World {
         self.boot += 1;
         self.history.excuse_all("quick");
         self.books.power_cut();
+    }
+
+    /// The same world on a disk of its own, whose further chances are drawn from `seed`. The shard is to be ended.
+    pub(crate) fn fork(&self, seed: u64) -> Self {
+        Self {
+            disk: self.disk.copy(),
+            history: self.history.clone(),
+            violations: Vec::new(),
+            hashes: self.hashes.clone(),
+            random: Random(seed),
+            clock: Arc::new(AtomicU64::new(self.clock.load(Ordering::SeqCst))),
+            shard: None,
+            boot: self.boot,
+            producers: self.producers.clone(),
+            unanswered: self.unanswered.clone(),
+            consumers: Vec::new(),
+            consumers_made: self.consumers_made,
+            books: self.books.clone(),
+            books_now: self.books_now,
+            failed_before: None,
+            failure_is_final: self.failure_is_final,
+        }
     }
 
     /// Whether the shard takes no more.

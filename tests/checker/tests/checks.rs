@@ -1,6 +1,6 @@
 //! A fast share of the checks; the long versions are commands (`docs/guarantees.md`).
 
-use wharf_checker::{Plan, Report, crash};
+use wharf_checker::{Plan, Report, crash, damage, faults, golden, model};
 
 #[track_caller]
 fn assert_kept(report: &Report) {
@@ -18,4 +18,30 @@ fn assert_kept(report: &Report) {
 #[test]
 fn whenever_it_crashes_every_promise_is_kept() {
     assert_kept(&crash::run(&Plan::new(5_000, 1)).expect("it runs"));
+}
+
+#[test]
+fn whichever_operation_fails_nothing_is_confirmed_wrongly() {
+    let plan = Plan { last: 300, ..Plan::new(6 * 300, 1) };
+    let report = faults::run(&plan).expect("it runs");
+    println!("{report}");
+    assert!(report.violations.is_empty(), "{report}");
+}
+
+#[test]
+fn damage_is_detected_or_harmless() {
+    assert_kept(&damage::run(&Plan { last: 1_000, ..Plan::new(2_000, 1) }).expect("it runs"));
+}
+
+#[test]
+fn the_state_machine_does_what_its_model_does() {
+    let report = model::run(&Plan::new(2_000, 1)).expect("it runs");
+    assert!(report.violations.is_empty(), "{report}");
+}
+
+#[test]
+fn folders_of_earlier_versions_are_what_they_were() {
+    for folder in golden::folders().expect("they come with the source") {
+        golden::check(&folder).expect("it opens");
+    }
 }

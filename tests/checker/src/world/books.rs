@@ -11,7 +11,7 @@ use crate::Label;
 use crate::history::{Place, Queue, Seen};
 
 /// Promises about time and possession, as they are checked on the way.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Books {
     /// Who holds a message, by which delivery.
     leases: BTreeMap<Place, Lease>,
