@@ -71,6 +71,7 @@ pub fn folders() -> Result<Vec<PathBuf>> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     let entries = fs::read_dir(&golden).with_context(|| golden.display().to_string())?;
     let mut folders: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    folders.retain(|path| path.is_dir());
     folders.sort();
     Ok(folders)
 }

@@ -9,6 +9,7 @@
 //! | [`crash`] | the power fails, or the process dies, at every operation of the disk | a shard on a simulated disk |
 //! | [`faults`] | every operation of the disk fails, once or for good | the same |
 //! | [`damage`] | every byte flipped, every file cut, segments of another history | the same |
+//! | [`fuzz`] | bytes that were whole, changed at random | the decoders |
 //! | [`model`] | random commands | the state machine, beside a naive model of it |
 //! | [`golden`] | a newer version opens an older folder | log and state |
 //! | `seeded` | a fault of our own, planted | all of these |
@@ -18,6 +19,7 @@ pub mod crash;
 pub mod damage;
 pub mod faults;
 mod fold;
+pub mod fuzz;
 pub mod golden;
 pub mod history;
 pub mod kill;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
-use wharf_checker::{Plan, Report, crash, damage, faults, golden, kill, model};
+use wharf_checker::{Plan, Report, crash, damage, faults, fuzz, golden, kill, model};
 
 /// Crashes, breaks, damages and kills Wharf, and tells whether it kept its promises.
 ///
@@ -38,6 +38,8 @@ enum Check {
     Faults,
     /// Every byte of a data folder flipped, every file cut off (cases are damages).
     Damage,
+    /// Frames, records and snapshots changed at random (cases are executions, shared by the three).
+    Fuzz,
     /// Random commands against a naive model (cases are histories).
     Model,
     /// Folders of released versions still open and are what they were.
@@ -67,6 +69,7 @@ impl Arguments {
             Check::Crash => told(crash::run(&plan(20_000))?),
             Check::Faults => told(faults::run(&plan(20_000))?),
             Check::Damage => told(damage::run(&plan(20_000))?),
+            Check::Fuzz => told(fuzz::run(&plan(3_000_000))?),
             Check::Model => told(model::run(&plan(20_000))?),
             Check::Kill => {
                 let binary = self.binary()?;

@@ -43,7 +43,7 @@ impl fmt::Display for Table {
         for Caught { fault, by, .. } in &self.0 {
             match by {
                 Some((check, cases, said)) => {
-                    let said: String = said.chars().take(72).collect();
+                    let said: String = said.lines().next().unwrap_or_default().chars().take(72).collect();
                     writeln!(f, "{fault:<32} {check:<8} {cases:>8}  {said}")?;
                 }
                 None => writeln!(f, "{fault:<32} NOT CAUGHT")?,

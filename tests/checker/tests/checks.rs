@@ -1,6 +1,6 @@
 //! A fast share of the checks; the long versions are commands (`docs/guarantees.md`).
 
-use wharf_checker::{Plan, Report, crash, damage, faults, golden, model};
+use wharf_checker::{Plan, Report, crash, damage, faults, fuzz, golden, model};
 
 #[track_caller]
 fn assert_kept(report: &Report) {
@@ -44,4 +44,10 @@ fn folders_of_earlier_versions_are_what_they_were() {
     for folder in golden::folders().expect("they come with the source") {
         golden::check(&folder).expect("it opens");
     }
+}
+
+#[test]
+fn no_decoder_panics_on_bytes_that_were_whole_once() {
+    let report = fuzz::run(&Plan::new(30_000, 1)).expect("it runs");
+    assert!(report.violations.is_empty(), "{report}");
 }
