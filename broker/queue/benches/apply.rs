@@ -1,7 +1,8 @@
 //! What a record costs: `cargo bench -p wharf-queue`.
 //!
 //! Prints nanoseconds of CPU a message on one core, and bytes of memory a waiting message. With a number behind
-//! `--`, only what so many waiting messages cost.
+//! `--`, only what so many waiting messages cost; with `keys`, `tenants` or `limits`, only that: memory is measured in
+//! a process that has used none before.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -69,14 +70,20 @@ fn report(what: &str, messages: u64, took: Duration) {
 }
 
 fn main() {
-    if let Some(messages) = std::env::args().filter_map(|text| text.parse().ok()).next() {
+    if let Some(messages) = std::env::args().find_map(|text| text.parse().ok()) {
         return waiting(messages);
+    }
+    if let Some((what, policy)) = std::env::args().find_map(|text| sorted(&text)) {
+        return lanes(what, policy);
     }
     codec();
     waiting(MESSAGES);
     flowing();
     sessions();
-    lanes();
+    for name in ["keys", "tenants", "limits"] {
+        let (what, policy) = sorted(name).expect("one of those there are");
+        lanes(what, policy);
+    }
 }
 
 fn codec() {
@@ -181,38 +188,47 @@ fn sessions() {
     report("publish with a session and a message id", MESSAGES, took);
 }
 
-/// What a queue costs that sorts its messages: by a thousand keys, by ten tenants; and one that has limits.
-fn lanes() {
-    let keys = QueuePolicy { order: Order::Key, ..QueuePolicy::default() };
-    let tenants = QueuePolicy { fair_by: Some("tenant".into()), ..QueuePolicy::default() };
-    let limits = QueuePolicy { max_messages: u64::MAX, ttl_ms: 3_600_000, ..QueuePolicy::default() };
-    for (what, policy) in [("by key", keys), ("by tenant", tenants), ("with limits and a ttl", limits)] {
-        let mut shard = Shard::with(policy);
-        let records: Vec<Stamped> = (0..1_000_u64)
-            .map(|n| {
-                let mut publish = publish(&shard);
-                let tenant = HeadersBuilder::default().set("tenant", (n % 10).to_string()).build();
-                publish.entries[0].message.headers = tenant.expect("small");
-                publish.entries[0].message.key = Some(n.to_string().into());
-                at(Record::Publish(publish))
-            })
-            .collect();
-        let before = resident_bytes();
-        let start = Clock::start();
-        for record in records.iter().cycle().take(MESSAGES as usize) {
-            shard.apply(record);
-        }
-        report(&format!("publish, nobody waits, {what}"), MESSAGES, start.elapsed());
-        let each = resident_bytes().saturating_sub(before) as f64 / MESSAGES as f64;
-        println!("{:<58} {each:>7.1} bytes", format!("memory of a waiting message, {what}"));
-        shard.attach(0);
-        let start = Clock::start();
-        for batch in 0..MESSAGES / 100 {
-            shard.apply(&at(Record::Credit { consumer: ConsumerId(1), add: 100, bytes: 0 }));
-            shard.apply(&ack(batch * 100 + 1, batch * 100 + 100));
-        }
-        report(&format!("drain: deliver and ack by hundreds, {what}"), MESSAGES, start.elapsed());
+/// A policy by which messages are sorted, or one with limits.
+fn sorted(name: &str) -> Option<(&'static str, QueuePolicy)> {
+    let policy = QueuePolicy::default();
+    match name {
+        "keys" => Some(("by key", QueuePolicy { order: Order::Key, ..policy })),
+        "tenants" => Some(("by tenant", QueuePolicy { fair_by: Some("tenant".into()), ..policy })),
+        "limits" => Some((
+            "with limits and a ttl",
+            QueuePolicy { max_messages: u64::MAX, ttl_ms: 3_600_000, ..policy },
+        )),
+        _ => None,
     }
+}
+
+/// What such a queue costs, with a thousand keys and ten tenants.
+fn lanes(what: &str, policy: QueuePolicy) {
+    let mut shard = Shard::with(policy);
+    let records: Vec<Stamped> = (0..1_000_u64)
+        .map(|n| {
+            let mut publish = publish(&shard);
+            let tenant = HeadersBuilder::default().set("tenant", (n % 10).to_string()).build();
+            publish.entries[0].message.headers = tenant.expect("small");
+            publish.entries[0].message.key = Some(n.to_string().into());
+            at(Record::Publish(publish))
+        })
+        .collect();
+    let before = resident_bytes();
+    let start = Clock::start();
+    for record in records.iter().cycle().take(MESSAGES as usize) {
+        shard.apply(record);
+    }
+    report(&format!("publish, nobody waits, {what}"), MESSAGES, start.elapsed());
+    let each = resident_bytes().saturating_sub(before) as f64 / MESSAGES as f64;
+    println!("{:<58} {each:>7.1} bytes", format!("memory of a waiting message, {what}"));
+    shard.attach(0);
+    let start = Clock::start();
+    for batch in 0..MESSAGES / 100 {
+        shard.apply(&at(Record::Credit { consumer: ConsumerId(1), add: 100, bytes: 0 }));
+        shard.apply(&ack(batch * 100 + 1, batch * 100 + 100));
+    }
+    report(&format!("drain: deliver and ack by hundreds, {what}"), MESSAGES, start.elapsed());
 }
 
 /// CPU time of this thread, where the system tells; wall time elsewhere. A shared machine slows one only.

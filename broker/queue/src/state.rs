@@ -223,8 +223,12 @@ impl State {
             assert_eq!(mine.count() as u64, queue.consumers, "queue {}: consumers", queue.name);
             let info = self.topology.queue(queue.name.as_str()).expect("every queue is declared");
             assert_eq!((info.id, &info.policy), (*id, &queue.policy), "queue {}: as declared", queue.name);
+            let single = queue.active.is_some() == (queue.policy.single_active && queue.consumers > 0);
+            assert!(single, "queue {}: one consumer is active, or none is chosen", queue.name);
         }
         assert_eq!(self.queues.len(), self.topology.queues().len(), "every declared queue is there");
+        let limited = self.queues.values().filter(|queue| queue.policy.is_limited()).count();
+        assert_eq!(self.limited, limited, "queues with limits are counted");
         self.verify_streams();
         assert!(self.next_timer().is_none_or(|at| at > self.now), "nothing due is left undone");
         let oldest =

@@ -39,7 +39,7 @@ impl Trial {
             ..Default::default()
         };
         let clock = Arc::new(move || Timestamp(clock.load(Ordering::SeqCst)));
-        Shard::open(Path::new("/shard"), Options { log, clock }).await.unwrap()
+        Shard::open(Path::new("/shard"), Options { log, clock, ..Options::default() }).await.unwrap()
     }
 
     fn pass(&self, time: Duration) {
