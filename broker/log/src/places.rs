@@ -4,7 +4,12 @@
 //! sealed segment is an entry in a list, and its footer is read when it is needed and kept in a bounded cache.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(feature = "shuttle"))]
+use std::sync::{Mutex, MutexGuard};
+
+#[cfg(feature = "shuttle")]
+use shuttle::sync::{Mutex, MutexGuard};
 
 use crate::disk::{Disk, DiskFile};
 use crate::engine::{Damage, Index, ReadError};

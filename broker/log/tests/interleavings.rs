@@ -1,0 +1,114 @@
+//! Readers against a writer that appends, snapshots, compacts and trims, in many orders of their locks.
+//!
+//! `cargo test -p wharf-log --features shuttle --test interleavings`; `WHARF_SCHEDULES=50000` for more than the
+//! thousand orders of each scheduler.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::{Runner, thread};
+use wharf_disk::SimulatedDisk;
+use wharf_log::{Batch, Durability, Index, LocalLog, LogEngine, LogReader, Options, ReadError};
+
+/// Records that stay needed from the beginning to the end.
+const LIVE: [Index; 3] = [12, 24, 36];
+const ROUNDS: u64 = 4;
+
+fn body(index: Index) -> Bytes {
+    vec![index as u8; 60].into()
+}
+
+fn append(log: &mut LocalLog, count: u64) {
+    let next = log.next();
+    let mut batch = Batch::new();
+    batch.extend((next..next + count).map(body));
+    log.append(next, &mut batch, Durability::Os).unwrap();
+}
+
+fn is_live(index: Index) -> bool {
+    LIVE.contains(&index)
+}
+
+/// One order in which things happen: decided by the scheduler, at every lock.
+fn once() {
+    let disk = SimulatedDisk::default();
+    let options = Options {
+        segment_bytes: 512,
+        spares_max: 2,
+        prepare_ahead: false,
+        // One segment's places: what a reader looked up goes again at once.
+        places_bytes_max: 1,
+        disk: Arc::new(disk),
+    };
+    let mut log = LocalLog::open(Path::new("/log"), options, &mut |_| Ok(())).unwrap();
+    append(&mut log, 40);
+
+    let readers: Vec<_> = (0..2)
+        .map(|number| {
+            let reader = log.reader();
+            thread::spawn(move || read(&*reader, number))
+        })
+        .collect();
+    let writer = thread::spawn(move || write(log));
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    writer.join().unwrap();
+}
+
+fn write(mut log: LocalLog) {
+    for _ in 0..ROUNDS {
+        append(&mut log, 12);
+        let last = log.next() - 1;
+        for at in [last - 1, last] {
+            log.write_snapshot(at, b"state").unwrap();
+        }
+        while let Some(part) =
+            log.compaction(&mut |range| range.filter(|index| is_live(*index)).collect()).unwrap()
+        {
+            let copying = thread::spawn(move || part.run());
+            // Meanwhile the owner goes on.
+            append(&mut log, 3);
+            log.trim(LIVE[0]).unwrap();
+            log.compacted(copying.join().unwrap()).unwrap();
+        }
+        log.trim(LIVE[0]).unwrap();
+    }
+}
+
+fn read(reader: &dyn LogReader, number: u64) {
+    for round in 0..ROUNDS {
+        let mut out = Vec::new();
+        reader.read(&LIVE, &mut out).unwrap();
+        assert_eq!(out, LIVE.map(body));
+
+        let index = 1 + (round * 17 + number * 5) % 60;
+        let mut out = Vec::new();
+        match reader.read(&[index], &mut out) {
+            Ok(()) => assert_eq!(out, [body(index)]),
+            Err(ReadError::Trimmed { .. } | ReadError::Compacted { .. } | ReadError::Unknown { .. }) => {
+                assert!(!is_live(index));
+            }
+            Err(other) => panic!("record {index}: {other}"),
+        }
+    }
+}
+
+fn schedules() -> usize {
+    std::env::var("WHARF_SCHEDULES").map_or(1_000, |text| text.parse().unwrap())
+}
+
+#[test]
+fn readers_see_right_records_in_random_orders() {
+    let ran = Runner::new(RandomScheduler::new(schedules()), Default::default()).run(once);
+    println!("{ran} schedules, no record lost or wrong");
+    assert_eq!(ran, schedules());
+}
+
+#[test]
+fn readers_see_right_records_in_orders_with_few_changes_of_turn() {
+    let ran = Runner::new(PctScheduler::new(3, schedules()), Default::default()).run(once);
+    assert_eq!(ran, schedules());
+}
