@@ -117,6 +117,10 @@ impl Copy {
         Self(files)
     }
 
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&PathBuf, &Vec<u8>)> {
+        self.0.iter().map(|(path, bytes)| (path, bytes))
+    }
+
     pub(crate) fn restore(&self, dir: &Path) {
         for entry in fs::read_dir(dir).unwrap() {
             fs::remove_file(entry.unwrap().path()).unwrap();

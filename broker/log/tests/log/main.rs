@@ -6,6 +6,7 @@ mod append;
 mod compaction;
 mod crash;
 mod damage;
+mod decoding;
 mod faults;
 mod harness;
 mod inspection;
