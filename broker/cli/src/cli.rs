@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, binding, completions, dead_letter, dedup, demo, group, pipeline, plugin, publish, queue, request,
-    schedule, serve, status, stream, subscribe,
+    bench, binding, completions, dead_letter, dedup, demo, group, log, pipeline, plugin, publish, queue,
+    request, schedule, serve, status, stream, subscribe,
 };
 use crate::connection::Connection;
 
@@ -55,6 +55,7 @@ enum Command {
     Dedup(dedup::Args),
     Request(request::RequestArgs),
     Reply(request::ReplyArgs),
+    Log(log::Args),
     Bench(bench::Args),
     Completions(completions::Args),
     /// Compiles a component read from standard input: the child process of an upload
@@ -88,6 +89,7 @@ impl Wharf {
             Command::Dedup(args) => dedup::run(args, &connection),
             Command::Request(args) => request::request(args, &connection),
             Command::Reply(args) => request::reply(args, &connection),
+            Command::Log(args) => return log::run(args),
             Command::Bench(args) => bench::run(args),
             Command::BenchSink => bench::sink(),
             Command::Completions(args) => completions::run(args),

@@ -8,6 +8,8 @@ mod errors;
 mod exact;
 #[path = "cli/life.rs"]
 mod life;
+#[path = "cli/log.rs"]
+mod log;
 #[path = "cli/queues.rs"]
 mod queues;
 #[path = "cli/schedules.rs"]

@@ -12,7 +12,7 @@
 //! ```
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -188,12 +188,44 @@ impl Inspection {
         Ok(found)
     }
 
-    /// The state in a snapshot; `None` when it is damaged.
+    /// Hands over the records of `range` that read, in order, until it is told to stop. Damage is passed over:
+    /// [`verify`](Self::verify) tells of it.
     ///
     /// # Errors
     /// The disk refused.
-    pub fn snapshot(&self, found: &SnapshotFound) -> Result<Option<Bytes>, Failure> {
-        snapshot::read(&self.folder, found.at)
+    pub fn records(
+        &self,
+        range: Range<Index>,
+        each: &mut dyn FnMut(Index, Bytes) -> ControlFlow<()>,
+    ) -> Result<(), Failure> {
+        let segments = self.headers(&mut Inspected::default())?;
+        for (at, segment) in segments.iter().enumerate() {
+            let after = segments.get(at + 1).map_or(Index::MAX, |next| next.header.base);
+            if after <= range.start || segment.header.base >= range.end {
+                continue;
+            }
+            let file = self.open_file(&segment.path)?;
+            let mut scan = Scan::new(&*file, segment);
+            while let Some((index, body)) = scan.next().map_err(segment.failure("read"))? {
+                if index >= range.end || (index >= range.start && each(index, body).is_break()) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest snapshot that reads: the last record that it covers, and the state.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn newest_snapshot(&self) -> Result<Option<(Index, Bytes)>, Failure> {
+        for &at in self.listing.snapshots.iter().rev() {
+            if let Some(state) = snapshot::read(&self.folder, at)? {
+                return Ok(Some((at, state)));
+            }
+        }
+        Ok(None)
     }
 
     fn snapshots(&self, found: &mut Inspected) -> Result<(), Failure> {

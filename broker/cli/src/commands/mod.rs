@@ -7,6 +7,7 @@ pub(crate) mod dead_letter;
 pub(crate) mod dedup;
 pub(crate) mod demo;
 pub(crate) mod group;
+pub(crate) mod log;
 pub(crate) mod pipeline;
 pub(crate) mod plugin;
 pub(crate) mod publish;

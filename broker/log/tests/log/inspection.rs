@@ -1,6 +1,7 @@
 //! Inspection agrees with what opening the log would find, and changes nothing.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use wharf_log::{Inspected, Inspection, LogEngine, OpenError, Remedy};
@@ -56,6 +57,16 @@ fn a_good_log_is_told_as_it_is_and_left_as_it_was() {
     );
     assert_eq!(found.segments.iter().map(|segment| segment.held).sum::<u64>(), records.len() as u64);
     assert!(copy == Copy::of(dir.path()), "nothing is written");
+
+    let inspection = Inspection::open(dir.path()).unwrap();
+    let mut some = Vec::new();
+    let each = &mut |index, found| {
+        some.push((index, found));
+        if index == 80 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    inspection.records(75..85, each).unwrap();
+    assert_records(&some, 75, 80);
+    assert_eq!(inspection.newest_snapshot().unwrap(), Some((60, "state at 60".into())));
 }
 
 #[test]
