@@ -31,9 +31,19 @@ impl Packer {
         self.out.push(number as u8);
     }
 
+    /// Three numbers, all of which nearly always take a byte: then they are written at once.
+    #[expect(clippy::cast_possible_truncation, reason = "each is under 2^7")]
+    pub(crate) fn three(&mut self, numbers: [u64; 3]) {
+        if numbers.iter().all(|number| *number < 0x80) {
+            self.out.extend_from_slice(&numbers.map(|number| number as u8));
+        } else {
+            numbers.into_iter().for_each(|number| self.number(number));
+        }
+    }
+
     /// A number by its difference from the one before, in either direction.
     pub(crate) fn step(&mut self, from: u64, to: u64) {
-        self.number(zigzag(to.wrapping_sub(from)));
+        self.number(step(from, to));
     }
 
     /// A message id by its difference from the one before. Nearly all are of the next record's entry 0.
@@ -140,6 +150,11 @@ impl<'a> Unpacker<'a> {
         self.rest = rest;
         Ok(*first)
     }
+}
+
+/// What [`Packer::step`] writes as a number.
+pub(crate) fn step(from: u64, to: u64) -> u64 {
+    zigzag(to.wrapping_sub(from))
 }
 
 /// A difference with its sign in bit 0, so that small ones of either sign are small.

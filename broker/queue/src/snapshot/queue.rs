@@ -21,10 +21,12 @@ use wharf_protocol::{Death, MessageId, Name, PRIORITY_MAX, Timestamp};
 use super::RestoreError;
 use crate::backlog::{Backlog, INDEX_MAX, Slot};
 use crate::lane::{LaneId, Lanes};
-use crate::pack::{Packer, Short, Unpacker};
+use crate::pack::{Packer, Short, Unpacker, step};
 use crate::queue::{Counters, Extra, Queue, rank, unranked};
 use crate::{ConsumerId, QueueId, QueuePolicy, Topology};
 
+/// What a waiting message takes, nearly always at most.
+const MESSAGE_BYTES: usize = 4;
 /// No queue spans more offsets from its oldest message to its newest: a damaged one could claim anything.
 const SPAN_MAX: u64 = 1 << 36;
 
@@ -80,15 +82,21 @@ fn pack_messages(backlog: &Backlog, packer: &mut Packer) {
     packer.number(backlog.live());
     let lanes = backlog.has_lanes();
     packer.flag(lanes);
+    packer.out.reserve(backlog.live() as usize * MESSAGE_BYTES);
     let (mut end, mut id, mut at, mut bytes) = (0, MessageId { index: 0, entry: 0 }, 0, 0);
     for run in backlog.runs(0) {
         packer.number(run.start - end);
         packer.number(run.end - run.start);
         end = run.end;
         for (offset, slot) in run.clone().zip(backlog.slots(run)) {
-            packer.message_step(id, slot.id);
-            packer.step(at, slot.stored_at.0);
-            packer.step(bytes, u64::from(slot.bytes));
+            let steps = (step(at, slot.stored_at.0), step(bytes, u64::from(slot.bytes)));
+            if slot.id.entry == 0 {
+                packer.three([step(id.index, slot.id.index) << 1, steps.0, steps.1]);
+            } else {
+                packer.message_step(id, slot.id);
+                packer.number(steps.0);
+                packer.number(steps.1);
+            }
             (id, at, bytes) = (slot.id, slot.stored_at.0, u64::from(slot.bytes));
             if lanes {
                 packer.number(u64::from(backlog.lane(offset).0));
