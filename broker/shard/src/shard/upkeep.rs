@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use wharf_log::{LocalLog, LogEngine, Snapshot};
+use wharf_log::{LocalLog, LogEngine, Snapshot, Written};
 use wharf_protocol::Timestamp;
 use wharf_queue::State;
 
@@ -46,7 +46,7 @@ impl Upkeep {
 
     /// When to [go on](Self::go_on) though nothing else happens.
     pub(super) fn next_timer(&self) -> Option<Timestamp> {
-        let worth_it = self.log_bytes >= AGED_LOG_BYTES_MIN.max(self.snapshot_bytes / 4);
+        let worth_it = self.log_bytes >= self.aged_log_bytes_min();
         (worth_it && !self.keeper.is_busy()).then(|| self.begun.after(AGE_MAX))
     }
 
@@ -69,13 +69,19 @@ impl Upkeep {
     /// Waits for the keeper and keeps the last state, before the log is closed.
     pub(super) fn finish(&mut self, log: &mut LocalLog, state: &State) {
         match self.keeper.wait() {
-            Some(Kept::Snapshot { written, needed }) => keep(log, written, needed),
+            Some(Kept::Snapshot { written, needed }) => {
+                keep(log, written, needed);
+            }
             Some(Kept::Compaction(done)) => drop(log.compacted(done)),
             None => {}
         }
         if let Some((snapshot, bytes)) = self.begin(log, state) {
             keep(log, snapshot.write(&bytes), state.oldest_live_index());
         }
+    }
+
+    fn aged_log_bytes_min(&self) -> usize {
+        AGED_LOG_BYTES_MIN.max(self.snapshot_bytes / 4)
     }
 
     fn begin(&mut self, log: &mut LocalLog, state: &State) -> Option<(Snapshot, Vec<u8>)> {
@@ -90,7 +96,13 @@ impl Upkeep {
 
     fn take(&mut self, kept: Kept, log: &mut LocalLog, state: &State) {
         match kept {
-            Kept::Snapshot { written, needed } => keep(log, written, needed),
+            Kept::Snapshot { written, needed } => {
+                if !keep(log, written, needed) {
+                    // Tried again by its age: a full disk takes no log that would make it due.
+                    self.log_bytes = self.log_bytes.max(self.aged_log_bytes_min());
+                    return;
+                }
+            }
             Kept::Compaction(done) => match log.compacted(done) {
                 Ok(done) if done.copied > 0 => tracing::debug!(?done, "segments were rewritten"),
                 Ok(_) => {}
@@ -114,13 +126,14 @@ impl Upkeep {
     }
 }
 
-/// Counts on a snapshot, and gives up what its state does not need.
-fn keep(log: &mut LocalLog, written: wharf_log::Written, needed: u64) {
+/// Counts on a snapshot, and gives up what its state does not need; false when there is no snapshot.
+fn keep(log: &mut LocalLog, written: Written, needed: u64) -> bool {
     if let Err(error) = log.snapshot_written(written) {
         tracing::error!(error = chain(&error), "a snapshot was not written: the log keeps growing");
-        return;
+        return false;
     }
     if let Err(error) = log.trim(needed) {
         tracing::error!(error = chain(&error), "the log was not trimmed: it keeps growing");
     }
+    true
 }
