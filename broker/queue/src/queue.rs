@@ -16,8 +16,10 @@ use crate::seeded::{self, Fault};
 use crate::timers::{Timer, Timers};
 use crate::{ConsumerId, QueueId, QueuePolicy};
 
+mod conserved;
 mod expiry;
 mod look;
+mod turn;
 
 /// Offsets stay below this: a priority and an offset share 64 bits.
 const OFFSET_BITS: u32 = 59;
@@ -100,15 +102,6 @@ pub(crate) enum Fate {
     Redriven,
     Moved,
     Dropped,
-}
-
-/// A message that was taken for a consumer.
-#[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) offset: u64,
-    pub(crate) slot: Slot,
-    pub(crate) attempt: u32,
-    pub(crate) death: Option<Box<Death>>,
 }
 
 impl Counters {
@@ -200,77 +193,6 @@ impl Queue {
         }
         self.bytes += u64::from(slot.bytes);
         offset
-    }
-
-    /// Takes the next ready message for a consumer: by priority, then by offset, as far as lanes let it.
-    #[inline]
-    pub(crate) fn take(&mut self, now: Timestamp) -> Option<Taken> {
-        if self.ready == 0 {
-            return None;
-        }
-        let offset = match &self.lanes {
-            None => self.next_in_order()?,
-            Some(_) => self.next_in_lanes(now)?,
-        };
-        let slot = self.backlog.slot(offset).expect("what is ready is not settled");
-        self.ready -= 1;
-        self.ready_bytes -= u64::from(slot.bytes);
-        self.leased += 1;
-        self.counters.delivered += 1;
-        let extra = if self.extras.is_empty() { None } else { self.extras.get(&offset) };
-        let attempt = extra.map_or(1, |extra| extra.attempts.saturating_add(1));
-        Some(Taken { offset, slot, attempt, death: extra.and_then(|extra| extra.death.clone()) })
-    }
-
-    /// Takes the first of the line and the fresh messages out of its place.
-    #[inline]
-    fn next_in_order(&mut self) -> Option<u64> {
-        let fresh = self.backlog.first_fresh();
-        match (self.line.first().copied(), fresh) {
-            (Some(first), fresh) if fresh.is_none_or(|fresh| first < rank(0, fresh)) => {
-                self.line.remove(&first);
-                Some(unranked(first))
-            }
-            (_, Some(fresh)) => {
-                self.backlog.pass(fresh);
-                Some(fresh)
-            }
-            (_, None) => None,
-        }
-    }
-
-    /// Takes the next message whose lane has its turn out of its place, and its lane is in flight.
-    fn next_in_lanes(&mut self, now: Timestamp) -> Option<u64> {
-        loop {
-            let lanes = self.lanes.as_mut().expect("the caller found them");
-            let offset = match lanes {
-                Lanes::Tenants(tenants) => unranked(tenants.take(now)?),
-                Lanes::Keys(keys) => {
-                    let room = keys.has_room();
-                    let first = self.line.first().copied();
-                    let fresh = self.backlog.first_fresh();
-                    let next = first.into_iter().chain(fresh.map(|fresh| rank(0, fresh))).min()?;
-                    let (offset, in_line) = (unranked(next), first == Some(next));
-                    let lane = self.backlog.lane(offset);
-                    let blocked = keys.is_blocked(lane);
-                    if blocked && !in_line && !room {
-                        return None;
-                    }
-                    match in_line {
-                        true => drop(self.line.remove(&next)),
-                        false => self.backlog.pass(offset),
-                    }
-                    if blocked {
-                        keys.park(lane, next);
-                        continue;
-                    }
-                    offset
-                }
-            };
-            let lane = self.backlog.lane(offset);
-            self.lanes.as_mut().expect("the caller found them").depart(lane, now);
-            return Some(offset);
-        }
     }
 
     /// Settles a message that a consumer holds.
@@ -454,22 +376,6 @@ impl Queue {
         }
     }
 
-    /// The ready message that goes when there are too many: the oldest of the lowest priority, in a fair
-    /// queue that of the tenant whose turn is last.
-    pub(crate) fn victim(&mut self) -> Option<u64> {
-        if let Some(Lanes::Tenants(tenants)) = &self.lanes {
-            return tenants.victim(lowest).map(unranked);
-        }
-        let oldest = |ranks: &BTreeSet<u64>| ranks.range(lowest(*ranks.last()?)..).next().copied();
-        let parked = match &self.lanes {
-            Some(Lanes::Keys(keys)) => oldest(keys.ranks()),
-            _ => None,
-        };
-        let fresh = self.backlog.first_fresh().map(|fresh| rank(0, fresh));
-        let all = [oldest(&self.line), parked, fresh].into_iter().flatten();
-        all.min_by_key(|rank| (std::cmp::Reverse(lowest(*rank)), *rank)).map(unranked)
-    }
-
     /// Whether so many messages more, of so many bytes, stay within the limits.
     pub(crate) fn has_room(&self, messages: u64, bytes: u64) -> bool {
         !self.policy.is_limited()
@@ -489,42 +395,6 @@ impl Queue {
         delayed.map(|(offset, _)| *offset)
     }
 
-    /// Whether every message is in one place: what came in is ready, leased, delayed or settled.
-    pub(crate) fn is_conserved(&self) -> bool {
-        let here = self.ready + self.leased + self.delayed;
-        here == self.backlog.live() && here + self.counters.settled() == self.backlog.next_offset()
-    }
-
-    /// The same, counted one by one; `held` are the messages that consumers hold.
-    pub(crate) fn is_conserved_exactly(&self, held: &[u64]) -> bool {
-        let mut places: Vec<u64> = self.line.iter().map(|rank| unranked(*rank)).collect();
-        places.extend(self.lanes.iter().flat_map(|lanes| lanes.ranks()).map(unranked));
-        let ready = self.backlog.fresh().count() + places.len();
-        let ready_places = places.len();
-        places.extend(self.delayed());
-        let delayed = places.len() - ready_places;
-        places.extend(held);
-        places.sort_unstable();
-        let bytes = |offset: &u64| self.backlog.slot(*offset).map_or(0, |slot| u64::from(slot.bytes));
-        let not_ready: u64 =
-            held.iter().map(bytes).sum::<u64>() + self.delayed().map(|o| bytes(&o)).sum::<u64>();
-        self.is_conserved()
-            && [ready, delayed, held.len()].map(|n| n as u64) == [self.ready, self.delayed, self.leased]
-            && places.is_sorted_by(|a, b| a < b)
-            && places.iter().all(|offset| self.backlog.slot(*offset).is_some())
-            && !places.iter().any(|offset| self.backlog.is_fresh(*offset))
-            && self.extras.keys().all(|offset| self.backlog.slot(*offset).is_some())
-            && self.dead == self.extras.values().filter(|extra| extra.death.is_some()).count() as u64
-            && self.bytes == self.backlog.unsettled().map(|(_, slot)| u64::from(slot.bytes)).sum::<u64>()
-            && self.ready_bytes + not_ready == self.bytes
-            && self.lanes.as_ref().is_none_or(|lanes| {
-                let lane = |offset: u64| self.backlog.lane(offset);
-                let resting = self.extras.iter().filter(|(_, e)| e.not_before.is_some() && e.failures > 0);
-                let (held, resting) = (held.iter().map(|o| lane(*o)), resting.map(|(o, _)| lane(*o)));
-                lanes.count_in_flight(held, resting)
-            })
-    }
-
     /// What is kept of a message beside its slot, made when there is nothing yet.
     fn make_unusual(&mut self, offset: u64, now: Timestamp, timers: &mut Timers) {
         if self.extras.contains_key(&offset) {
@@ -537,37 +407,6 @@ impl Queue {
         }
         self.extras.insert(offset, extra);
     }
-
-    fn line_up(&mut self, offset: u64, slot: Slot, priority: u8, now: Timestamp) {
-        let rank = rank(priority, offset);
-        match &mut self.lanes {
-            Some(Lanes::Tenants(tenants)) => tenants.add(self.backlog.lane(offset), rank, now),
-            _ => drop(self.line.insert(rank)),
-        }
-        self.ready += 1;
-        self.ready_bytes += u64::from(slot.bytes);
-    }
-
-    /// A message is in flight no longer.
-    fn land(&mut self, offset: u64, now: Timestamp) {
-        if let Some(lanes) = &mut self.lanes {
-            self.line.extend(lanes.land(self.backlog.lane(offset), now));
-        }
-    }
-
-    /// A message rests no longer after a failure.
-    fn unblock(&mut self, offset: u64) {
-        if let Some(Lanes::Keys(keys)) = &mut self.lanes {
-            self.line.extend(keys.unblock(self.backlog.lane(offset)));
-        }
-    }
-
-    /// A message went out of the line: another of its lane may stand there in its place.
-    fn promote(&mut self, lane: LaneId) {
-        if let Some(Lanes::Keys(keys)) = &mut self.lanes {
-            self.line.extend(keys.first_if_free(lane));
-        }
-    }
 }
 
 /// The order of ready messages as one number: higher priorities first, then lower offsets.
@@ -577,9 +416,4 @@ pub(crate) fn rank(priority: u8, offset: u64) -> u64 {
 
 pub(crate) fn unranked(rank: u64) -> u64 {
     rank & ((1 << OFFSET_BITS) - 1)
-}
-
-/// The least rank of the same priority.
-fn lowest(rank: u64) -> u64 {
-    rank & !((1 << OFFSET_BITS) - 1)
 }
