@@ -14,5 +14,7 @@ mod log;
 mod queues;
 #[path = "cli/schedules.rs"]
 mod schedules;
+#[path = "cli/streams.rs"]
+mod streams;
 #[path = "cli/walk.rs"]
 mod walk;

@@ -51,7 +51,7 @@ impl State {
             return told;
         }
         let known = publish.dedup.is_some_and(|key| self.message_ids.find(key).is_some());
-        if !known && let Some((_, rejection)) = self.unmet_expectation(&publish.entries) {
+        if !known && let Some((_, rejection)) = self.unmet_expectation(publish.entries.iter()) {
             return Receipt::Rejected(rejection);
         }
         if !known && let Err(refusal) = self.find_room(&publish.entries) {

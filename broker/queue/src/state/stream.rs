@@ -91,9 +91,9 @@ impl State {
     /// stores before it counts.
     pub(super) fn unmet_expectation<'a>(
         &self,
-        entries: impl IntoIterator<Item = &'a Entry>,
+        entries: impl Iterator<Item = &'a Entry> + Clone,
     ) -> Option<(u16, Rejection)> {
-        if self.streams.is_empty() {
+        if self.streams.is_empty() || !entries.clone().any(|entry| expects(&entry.message)) {
             return None;
         }
         let mut lasts: BTreeMap<(QueueId, u16), Option<u64>> = BTreeMap::new();
@@ -446,6 +446,13 @@ fn tell_assigned(
         };
         effects.push(Effect::Assigned { member: *member, assignments: mine.map(assignment).collect() });
     }
+}
+
+/// Whether a message names the last offset that it expects.
+fn expects(message: &Message) -> bool {
+    let headers = &message.headers;
+    !headers.is_empty()
+        && [EXPECT_LAST_OFFSET, EXPECT_KEY_OFFSET].iter().any(|name| headers.get(name).is_some())
 }
 
 /// Whether the header `name` of a message, if it has it, expects `last`: what there is instead, if not.

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use wharf_protocol::{ErrorCode, HeadersBuilder, Message, Receipt};
+use wharf_protocol::{ErrorCode, HeadersBuilder, Message, Receipt, TransactionReceipt};
 use wharf_queue::{
-    Assignment, Change, Commit, ConsumerId, DEAD_LETTERS, Destination, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET,
-    Effect, Entry, JoinGroup, Passed, Publish, QueuePolicy, Record, ResetGroup, Start, StreamPolicy,
-    StreamView,
+    Assignment, Change, Commit, ConsumerId, CursorMove, DEAD_LETTERS, Destination, EXPECT_KEY_OFFSET,
+    EXPECT_LAST_OFFSET, Effect, Entry, JoinGroup, Passed, Publish, QueuePolicy, Record, ResetGroup, Start,
+    StreamPolicy, StreamView, Transaction,
 };
 
 use crate::shard::{Shard, name};
@@ -450,4 +450,28 @@ fn agree(shard: &Shard, naive: &Naive, policy: &StreamPolicy) {
             "partition {number}: nothing open is passed over"
         );
     }
+}
+
+#[test]
+fn a_transaction_moves_a_cursor_with_what_it_publishes_or_neither() {
+    let mut shard = Shard::with_queues(&["out"]);
+    shard.create_stream("in", StreamPolicy::default());
+    (0..5).for_each(|_| drop(shard.append(&["in"], message(None, "x"))));
+    let mine = assigned(&shard.join("in", "g", MEMBER, Start::First), MEMBER)[0].clone();
+    let out = shard.id("out");
+    let mut transact = |generation, offset| {
+        let entry = Entry { message: message(None, "y"), destinations: vec![Destination::from(out)] };
+        let moved = CursorMove { member: ConsumerId(MEMBER), partition: 0, generation, offset };
+        let (publishes, cursors) = (vec![Publish::from(entry)], vec![moved]);
+        let record = Transaction { publishes, cursors, ..Transaction::default() };
+        let effects = shard.apply(Record::Transaction(Box::new(record)));
+        let committed = effects.iter().any(|effect| {
+            matches!(effect, Effect::Transacted(receipt) if matches!(**receipt, TransactionReceipt::Committed(_)))
+        });
+        (committed, shard.queue("out").ready, shard.state.groups("in")[0].cursors[0].floor)
+    };
+    assert_eq!(transact(mine.generation, 3), (true, 1, 3));
+    assert_eq!(transact(mine.generation + 1, 4), (false, 1, 3), "it is not this member's");
+    assert_eq!(transact(mine.generation, 6), (false, 1, 3), "there are five");
+    assert_eq!(transact(mine.generation, 5), (true, 2, 5));
 }
