@@ -67,7 +67,9 @@ impl Command {
             81 => Record::Restart,
             82..86 => redrive(draw, state),
             86..90 => relocate(draw, state),
-            90..94 => Record::Renew { consumer: consumer(draw), tags: vec![tags(draw)] },
+            90..94 => {
+                Record::Renew { consumer: consumer(draw), tags: vec![(draw.below(3), 8 + draw.below(4))] }
+            }
             94..98 => Record::Topology(Change::SetPolicy { name: name(draw), policy: policy(draw) }),
             98 if draw.percent(50) => Record::Topology(Change::DeleteQueue { name: name(draw) }),
             98 => Record::Topology(Change::PurgeQueue { name: name(draw) }),
