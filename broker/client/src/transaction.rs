@@ -125,7 +125,7 @@ impl Transaction {
                 settles.len()
             )));
         }
-        let transact = Transact { sequence: 0, messages, settles, cursors: Vec::new() };
+        let transact = Transact { sequence: 0, messages, settles };
         let receipt = client.transactor().await?.0.commit(transact).await?;
         match receipt {
             TransactionReceipt::Committed(committed) => Ok(CommitReceipt {

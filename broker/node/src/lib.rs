@@ -57,7 +57,7 @@ pub use schedules::{ScheduleSpec, ScheduleView};
 pub use streams::{LastOfKey, StreamView};
 pub use subscription::{Controls, Event, Settled, SubscribeOptions, Subscription};
 pub use tap::Tap;
-pub use transact::{Transact, Transacted};
+pub use transact::{Settler, Transact, Transacted};
 pub use transfers::{TransferEnd, TransferSpec, TransferView};
 pub use view::{
     Binding, DeadLetterView, LogView, Metrics, PipelineChange, PipelineView, PluginView, PrincipalView,

@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
-use wharf_protocol::{Delivery, Name, Settlement, Start, Timestamp};
+use wharf_protocol::{Delivery, Name, Outcome, Settlement, Start, Timestamp};
 use wharf_queue::{Commit, ConsumerId, Durability, JoinGroup, Passed, QueueId};
 use wharf_shard::{Closed, Member, Shard, ShardError, StreamMessage, StreamRead, Tail};
 
@@ -436,6 +436,36 @@ impl ReaderControls {
         given.credit = (given.credit + u64::from(add)).min(CREDIT_MAX);
         drop(given);
         self.desk.changed.notify_one();
+    }
+
+    /// What a settlement says, for a transaction's record; nothing is settled by that.
+    pub(crate) fn commit_of(&self, settlement: &Settlement) -> Result<Commit, String> {
+        let member =
+            self.member.ok_or("a reader without a group has nothing to settle; join a group for that")?;
+        let Settlement { first, last, outcome } = settlement;
+        if matches!(outcome, Outcome::Nack { .. }) {
+            return Err("a message of a stream is nacked outside of a transaction".into());
+        }
+        let passed = self.desk.lock().deliveries.passed(settlement);
+        let passed = passed.ok_or_else(|| {
+            format!(
+                "not all deliveries {first} to {last} are held: settled before, or another member has them"
+            )
+        })?;
+        Ok(Commit { member, passed })
+    }
+
+    /// A transaction settled these.
+    pub(crate) fn forget(&self, settlement: &Settlement) {
+        if let Some(member) = self.member {
+            let settlements = std::slice::from_ref(settlement);
+            drop(self.desk.lock().deliveries.settle(member, settlements, Instant::now()));
+            self.desk.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
     }
 
     /// Hands settlements on, in order; what is nacked comes again. They are durable when what comes back resolves.

@@ -1,6 +1,7 @@
 //! The way of a transaction: its messages go the way of every message, and then all of it is one record.
 
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -9,12 +10,12 @@ use wharf_protocol::{
     ErrorCode, Message, Part, Receipt, Rejection, Session, Settlement, TRANSACTION_MESSAGES_MAX,
     TransactionReceipt,
 };
-use wharf_queue::{ConsumerId, Durability, Publish, Transaction};
+use wharf_queue::{Commit, ConsumerId, Durability, Publish, Transaction};
 use wharf_shard::ShardError;
 
 use crate::journey::{Held, Journey};
 use crate::publish::{Publication, foreign_session};
-use crate::{Controls, Node, Principal};
+use crate::{Controls, Node, Principal, ReaderControls};
 
 /// What is to happen together or not at all.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +26,16 @@ pub struct Transact {
     pub messages: Vec<Message>,
     /// What is settled, and by whom. `None` is a consumer that is gone: its deliveries are no longer held, which
     /// refuses the transaction unless it happened before.
-    pub settles: Vec<(Option<Controls>, Settlement)>,
+    pub settles: Vec<(Option<Settler>, Settlement)>,
+}
+
+/// Who settles deliveries.
+#[derive(Clone, Debug)]
+pub enum Settler {
+    /// The consumer of a queue.
+    Consumer(Controls),
+    /// A reader of a stream, as a member of a group.
+    Reader(ReaderControls),
 }
 
 /// Resolves to what became of a transaction, once that is durable.
@@ -34,6 +44,10 @@ pub struct Transact {
 #[derive(Debug)]
 pub struct Transacted {
     answer: Answer,
+    /// Where each settlement of a consumer, and each of a member, was in the whole.
+    places: [Vec<u32>; 2],
+    /// What members are told once it happened.
+    settled: Vec<(ReaderControls, Settlement)>,
     /// Messages to whose topics nothing is bound.
     unrouted: Vec<u32>,
 }
@@ -76,18 +90,21 @@ impl Node {
         for message in &routed.live {
             self.taps().offer(message);
         }
-        let held_as = settles.iter().filter_map(|(controls, _)| Some(controls.as_ref()?.durability));
-        let durability = held_as.fold(routed.durability, Durability::max);
-        let consumer = |controls: Option<Controls>| controls.map_or(NOBODY, |controls| controls.consumer);
-        let settles = settles.into_iter().map(|(by, settlement)| (consumer(by), vec![settlement])).collect();
+        let mut said = Said { durability: routed.durability, ..Said::default() };
+        for (n, (by, settlement)) in (0..).zip(settles) {
+            if let Err(reason) = said.add(n, by, settlement) {
+                return self.refuse(session, Part::Settlement(n), ErrorCode::Conflict, reason).await;
+            }
+        }
+        let Said { settles, cursors, durability, places, settled } = said;
         // The pipelines stay at their versions until the transaction has its place.
         let Routed { publishes, bytes, unrouted, _entered, .. } = routed;
-        let transaction = Transaction { session, publishes, settles, cursors: Vec::new() };
+        let transaction = Transaction { session, publishes, settles, cursors };
         let answer = match self.shard().transact(transaction, bytes, durability).await {
             Ok(answer) => Answer::Awaited(answer),
             Err(error) => Answer::Decided(refusal(&error)),
         };
-        Transacted { answer, unrouted }
+        Transacted { answer, places, settled, unrouted }
     }
 
     async fn refuse(
@@ -111,7 +128,42 @@ impl Node {
                 receipt = TransactionReceipt::Duplicate(place);
             }
         }
-        Transacted { answer: Answer::Decided(receipt), unrouted: Vec::new() }
+        let answer = Answer::Decided(receipt);
+        Transacted { answer, places: Default::default(), settled: Vec::new(), unrouted: Vec::new() }
+    }
+}
+
+/// The settlements of a transaction, as the record has them.
+#[derive(Default)]
+struct Said {
+    settles: Vec<(ConsumerId, Vec<Settlement>)>,
+    cursors: Vec<Commit>,
+    durability: Durability,
+    places: [Vec<u32>; 2],
+    settled: Vec<(ReaderControls, Settlement)>,
+}
+
+impl Said {
+    /// Adds the settlement of number `n`.
+    fn add(&mut self, n: u32, by: Option<Settler>, settlement: Settlement) -> Result<(), String> {
+        match by {
+            Some(Settler::Reader(controls)) => {
+                self.cursors.push(controls.commit_of(&settlement)?);
+                self.durability = self.durability.max(controls.durability());
+                self.places[1].push(n);
+                self.settled.push((controls, settlement));
+            }
+            Some(Settler::Consumer(controls)) => {
+                self.settles.push((controls.consumer, vec![settlement]));
+                self.durability = self.durability.max(controls.durability);
+                self.places[0].push(n);
+            }
+            None => {
+                self.settles.push((NOBODY, vec![settlement]));
+                self.places[0].push(n);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -184,8 +236,21 @@ impl Future for Transacted {
                 )),
             },
         };
-        if let TransactionReceipt::Committed(committed) = &mut receipt {
-            committed.unrouted.append(&mut self.unrouted);
+        let [settlements, cursors] = &self.places;
+        let place = |places: &[u32], n: u32| usize::try_from(n).ok().and_then(|n| places.get(n)).copied();
+        match &mut receipt {
+            TransactionReceipt::Committed(committed) => committed.unrouted = mem::take(&mut self.unrouted),
+            TransactionReceipt::Refused { part, .. } => {
+                *part = match *part {
+                    Part::Settlement(n) => Part::Settlement(place(settlements, n).unwrap_or(n)),
+                    Part::Cursor(n) => Part::Settlement(place(cursors, n).unwrap_or(n)),
+                    part => part,
+                };
+            }
+            TransactionReceipt::Duplicate(_) => {}
+        }
+        if !matches!(receipt, TransactionReceipt::Refused { .. }) {
+            self.settled.drain(..).for_each(|(controls, settlement)| controls.forget(&settlement));
         }
         Poll::Ready(receipt)
     }

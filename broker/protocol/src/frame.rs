@@ -67,7 +67,7 @@ pub use decoder::Decoder;
 pub use error::FrameError;
 pub use reader::{OpenReader, ReaderOpened};
 pub use settle::{REASON_BYTES_MAX, Settled};
-pub use transact::{ConsumerSettlement, MemberCursor, Transact, Transacted};
+pub use transact::{ConsumerSettlement, Transact, Transacted};
 
 use crate::{Delivery, Message, MessageId, Settlement, Timestamp};
 

@@ -83,5 +83,5 @@ pub use topology::{
     Activation, Binding, Pipeline, PipelineVersion, Plugin, QueueInfo, SCHEDULED_MESSAGE_BYTES_MAX,
     SCHEDULES_MAX, Schedule, StreamInfo, Topology,
 };
-pub use transaction::{CursorMove, Transaction};
+pub use transaction::Transaction;
 pub use view::{Browsed, DeadLetter, Place, QueueView, Waiting};

@@ -3,10 +3,9 @@
 //! Messages of a transaction are numbered through: the second message of the second publish, where the first has
 //! three, is entry 4 of the record.
 
-use serde::{Deserialize, Serialize};
 use wharf_protocol::{Message, Session, Settlement};
 
-use crate::{ConsumerId, Publish};
+use crate::{Commit, ConsumerId, Publish};
 
 /// Publishes, settlements and moved cursors that happen together or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,21 +17,8 @@ pub struct Transaction {
     pub publishes: Vec<Publish>,
     /// Who settles what. Each delivery named must be held by its consumer.
     pub settles: Vec<(ConsumerId, Vec<Settlement>)>,
-    /// Cursors of stream groups to move.
-    pub cursors: Vec<CursorMove>,
-}
-
-/// A group's cursor on one partition moves: everything below `offset` is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CursorMove {
-    /// The group's member that holds the partition.
-    pub member: ConsumerId,
-    /// The partition.
-    pub partition: u16,
-    /// The assignment by which it holds it.
-    pub generation: u64,
-    /// Where the cursor goes.
-    pub offset: u64,
+    /// What members of groups are done with: so do their cursors move. Each must hold what it names.
+    pub cursors: Vec<Commit>,
 }
 
 impl Transaction {

@@ -46,7 +46,7 @@ impl Opening {
                     }
                 }
                 // What a member holds is its own until it leaves: nothing to renew.
-                Some((0, Duration::ZERO))
+                Some((told.consumer, Duration::ZERO))
             }
             _ => None,
         }

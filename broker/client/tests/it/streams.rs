@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use wharf_client::{
-    Client, ConsumeError, ConsumeOptions, Consumer, ErrorCode, HeadersBuilder, Message, PublishError,
-    ReadOptions, SettleError, Start, Timestamp,
+    Client, CommitError, ConsumeError, ConsumeOptions, Consumer, ErrorCode, HeadersBuilder, Message, Part,
+    PublishError, ReadOptions, SettleError, Start, Timestamp,
 };
 use wharf_node::{Binding, EXPECT_LAST_OFFSET, Principal, StreamPolicy};
 
@@ -319,4 +319,38 @@ async fn what_is_not_there_is_said() {
     assert!(
         matches!(reader.end(), Some(ConsumeError::Refused(refusal)) if refusal.code == ErrorCode::NotFound)
     );
+}
+
+/// Acks of a stream and outputs in one record: the group's cursor moves if and only if the output is there.
+#[tokio::test]
+async fn a_members_acks_are_part_of_a_transaction() {
+    let broker = TestBroker::start().await;
+    broker.stream(StreamPolicy::default()).await;
+    let client = broker.connect().await;
+    publish(&client, 0..4).await;
+    let mut member = join(&client, "billing").await;
+    let (first, second) = (member.next().await.expect("an event"), member.next().await.expect("another"));
+
+    let output = || Message::new("orders.new".parse().expect("a topic"), "output");
+    let mut transaction = client.transaction();
+    transaction.ack(&first).ack(&second).publish(output());
+    transaction.commit().await.expect("committed");
+    assert_eq!((broker.floors("billing").await, broker.depth("orders").await), (vec![2], 1));
+
+    let mut again = client.transaction();
+    again.ack(&first).publish(output());
+    let error = again.commit().await.expect_err("settled before");
+    assert!(matches!(error, CommitError::Rejected { part: Part::Settlement(0), .. }), "{error}");
+
+    // One that is refused for another part moves nothing.
+    let third = member.next().await.expect("a third");
+    let mut transaction = client.transaction();
+    let unmet = HeadersBuilder::default().set(EXPECT_LAST_OFFSET, "99").build().expect("small");
+    let expecting = Message { headers: unmet, ..event(None, "late".into()) };
+    transaction.ack(&third).publish(output()).publish(expecting);
+    let error = transaction.commit().await.expect_err("the stream is elsewhere");
+    assert!(matches!(error, CommitError::Rejected { part: Part::Message(1), .. }), "{error}");
+    assert_eq!((broker.floors("billing").await, broker.depth("orders").await), (vec![2], 1));
+    third.ack().await.expect("still held");
+    assert_eq!(broker.floors("billing").await, [3]);
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use quinn::SendStream;
 use tokio::sync::mpsc;
-use wharf_node::{Controls, Event, NodeError, Settled, SubscribeOptions, Subscription};
+use wharf_node::{Controls, Event, NodeError, Settled, Settler, SubscribeOptions, Subscription};
 use wharf_protocol::ErrorCode;
 use wharf_protocol::frame::{self, Cancelled, Durable, Frame, Subscribe, Subscribed};
 use wharf_transport::{FrameReader, WRITE_BYTES};
@@ -54,7 +54,7 @@ pub(crate) async fn serve(
     }
     let subscription = guest.node.subscribe(&guest.principal, &queue, options).await?;
     let lease_ms = u64::try_from(subscription.lease().as_millis()).unwrap_or(u64::MAX);
-    let entered = guest.consumers.enter(subscription.controls());
+    let entered = guest.consumers.enter(Settler::Consumer(subscription.controls()));
     write(send, &Frame::Subscribed(Subscribed { consumer: entered.number, lease_ms })).await?;
 
     let delivered = Delivered::default();

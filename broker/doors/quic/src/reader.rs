@@ -11,7 +11,7 @@ use std::task::{Poll, ready};
 use bytes::BytesMut;
 use quinn::SendStream;
 use tokio::sync::mpsc;
-use wharf_node::{Event, NodeError, ReadOptions, Reader, ReaderControls, ReaderSettled};
+use wharf_node::{Event, NodeError, ReadOptions, Reader, ReaderControls, ReaderSettled, Settler};
 use wharf_protocol::ErrorCode;
 use wharf_protocol::frame::{self, Cancelled, Frame, OpenReader, ReaderOpened, Settled};
 use wharf_transport::{FrameReader, WRITE_BYTES};
@@ -35,7 +35,9 @@ pub(crate) async fn serve(
     let options = ReadOptions { group, start, credit, partitions, resume, until_end, original_pace, last_of };
     let reader = guest.node.read_stream(&guest.principal, &stream, options).await?;
     let (partitions, positions) = (reader.partitions(), reader.positions());
-    write(send, &Frame::ReaderOpened(ReaderOpened { partitions, positions })).await?;
+    let entered = guest.consumers.enter(Settler::Reader(reader.controls()));
+    let consumer = entered.number;
+    write(send, &Frame::ReaderOpened(ReaderOpened { partitions, positions, consumer })).await?;
 
     let last_tag = AtomicU64::new(0);
     let (settles, answers) = mpsc::channel(SETTLES_MAX);

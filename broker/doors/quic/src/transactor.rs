@@ -51,13 +51,10 @@ async fn transact(
             Some(other) => return Err(Ended::unexpected(&other, "transactor")),
             None => return Ok(()),
         };
-        let frame::Transact { sequence, messages, settles, cursors } = transact;
+        let frame::Transact { sequence, messages, settles } = transact;
         if sequence <= last {
             let reason = format!("sequence {sequence} follows {last}; it must rise with each transaction");
             return Err(Ended::refused(ErrorCode::Malformed, reason));
-        }
-        if !cursors.is_empty() {
-            return Err(Ended::refused(ErrorCode::Malformed, "no cursors of groups can be moved here"));
         }
         last = sequence;
         let ProducerSession { producer, epoch } = session;

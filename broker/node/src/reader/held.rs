@@ -97,6 +97,22 @@ impl Deliveries {
         Told { commit: Commit { member, passed }, tags, stale }
     }
 
+    /// What a settlement would pass, when all that it names is held.
+    pub(super) fn passed(&self, settlement: &Settlement) -> Option<Vec<Passed>> {
+        let Settlement { first, last, outcome } = settlement;
+        let dead_letter = match outcome {
+            Outcome::DeadLetter { reason } => Some(reason),
+            _ => None,
+        };
+        let held: Vec<_> = self.held.range(*first..=*last).map(|(_, held)| held).collect();
+        let pass = |held: &&Held| {
+            let Held { partition, generation, first, offset: last, .. } = **held;
+            Passed { partition, generation, first, last, dead_letter: dead_letter.cloned() }
+        };
+        let all = last.checked_sub(*first)?.checked_add(1)? == held.len() as u64;
+        all.then(|| held.iter().map(pass).collect())
+    }
+
     /// When the next nacked message is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.again.first_key_value().map(|((due, _), _)| *due)

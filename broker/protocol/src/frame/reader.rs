@@ -60,4 +60,7 @@ pub struct ReaderOpened {
     /// Where a reader without a group begins in each of its partitions.
     #[serde(default)]
     pub positions: Vec<(u16, u64)>,
+    /// By which a [`Transact`](super::Transact) on this connection names a group's member.
+    #[serde(default)]
+    pub consumer: u64,
 }

@@ -54,9 +54,6 @@ fn any_settlement() -> impl Strategy<Value = Settlement> {
 fn any_transact() -> impl Strategy<Value = Transact> {
     let settle = (any::<u64>(), any_settlement())
         .prop_map(|(consumer, settlement)| ConsumerSettlement { consumer, settlement });
-    let cursor = any::<(u64, u16, u64, u64)>().prop_map(|(member, partition, generation, offset)| {
-        MemberCursor { member, partition, generation, offset }
-    });
     (any::<u64>(), vec(any_message(), 0..4), vec(settle, 0..4), vec(cursor, 0..3))
         .prop_map(|(sequence, messages, settles, cursors)| Transact { sequence, messages, settles, cursors })
 }

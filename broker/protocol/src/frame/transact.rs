@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! PublishAll   u64 sequence · messages
-//! Transact     u64 sequence · u32 length of the map · {settles, cursors} (MessagePack) · messages
+//! Transact     u64 sequence · u32 length of the map · {settles} (MessagePack) · messages
 //! Transacted   u64 sequence · receipt (MessagePack)
 //! messages     each: u32 length · message; at most 4,096
 //! ```
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{FrameError, at_least, pack};
 use crate::{Message, Settlement, TRANSACTION_MESSAGES_MAX, TRANSACTION_RANGES_MAX, TransactionReceipt};
 
-/// Messages, settlements and cursors of one transaction.
+/// Messages and settlements of one transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transact {
     /// Its place in the run of the transactor's session: what comes again under it is a duplicate.
@@ -22,30 +22,16 @@ pub struct Transact {
     pub messages: Vec<Message>,
     /// What is settled.
     pub settles: Vec<ConsumerSettlement>,
-    /// The cursors that move.
-    pub cursors: Vec<MemberCursor>,
 }
 
-/// What becomes of deliveries of a consumer of the same connection.
+/// What becomes of deliveries of a consumer, or of a group's member, of the same connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsumerSettlement {
-    /// The consumer, by the number that [`Subscribed`](super::Subscribed) told.
+    /// The consumer, by the number that [`Subscribed`](super::Subscribed) or
+    /// [`ReaderOpened`](super::ReaderOpened) told.
     pub consumer: u64,
     /// Which deliveries, and what becomes of them.
     pub settlement: Settlement,
-}
-
-/// Where a group's member has got to in a partition that it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberCursor {
-    /// The member, by the number that its stream was told.
-    pub member: u64,
-    /// The partition.
-    pub partition: u16,
-    /// The assignment by which it holds the partition.
-    pub generation: u64,
-    /// Everything below is done.
-    pub offset: u64,
 }
 
 /// What became of a transaction.
@@ -59,9 +45,8 @@ pub struct Transacted {
 
 /// What a `Transact` frame has beside messages.
 #[derive(Serialize, Deserialize)]
-struct Rest<S, C> {
+struct Rest<S> {
     settles: S,
-    cursors: C,
 }
 
 /// Appends messages, each after its length.
@@ -80,7 +65,7 @@ pub(super) fn write(transact: &Transact, out: &mut BytesMut) {
     out.put_u64_le(transact.sequence);
     let length_at = out.len();
     out.put_u32_le(0);
-    pack::write(&Rest { settles: &transact.settles, cursors: &transact.cursors }, out);
+    pack::write(&Rest { settles: &transact.settles }, out);
     let length = u32::try_from(out.len() - length_at - 4).expect("settlements are under 4 GiB");
     out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
     write_messages(&transact.messages, out);
@@ -91,18 +76,17 @@ pub(super) fn read(mut body: Bytes) -> Result<Transact, FrameError> {
     at_least(FRAME, &body, 12)?;
     let (sequence, length) = (body.get_u64_le(), body.get_u32_le() as usize);
     at_least(FRAME, &body, length)?;
-    let rest: Rest<Vec<ConsumerSettlement>, Vec<MemberCursor>> = pack::read(FRAME, &body.split_to(length))?;
-    let Rest { settles, cursors } = rest;
-    let ranges = settles.len().max(cursors.len());
+    let Rest::<Vec<ConsumerSettlement>> { settles } = pack::read(FRAME, &body.split_to(length))?;
+    let ranges = settles.len();
     if ranges > TRANSACTION_RANGES_MAX {
-        let field = "the number of settlements or cursors";
+        let field = "the number of settlements";
         return Err(FrameError::Field { frame: FRAME, field, value: ranges as u64 });
     }
     if let Some(wrong) = settles.iter().find(|each| each.settlement.last < each.settlement.first) {
         let value = wrong.settlement.last;
         return Err(FrameError::Field { frame: FRAME, field: "the last tag of a range", value });
     }
-    Ok(Transact { sequence, messages: read_messages(FRAME, body)?, settles, cursors })
+    Ok(Transact { sequence, messages: read_messages(FRAME, body)?, settles })
 }
 
 pub(super) fn read_messages(frame: &'static str, mut body: Bytes) -> Result<Vec<Message>, FrameError> {

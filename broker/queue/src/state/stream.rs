@@ -12,8 +12,8 @@ use crate::lane::LaneId;
 use crate::queue::Extra;
 use crate::stream::{Cursor, Group, Place, Stream, key_hash};
 use crate::{
-    Change, Commit, ConsumerId, CursorMove, Effect, Entry, GroupView, JoinGroup, Passed, QueueId, ResetGroup,
-    StreamView, Waiting, partition_of,
+    Change, Commit, ConsumerId, Effect, Entry, GroupView, JoinGroup, Passed, QueueId, ResetGroup, StreamView,
+    Waiting, partition_of,
 };
 
 /// The header of a message that is to be stored only if the last offset of its partition is this number, or
@@ -264,40 +264,6 @@ impl State {
             cursor.pass(kept);
         }
         effects.push(Effect::Committed { member: commit.member, stale });
-    }
-
-    /// Whether a transaction may move a cursor.
-    pub(super) fn check_cursor(&self, moved: &CursorMove) -> Result<(), Refusal> {
-        let gone = || Refusal::not_found("member of a stream's group", &moved.member);
-        let (id, name) = self.members.get(&moved.member).ok_or_else(gone)?;
-        let stream = &self.streams[id];
-        let number = usize::from(moved.partition);
-        let cursor = stream.groups[name].cursors.get(number);
-        let mine =
-            cursor.filter(|each| (each.owner, each.generation) == (Some(moved.member), moved.generation));
-        let Some(cursor) = mine else {
-            let (partition, stream) = (moved.partition, &stream.name);
-            return Err(Refusal::conflict(format!(
-                "partition {partition} of stream {stream} is not this member's any more, or was set back"
-            )));
-        };
-        let Some(last) = moved.offset.checked_sub(1).filter(|last| *last >= cursor.floor) else {
-            return Ok(());
-        };
-        if !cursor.takes(cursor.floor, last, stream.partitions[number].next) {
-            let reason = format!("offset {} is past what may be settled from {}", moved.offset, cursor.floor);
-            return Err(Refusal::malformed(reason));
-        }
-        Ok(())
-    }
-
-    /// Moves a cursor, which was checked.
-    pub(super) fn move_cursor(&mut self, moved: &CursorMove) {
-        let (kept, cursor) = self.cursor_mut(moved.member, moved.partition).expect("it was checked");
-        if let Some(last) = moved.offset.checked_sub(1) {
-            cursor.settle(cursor.floor, last);
-        }
-        cursor.pass(kept);
     }
 
     pub(super) fn reset_group(

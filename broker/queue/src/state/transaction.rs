@@ -12,7 +12,7 @@ use wharf_protocol::{
 use super::State;
 use crate::effect::Refusal;
 use crate::producers::Seen;
-use crate::{ConsumerId, CursorMove, Effect, Publish, Transaction};
+use crate::{Commit, ConsumerId, Effect, Publish, Transaction};
 
 impl State {
     /// Does all of `transaction`, or nothing of it.
@@ -70,16 +70,23 @@ impl State {
         self.find_room(entries()).map_err(|refusal| (Part::Whole, refusal))
     }
 
-    /// Whether every cursor may move where it is to, and none moves twice.
-    fn check_cursors(&self, cursors: &[CursorMove]) -> Result<(), (Part, Refusal)> {
-        let mut moved = BTreeSet::new();
-        for (n, cursor) in (0..).zip(cursors) {
-            if !moved.insert((cursor.member, cursor.partition)) {
+    /// Whether every member holds what it is done with, and names nothing twice.
+    fn check_cursors(&self, commits: &[Commit]) -> Result<(), (Part, Refusal)> {
+        let mut named = BTreeSet::new();
+        for (n, commit) in (0..).zip(commits) {
+            let twice =
+                commit.passed.iter().find(|each| !named.insert((commit.member, each.partition, each.first)));
+            if let Some(passed) = twice {
+                let (offset, partition) = (passed.first, passed.partition);
                 let reason =
-                    format!("the cursor of partition {} moves twice in this transaction", cursor.partition);
+                    format!("offset {offset} of partition {partition} is settled twice in this transaction");
                 return Err((Part::Cursor(n), Refusal::malformed(reason)));
             }
-            self.check_cursor(cursor).map_err(|refusal| (Part::Cursor(n), refusal))?;
+            if !self.check_commit(commit).is_empty() {
+                let reason =
+                    "not all that it names is this member's: settled before, or its partition is another's";
+                return Err((Part::Cursor(n), Refusal::conflict(reason)));
+            }
         }
         Ok(())
     }
@@ -137,7 +144,9 @@ impl State {
         for (consumer, settlements) in &transaction.settles {
             self.settle_held(*consumer, settlements, effects);
         }
-        transaction.cursors.iter().for_each(|moved| self.move_cursor(moved));
+        for commit in &transaction.cursors {
+            self.apply_commit(commit, effects);
+        }
         let committed = Committed { stored, duplicates, unrouted: Vec::new() };
         effects.insert(place, Effect::Transacted(Box::new(TransactionReceipt::Committed(committed))));
     }

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use wharf_protocol::{ErrorCode, HeadersBuilder, Message, Receipt, TransactionReceipt};
+use wharf_protocol::{ErrorCode, HeadersBuilder, Message, Part, Receipt, TransactionReceipt};
 use wharf_queue::{
-    Assignment, Change, Commit, ConsumerId, CursorMove, DEAD_LETTERS, Destination, EXPECT_KEY_OFFSET,
-    EXPECT_LAST_OFFSET, Effect, Entry, JoinGroup, Passed, Publish, QueuePolicy, Record, ResetGroup, Start,
-    StreamPolicy, StreamView, Transaction,
+    Assignment, Change, Commit, ConsumerId, DEAD_LETTERS, Destination, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET,
+    Effect, Entry, JoinGroup, Passed, Publish, QueuePolicy, Record, ResetGroup, Start, StreamPolicy,
+    StreamView, Transaction,
 };
 
 use crate::shard::{Shard, name};
@@ -453,25 +453,31 @@ fn agree(shard: &Shard, naive: &Naive, policy: &StreamPolicy) {
 }
 
 #[test]
-fn a_transaction_moves_a_cursor_with_what_it_publishes_or_neither() {
+fn a_transaction_moves_a_groups_cursor_or_nothing() {
     let mut shard = Shard::with_queues(&["out"]);
-    shard.create_stream("in", StreamPolicy::default());
-    (0..5).for_each(|_| drop(shard.append(&["in"], message(None, "x"))));
-    let mine = assigned(&shard.join("in", "g", MEMBER, Start::First), MEMBER)[0].clone();
-    let out = shard.id("out");
-    let mut transact = |generation, offset| {
-        let entry = Entry { message: message(None, "y"), destinations: vec![Destination::from(out)] };
-        let moved = CursorMove { member: ConsumerId(MEMBER), partition: 0, generation, offset };
-        let (publishes, cursors) = (vec![Publish::from(entry)], vec![moved]);
-        let record = Transaction { publishes, cursors, ..Transaction::default() };
-        let effects = shard.apply(Record::Transaction(Box::new(record)));
-        let committed = effects.iter().any(|effect| {
-            matches!(effect, Effect::Transacted(receipt) if matches!(**receipt, TransactionReceipt::Committed(_)))
-        });
-        (committed, shard.queue("out").ready, shard.state.groups("in")[0].cursors[0].floor)
+    shard.create_stream("orders", StreamPolicy::default());
+    for _ in 0..4 {
+        shard.append(&["orders"], message(None, "x"));
+    }
+    let assignment = assigned(&shard.join("orders", "billing", 1, Start::First), 1)[0].clone();
+    let transact = |shard: &mut Shard, ranges: &[(u64, u64)]| {
+        let passed = ranges.iter().map(|(first, last)| passed(&assignment, *first, *last)).collect();
+        let destinations = vec![shard.id("out").into()];
+        let publishes = vec![Publish::from(Entry { message: message(None, "out"), destinations })];
+        let cursors = vec![Commit { member: ConsumerId(1), passed }];
+        let transaction = Transaction { publishes, cursors, ..Transaction::default() };
+        match shard.apply(Record::Transaction(Box::new(transaction))).remove(0) {
+            Effect::Transacted(receipt) => *receipt,
+            other => panic!("a transaction is answered first, not by {other:?}"),
+        }
     };
-    assert_eq!(transact(mine.generation, 3), (true, 1, 3));
-    assert_eq!(transact(mine.generation + 1, 4), (false, 1, 3), "it is not this member's");
-    assert_eq!(transact(mine.generation, 6), (false, 1, 3), "there are five");
-    assert_eq!(transact(mine.generation, 5), (true, 2, 5));
+    let floor = |shard: &Shard| shard.state.groups("orders")[0].cursors[0].floor;
+
+    assert!(matches!(transact(&mut shard, &[(0, 1)]), TransactionReceipt::Committed(_)));
+    assert_eq!((floor(&shard), shard.queue("out").enqueued), (2, 1));
+    for refused in [&[(1, 1)][..], &[(2, 9)], &[(2, 2), (2, 2)]] {
+        let receipt = transact(&mut shard, refused);
+        assert!(matches!(receipt, TransactionReceipt::Refused { part: Part::Cursor(0), .. }), "{receipt:?}");
+        assert_eq!((floor(&shard), shard.queue("out").enqueued), (2, 1));
+    }
 }
