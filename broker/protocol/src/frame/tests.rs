@@ -54,8 +54,8 @@ fn any_settlement() -> impl Strategy<Value = Settlement> {
 fn any_transact() -> impl Strategy<Value = Transact> {
     let settle = (any::<u64>(), any_settlement())
         .prop_map(|(consumer, settlement)| ConsumerSettlement { consumer, settlement });
-    (any::<u64>(), vec(any_message(), 0..4), vec(settle, 0..4), vec(cursor, 0..3))
-        .prop_map(|(sequence, messages, settles, cursors)| Transact { sequence, messages, settles, cursors })
+    (any::<u64>(), vec(any_message(), 0..4), vec(settle, 0..4))
+        .prop_map(|(sequence, messages, settles)| Transact { sequence, messages, settles })
 }
 
 fn any_transacted() -> impl Strategy<Value = Transacted> {
