@@ -12,7 +12,7 @@ use wharf_protocol::{
 use super::State;
 use crate::effect::Refusal;
 use crate::producers::Seen;
-use crate::{Commit, ConsumerId, Effect, Publish, Transaction};
+use crate::{Commit, ConsumerId, Effect, Passed, Publish, Transaction};
 
 impl State {
     /// Does all of `transaction`, or nothing of it.
@@ -82,13 +82,22 @@ impl State {
                     format!("offset {offset} of partition {partition} is settled twice in this transaction");
                 return Err((Part::Cursor(n), Refusal::malformed(reason)));
             }
-            if !self.check_commit(commit).is_empty() {
+            // What was settled before was part of another transaction, or of none.
+            if !self.check_commit(commit).is_empty()
+                || commit.passed.iter().any(|each| self.is_passed(commit, each))
+            {
                 let reason =
                     "not all that it names is this member's: settled before, or its partition is another's";
                 return Err((Part::Cursor(n), Refusal::conflict(reason)));
             }
         }
         Ok(())
+    }
+
+    /// Whether the message at the end of a range, which its member has, is settled.
+    fn is_passed(&self, commit: &Commit, passed: &Passed) -> bool {
+        let (stream, group) = &self.members[&commit.member];
+        self.streams[stream].groups[group].cursors[usize::from(passed.partition)].is_settled(passed.last)
     }
 
     /// Whether every delivery that is to be settled is held, and none is named twice.
