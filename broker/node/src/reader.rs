@@ -197,6 +197,7 @@ impl Reader {
     /// # Cancel safety
     /// What is not appended stays, in order.
     pub async fn next(&mut self, out: &mut Vec<Delivery>) -> Result<Event, NodeError> {
+        let before = out.len();
         loop {
             self.take_assignments()?;
             let tail = self.tail.borrow_and_update().clone();
@@ -207,9 +208,9 @@ impl Reader {
                 part.arrive()?;
                 part.read_ahead(&self.shard, self.stream, tail.version, &self.controls.desk.changed);
             }
-            self.deliver_again(out).await?;
-            self.deliver(out);
-            if !out.is_empty() {
+            self.deliver_again(out, before + DELIVERIES_MAX).await?;
+            self.deliver(out, before + DELIVERIES_MAX);
+            if out.len() > before {
                 return Ok(Event::Deliveries);
             }
             if self.ends && !self.told_empty && self.single.is_none() && self.parts.iter().all(Part::is_done)
@@ -312,10 +313,10 @@ impl Reader {
         Ok(())
     }
 
-    /// Delivers nacked messages that are due, as far as there is credit.
-    async fn deliver_again(&mut self, out: &mut Vec<Delivery>) -> Result<(), NodeError> {
+    /// Delivers nacked messages that are due, as far as there is credit and until `out` has `max`.
+    async fn deliver_again(&mut self, out: &mut Vec<Delivery>, max: usize) -> Result<(), NodeError> {
         let Some(member) = self.controls.member else { return Ok(()) };
-        while out.len() < DELIVERIES_MAX {
+        while out.len() < max {
             let due = {
                 let given = self.controls.desk.lock();
                 given.deliveries.due(Instant::now()).filter(|_| given.credit > 0)
@@ -339,8 +340,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Delivers what lies here, as far as there is credit.
-    fn deliver(&mut self, out: &mut Vec<Delivery>) {
+    /// Delivers what lies here, as far as there is credit and until `out` has `max`.
+    fn deliver(&mut self, out: &mut Vec<Delivery>, max: usize) {
         let mut given = self.controls.desk.lock();
         if given.credit > 0
             && let Some(single) = self.single.take()
@@ -351,7 +352,7 @@ impl Reader {
         }
         let now = Instant::now();
         let mut idle = 0;
-        while out.len() < DELIVERIES_MAX && given.credit > 0 && idle < self.parts.len() {
+        while out.len() < max && given.credit > 0 && idle < self.parts.len() {
             let place = self.turn % self.parts.len();
             let part = &mut self.parts[place];
             let goes_on = self.member.is_none() || given.deliveries.lets_go_on(part.number, part.position);
