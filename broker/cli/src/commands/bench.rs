@@ -1,5 +1,6 @@
 //! `wharf bench`: how fast, at what cost, against what floor.
 
+mod depth;
 mod fair;
 mod floor;
 mod load;
@@ -84,6 +85,9 @@ enum What {
     /// Nine quiet tenants and one that floods: how long each waits, in a fair queue and in one that is not
     #[command(after_help = "Examples:\n  wharf bench fair --seconds 10")]
     Fair(fair::Fair),
+    /// Fill a queue and compare what a message costs then with what it costs in an empty one
+    #[command(after_help = "Examples:\n  wharf bench depth --messages 10000000 --data /mnt/disk")]
+    Depth(Load),
 }
 
 #[derive(Clone, Debug, ClapArgs)]
@@ -160,6 +164,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             What::Streams(load) => streams::run(&load).await,
             What::Dedup(load) => queues::dedup(&load).await,
             What::Fair(fair) => fair::run(&fair).await,
+            What::Depth(load) => depth::run(&load).await,
         }
     })
 }

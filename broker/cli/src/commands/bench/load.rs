@@ -131,6 +131,25 @@ pub(super) async fn drain(
     Ok((count, started.elapsed()))
 }
 
+/// Consumes and acks `count` messages of `queue`, until the last ack is durable.
+pub(super) async fn take(
+    connection: &Connection,
+    queue: &str,
+    count: u64,
+    prefetch: u32,
+) -> anyhow::Result<Duration> {
+    let client = connection.client().await?;
+    let started = Instant::now();
+    let options = ConsumeOptions { prefetch, limit: Some(count), ..ConsumeOptions::default() };
+    let mut consumer = client.consume(queue, options).await?;
+    for _ in 0..count {
+        let delivery = consumer.next().await.context("the queue ended early")?;
+        drop(delivery.ack());
+    }
+    consumer.flush().await;
+    Ok(started.elapsed())
+}
+
 /// Publishes `rate` messages a second, each at its own moment whatever became of those before (so a stall of
 /// the broker counts for every message that it delays), and consumes them: latency from that moment until the
 /// consumer has it.
