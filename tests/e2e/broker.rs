@@ -60,7 +60,12 @@ impl TestBroker {
 
     /// Everything that is in a queue, settled as it is delivered.
     pub(crate) async fn take(&self, queue: &str) -> Vec<Delivery> {
-        let options = SubscribeOptions { credit: 65_536, auto_settle: true, notify_empty: true };
+        let options = SubscribeOptions {
+            credit: 65_536,
+            auto_settle: true,
+            notify_empty: true,
+            ..SubscribeOptions::default()
+        };
         let mut consumer = self.node.subscribe(&me(), &name(queue), options).await.expect("subscribed");
         let mut deliveries = Vec::new();
         while consumer.next(&mut deliveries).await.expect("open") != Event::Empty {}

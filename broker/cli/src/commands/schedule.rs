@@ -28,7 +28,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Add(Add),
+    Add(Box<Add>),
     Ls(List),
     Show(Show),
     Pause(Pause),

@@ -165,7 +165,8 @@ async fn a_batch_is_stored_as_a_whole_in_order_with_its_neighbours() {
 
     let Confirmed::Stored(stored) = all.await.expect("stored") else { panic!("stored now") };
     assert_eq!(stored.entries, 100, "one record");
-    (before.await.expect("stored"), after.await.expect("stored"));
+    before.await.expect("stored");
+    after.await.expect("stored");
     let found = payloads(&client, "orders").await;
     let expected: Vec<_> = std::iter::once("before".to_owned())
         .chain((0..100).map(|n| n.to_string()))

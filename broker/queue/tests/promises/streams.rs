@@ -277,11 +277,14 @@ fn a_deleted_stream_tells_its_members_and_needs_no_record() {
     assert!(shard.state.oldest_live_index() > shard.state.applied());
 }
 
+/// One message: its record, key, time and whether it is empty.
+type Came = (u64, Option<String>, u64, bool);
+
 /// What a naive stream knows.
 #[derive(Default)]
 struct Naive {
-    /// By partition: every message that ever came, by offset: its record, key, time and whether it is empty.
-    runs: Vec<Vec<(u64, Option<String>, u64, bool)>>,
+    /// By partition: every message that ever came, by offset.
+    runs: Vec<Vec<Came>>,
     /// By partition: what was settled in group `g`.
     settled: Vec<BTreeSet<u64>>,
     /// What each member was told last.

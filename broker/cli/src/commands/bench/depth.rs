@@ -48,8 +48,7 @@ async fn step(bench: &Bench, sample: &Load, [publish, deliver]: [&'static str; 2
     let took = load::take(bench.connection(), QUEUE, sample.messages, sample.window).await?;
     let cpu = bench.cpu()? - before;
     let messages = sample.messages;
-    let phase =
-        Phase { name: deliver, messages, took, broker_cpu: Some(cpu), latencies: None, floor: None };
+    let phase = Phase { name: deliver, messages, took, broker_cpu: Some(cpu), latencies: None, floor: None };
     phase.print()?;
     Ok(published + micros(cpu, messages))
 }
