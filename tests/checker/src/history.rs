@@ -133,6 +133,12 @@ impl History {
         self.deliveries.push(seen);
     }
 
+    /// A message of a stream was read, where it stays: there is nothing to settle.
+    pub fn read(&mut self, seen: Seen) {
+        self.done.insert(seen.place(), (seen.boot, seen.attempt));
+        self.deliveries.push(seen);
+    }
+
     /// A delivery was acked, or dead-lettered by its consumer.
     pub fn settled_for_good(&mut self, seen: &Seen, answer: Answer) {
         self.tally.count(answer);

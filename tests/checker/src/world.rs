@@ -3,7 +3,7 @@
 //! What the clients send in one step is held back until all of it is there, and then written by the shard as one
 //! batch: so a seed repeats a run operation by operation, though the shard's owner is a thread of its own.
 //!
-//! Five queues, each with a promise of its own:
+//! Five queues and a stream, each with a promise of its own:
 //!
 //! | queue | |
 //! |---|---|
@@ -11,11 +11,13 @@
 //! | `fancy` | synced; priorities, delays, times to live; purged at times |
 //! | `quick` | handed to the system only: what is confirmed survives the process and not the machine |
 //! | `once` | synced; settled on delivery |
+//! | `trail` | a stream of one partition, read from any offset at times |
 //! | `dead` | dead letters of `plain` and `fancy`; sent on their way again at times |
 
 mod books;
 mod drain;
 mod observe;
+mod trail;
 mod work;
 
 use std::collections::BTreeMap;
@@ -28,7 +30,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::oneshot;
 use wharf_disk::{Random, SimulatedDisk};
 use wharf_protocol::{Name, Timestamp};
-use wharf_queue::{Change, ConsumerId, Durability, Publish, QueuePolicy};
+use wharf_queue::{Change, ConsumerId, Durability, Publish, QueuePolicy, StreamPolicy};
 use wharf_shard::{OpenError, Options, Outlet, Shard, ShardError};
 
 use crate::history::{Promises, Queue, Seen};
@@ -68,6 +70,8 @@ pub(crate) struct World {
     /// The failure of the disk that had happened when the step began, when it is one after which nothing may be
     /// confirmed.
     failed_before: Option<String>,
+    /// What was read of the stream.
+    trail: trail::Trail,
     /// The disk's failures are not of the kind that passes, as want of room does.
     pub(crate) failure_is_final: bool,
 }
@@ -144,6 +148,7 @@ impl World {
             books: Books::default(),
             books_now: BEGIN,
             failed_before: None,
+            trail: trail::Trail::new(),
             failure_is_final: true,
         }
     }
@@ -178,6 +183,9 @@ impl World {
                 break;
             }
         }
+        let stream = Change::CreateStream { name: name(trail::TRAIL), policy: StreamPolicy::default() };
+        // When it has stopped, the look says so.
+        let _ = self.shard().change(stream).await;
         self.look().await;
         Ok(())
     }
@@ -229,6 +237,7 @@ impl World {
             books: self.books.clone(),
             books_now: self.books_now,
             failed_before: None,
+            trail: self.trail.clone(),
             failure_is_final: self.failure_is_final,
         }
     }

@@ -35,6 +35,9 @@ impl World {
         if let Some(waiting) = waiting {
             self.violation("stuck", format!("not drained after {ROUNDS_MAX} rounds: {waiting:?}"));
         }
+        if !self.is_stopped() {
+            self.drain_trail().await;
+        }
         let expired: Vec<_> = self.books.expired(self.books_now).collect();
         for (queue, label) in expired {
             self.history.excuse(queue, label);

@@ -11,13 +11,23 @@ use wharf_protocol::{
 use wharf_queue::{Attach, Change, Destination, Durability, Entry, Publish, Redrive, Selection, Transaction};
 use wharf_shard::{Outlet, ShardError};
 
+use super::trail::TRAIL;
 use super::{Consumer, Exactness, World, durability, name};
 use crate::history::{Queue, Seen};
 use crate::{Answer, Label};
 
 /// Where one message may go.
-const ROUTES: [&[Queue]; 7] =
-    [&["plain"], &["plain"], &["fancy"], &["quick"], &["once"], &["plain", "once"], &["plain", "quick"]];
+const ROUTES: [&[Queue]; 9] = [
+    &["plain"],
+    &["plain"],
+    &["fancy"],
+    &["quick"],
+    &["once"],
+    &["plain", "once"],
+    &["plain", "quick"],
+    &[TRAIL],
+    &["plain", TRAIL],
+];
 /// Consumers at a time.
 const CONSUMERS_MAX: usize = 6;
 /// Credit that a consumer has at most.
@@ -60,6 +70,10 @@ impl World {
             4 => self.detach(),
             5 if self.random.below(4) == 0 => self.purge().await,
             6 if self.random.below(2) == 0 => self.redrive().await,
+            7 => {
+                let from = self.random.below(self.trail.len() as u64 + 1);
+                self.read_trail(from).await;
+            }
             _ => {}
         }
         self.burst().await;
@@ -143,7 +157,11 @@ impl World {
             self.books.publishing(queue, label, &message, now);
         }
         let topology = self.shard().topology();
-        let ids = queues.iter().filter_map(|queue| topology.queue(queue)).map(|queue| queue.id);
+        let id = |name: &Queue| match topology.queue(name) {
+            Some(queue) => Some(queue.id),
+            None => topology.stream(name).map(|stream| stream.id),
+        };
+        let ids = queues.iter().filter_map(id);
         let destinations: Vec<Destination> = ids.map(Destination::from).collect();
         let topology = topology.revision();
         let session = (exactness == Exactness::Session).then(|| Session {
