@@ -1,7 +1,7 @@
 //! What a message says of itself, so that whoever gets it knows whose it is and that it is whole.
 //!
 //! ```text
-//! payload   producer u32 | number u64 | filler: 0..=255 bytes that follow from the two
+//! payload   producer u32 | number u64 | filler: 8 to 255 bytes that follow from the two
 //! ```
 
 use bytes::Bytes;
@@ -19,8 +19,8 @@ pub struct Label {
 impl Label {
     /// The payload that carries this label: of a length and content that follow from it.
     pub fn payload(self) -> Bytes {
-        let mut random = Random(u64::from(self.producer) << 40 ^ self.number);
-        let filler = random.below(256) as usize;
+        let mut random = Random(u64::from(self.producer).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ self.number);
+        let filler = 8 + random.below(248) as usize;
         let mut payload = Vec::with_capacity(12 + filler);
         payload.extend_from_slice(&self.producer.to_le_bytes());
         payload.extend_from_slice(&self.number.to_le_bytes());

@@ -320,8 +320,8 @@ mod tests {
         let output = Label { producer: 9, number: 1 };
         let unknown = |outputs: &[Seen], inputs: &[Seen]| {
             let mut history = history();
-            ack(&mut history, seen(B, 6, 1, 1));
             history.delivered(seen(A, 5, 0, 1));
+            ack(&mut history, seen(B, 6, 1, 1));
             history.transacting(&seen(A, 5, 0, 1), output);
             history.publishing(output, &["work"], false);
             history.settled_for_good(&seen(A, 5, 0, 1), Answer::Unknown);

@@ -1,7 +1,7 @@
 //! The stream of a world: offsets are dense and immutable, and every reader sees the same (I5).
 
 use wharf_protocol::MessageId;
-use wharf_shard::StreamRead;
+use wharf_shard::{ShardError, StreamRead};
 
 use super::World;
 use crate::Label;
@@ -27,6 +27,9 @@ impl World {
             let run = match self.shard().read_stream(read).await {
                 Ok(run) => run,
                 Err(_) if self.is_stopped() => return,
+                Err(error @ ShardError::Unreadable { .. }) => {
+                    return self.violation("unreadable", format!("offset {from} of the stream: {error}"));
+                }
                 Err(error) => return self.violation("stream", format!("offset {from}: {error}")),
             };
             for message in &run.messages {
