@@ -12,7 +12,7 @@ fn what_does_not_exist_or_is_no_such_thing_is_said() {
 
     let cases = [
         ("queue show nowhere", "there is no queue \"nowhere\""),
-        ("bind # nowhere", "there is no queue \"nowhere\""),
+        ("bind # nowhere", "there is no queue or stream \"nowhere\""),
         ("bind # q --pipeline nothing", "there is no pipeline \"nothing\""),
         ("queue add q --lease 1s", "q"),
         ("sub nowhere", "nowhere"),
