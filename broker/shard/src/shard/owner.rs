@@ -461,6 +461,10 @@ impl Owner {
             consumer.outlet.close(Closed::Stopping);
         }
         self.streams.close();
+        // A command that is sent just now must not lie in a channel that nobody reads: closed first and then read to
+        // its end, each is dropped, and whoever waits for its answer is told that there is none.
+        self.commands.close();
+        while self.commands.blocking_recv().is_some() {}
         drop(self.log);
         if let End::Stopped(reply) = end {
             // Nobody waits any more: stopped all the same.
