@@ -128,7 +128,11 @@ fn harm(world: &World, seed: u64, at: u64) -> Option<Harm> {
         let length = bytes(&file);
         if byte < length {
             let byte = byte as usize;
-            return Some(if spread % 2 == 0 { Harm::Flip { file, byte } } else { Harm::Cut { file, byte } });
+            return Some(if spread.is_multiple_of(2) {
+                Harm::Flip { file, byte }
+            } else {
+                Harm::Cut { file, byte }
+            });
         }
         byte -= length;
     }

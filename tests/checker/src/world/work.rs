@@ -39,7 +39,7 @@ const TRANSFORMER: usize = 3;
 enum Sent {
     Publish(Vec<Published>, oneshot::Receiver<Vec<Receipt>>),
     Settle(Vec<(Seen, Outcome)>, oneshot::Receiver<Result<Vec<u64>, ShardError>>, Vec<u64>),
-    Transact(Seen, Published, oneshot::Receiver<Result<TransactionReceipt, ShardError>>),
+    Transact(Box<(Seen, Published)>, oneshot::Receiver<Result<TransactionReceipt, ShardError>>),
 }
 
 /// A publish that was sent.
@@ -114,7 +114,10 @@ impl World {
             match each {
                 Sent::Publish(published, answer) => self.receipts(published, answer.await.ok()),
                 Sent::Settle(settled, answer, tags) => self.settled(settled, tags, answer.await.ok()),
-                Sent::Transact(input, output, answer) => self.transacted(&input, output, answer.await.ok()),
+                Sent::Transact(sent, answer) => {
+                    let (input, output) = *sent;
+                    self.transacted(&input, output, answer.await.ok());
+                }
             }
         }
     }
@@ -387,7 +390,7 @@ impl World {
             Transaction { session, publishes: vec![output.publish.clone()], settles, cursors: Vec::new() };
         self.history.transacting(&input, output.label);
         match self.shard().transact(transaction, bytes, Durability::Fsync).await {
-            Ok(answer) => Some(Sent::Transact(input, output, answer)),
+            Ok(answer) => Some(Sent::Transact(Box::new((input, output)), answer)),
             Err(_) => {
                 self.transacted(&input, output, None);
                 None
