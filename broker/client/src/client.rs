@@ -98,7 +98,7 @@ impl Client {
         Transaction::new(self.clone())
     }
 
-    /// Publishes by the publisher that all of the client share; see [`Publisher::publish`].
+    /// Publishes by the publisher that all of the client share; see [`publish`](crate::Publisher::publish).
     ///
     /// # Errors
     /// Why it was not sent.

@@ -1,7 +1,7 @@
 //! Faults of our own, planted on request: the checks of durability must find each of them.
 //!
 //! They exist only with the feature `seeded-faults`, which no broker is built with. One is planted at a time, for
-//! the whole process, by [`plant`].
+//! the whole process, by `plant`.
 //!
 //! | name | what is wrong | what finds it |
 //! |---|---|---|
