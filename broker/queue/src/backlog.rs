@@ -102,7 +102,7 @@ impl Chunk {
             self.first = (id, slot.stored_at.0);
             self.odd.clear();
         }
-        // A step back wraps around, and does not fit.
+        // A step back wraps around, and does not fit; `get` wraps the other way.
         let steps = (id.wrapping_sub(self.first.0), slot.stored_at.0.wrapping_sub(self.first.1));
         self.bytes[at] = slot.bytes;
         match (u32::try_from(steps.0), u32::try_from(steps.1)) {
@@ -117,7 +117,7 @@ impl Chunk {
     /// A message in it may lie in `records`: an id of 32 bits is at most so far from the first one.
     fn may_hold(&self, records: &Range<u64>) -> bool {
         let first = self.first.0 >> 16;
-        let last = (self.first.0 + u64::from(u32::MAX)) >> 16;
+        let last = self.first.0.saturating_add(u64::from(u32::MAX)) >> 16;
         self.live > 0 && (!self.odd.is_empty() || (first < records.end && last >= records.start))
     }
 
@@ -128,8 +128,8 @@ impl Chunk {
             return self.odd[found.expect("a slot marked as odd is among them")].1;
         }
         Slot {
-            id: unpacked(self.first.0 + u64::from(self.ids[at])),
-            stored_at: Timestamp(self.first.1 + u64::from(self.stored_at[at])),
+            id: unpacked(self.first.0.wrapping_add(u64::from(self.ids[at]))),
+            stored_at: Timestamp(self.first.1.wrapping_add(u64::from(self.stored_at[at]))),
             bytes: self.bytes[at],
         }
     }
@@ -431,6 +431,17 @@ mod tests {
         assert_eq!(backlog.unsettled().collect::<Vec<_>>(), [(0, slot(0))]);
         backlog.settle(0);
         assert_eq!(backlog.chunks.len(), 1);
+    }
+
+    #[test]
+    fn steps_past_the_end_of_time_come_back_as_they_were() {
+        let mut backlog = Backlog::default();
+        let at = |n: u64, at: u64| Slot { stored_at: Timestamp(at), ..slot(n) };
+        let slots = [at(5, u64::MAX - 1), at(3, 2), at(9, u64::MAX)];
+        for slot in slots {
+            backlog.push(slot, false);
+        }
+        assert_eq!(backlog.unsettled_from(0).map(|(_, slot)| slot).collect::<Vec<_>>(), slots);
     }
 
     proptest! {

@@ -30,6 +30,8 @@ pub struct History {
     priorities: BTreeMap<MessageId, u8>,
     /// Their turn comes when their delay ends.
     delayed: BTreeSet<MessageId>,
+    /// Dead letters that were delivered: one that died in a queue without an order by key has none after it.
+    dead: BTreeSet<Place>,
     redriven: bool,
 }
 
@@ -110,6 +112,9 @@ impl History {
             assert!(until.is_none_or(|until| at < until), "nothing expired is delivered");
         }
         assert!(!self.leases.values().any(|(held, _)| held.0 == place), "I9: one lease a message");
+        if deliver.death.is_some() {
+            self.dead.insert(place);
+        }
         let policy = policy_of(queue, state);
         self.key_order(queue, &policy, deliver);
         if auto_settle {
@@ -123,7 +128,9 @@ impl History {
     /// I6, and one in flight of each key where the policy says so.
     fn key_order(&mut self, queue: QueueId, policy: &QueuePolicy, deliver: &Deliver) {
         let Some(key) = self.keys.get(&deliver.id) else { return };
-        let same = |held: &Held| held.0.0 == queue && self.keys.get(&held.1) == Some(key);
+        let same = |held: &Held| {
+            held.0.0 == queue && self.keys.get(&held.1) == Some(key) && !self.dead.contains(&held.0)
+        };
         if policy.order == Order::Key && deliver.death.is_none() && !self.redriven {
             assert!(!self.leases.values().any(|(held, _)| same(held)), "one in flight of a key");
         }

@@ -64,6 +64,7 @@ impl State {
         if let Selection::Ids(ids) = &redrive.select {
             kept += ids.iter().filter(|id| !found.contains(id)).count() as u64;
         }
+        self.touched.push(from);
         effects.push(Effect::Redriven { moved, kept });
         Ok(())
     }
