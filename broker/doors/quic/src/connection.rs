@@ -41,6 +41,18 @@ pub(crate) struct Guest {
     pub(crate) consumers: Consumers,
 }
 
+impl Guest {
+    /// Refuses more credit than a subscription may have at once.
+    pub(crate) fn check_credit(&self, messages: u64) -> Result<(), Ended> {
+        let max = self.config.credit_max;
+        if messages <= max.into() {
+            return Ok(());
+        }
+        let reason = format!("credit for {messages} messages is over the {max} allowed");
+        Err(Ended::refused(ErrorCode::TooLarge, reason))
+    }
+}
+
 /// The control stream.
 struct Control {
     send: SendStream,

@@ -8,6 +8,7 @@
 //!
 //! [`Node`]: wharf_node::Node
 
+mod asked;
 mod certificate;
 mod config;
 mod connection;

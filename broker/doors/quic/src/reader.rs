@@ -3,24 +3,18 @@
 //! As a consumer's, with one difference: what was not asked for by credit is not leased, so nothing of it is lost
 //! when the client goes.
 
-use std::future::{Future as _, poll_fn};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Poll, ready};
 
 use bytes::BytesMut;
 use quinn::SendStream;
 use tokio::sync::mpsc;
 use wharf_node::{Event, NodeError, ReadOptions, Reader, ReaderControls, ReaderSettled, Settler};
-use wharf_protocol::ErrorCode;
-use wharf_protocol::frame::{self, Cancelled, Frame, OpenReader, ReaderOpened, Settled};
+use wharf_protocol::frame::{self, Cancelled, Frame, OpenReader, ReaderOpened};
 use wharf_transport::{FrameReader, WRITE_BYTES};
 
+use crate::asked::{self, Answers, Asked, check_tags};
 use crate::connection::Guest;
 use crate::ended::{Ended, write};
-
-/// `Settle` frames that were handed to the node and are not answered.
-const SETTLES_MAX: usize = 64;
 
 /// Serves a reader until its client ends it or the stream is gone.
 pub(crate) async fn serve(
@@ -31,7 +25,7 @@ pub(crate) async fn serve(
 ) -> Result<(), Ended> {
     let OpenReader { stream, group, start, credit, partitions, resume, until_end, original_pace, last_of } =
         open;
-    check_credit(credit, guest)?;
+    guest.check_credit(credit.into())?;
     let options = ReadOptions { group, start, credit, partitions, resume, until_end, original_pace, last_of };
     let reader = guest.node.read_stream(&guest.principal, &stream, options).await?;
     let (partitions, positions) = (reader.partitions(), reader.positions());
@@ -40,7 +34,7 @@ pub(crate) async fn serve(
     write(send, &Frame::ReaderOpened(ReaderOpened { partitions, positions, consumer })).await?;
 
     let last_tag = AtomicU64::new(0);
-    let (settles, answers) = mpsc::channel(SETTLES_MAX);
+    let (settles, answers) = asked::channel();
     let controls = reader.controls();
     let listen = listen(frames, controls, &last_tag, settles, guest);
     let deliver = deliver(send, reader, answers, &last_tag);
@@ -59,16 +53,15 @@ pub(crate) async fn serve(
 async fn deliver(
     send: &mut SendStream,
     mut reader: Reader,
-    answers: mpsc::Receiver<(u64, ReaderSettled)>,
+    mut answers: Answers<ReaderSettled>,
     last_tag: &AtomicU64,
 ) -> Result<(), Ended> {
-    let mut answers = Answers { settles: answers, next: None };
     let (mut deliveries, mut out) = (Vec::new(), BytesMut::new());
     loop {
         tokio::select! {
             biased;
             answer = answers.next() => match answer {
-                Some(answer) => Frame::Settled(answer?).encode(&mut out),
+                Some(answer) => answer?.encode(&mut out),
                 None => return Ok(()),
             },
             event = reader.next(&mut deliveries) => match event {
@@ -101,7 +94,7 @@ async fn listen(
     frames: &mut FrameReader,
     controls: ReaderControls,
     last_tag: &AtomicU64,
-    settles: mpsc::Sender<(u64, ReaderSettled)>,
+    settles: mpsc::Sender<Asked<ReaderSettled>>,
     guest: &Guest,
 ) -> Result<(), Ended> {
     loop {
@@ -110,22 +103,15 @@ async fn listen(
             match frame {
                 // A reader's bytes are bounded by the stream's window.
                 Frame::Credit { messages, bytes: _ } => {
-                    check_credit(messages, guest)?;
+                    guest.check_credit(messages.into())?;
                     credit = credit.saturating_add(messages);
                 }
                 Frame::Settle { number, settlements } => {
-                    let last_tag = last_tag.load(Ordering::Relaxed);
-                    let beyond = |each: &&wharf_protocol::Settlement| each.first == 0 || each.last > last_tag;
-                    if let Some(each) = settlements.iter().find(beyond) {
-                        let (first, last) = (each.first, each.last);
-                        let reason =
-                            format!("tags {first} to {last} were not delivered, only 1 to {last_tag}");
-                        return Err(Ended::refused(ErrorCode::Malformed, reason));
-                    }
-                    let settled = controls.settle(settlements).await?;
-                    if settles.send((number, settled)).await.is_err() {
-                        return Err(Ended::Lost);
-                    }
+                    let tags = settlements.iter().map(|each| (each.first, each.last));
+                    check_tags(tags, last_tag.load(Ordering::Relaxed))?;
+                    let answer = controls.settle(settlements).await?;
+                    let asked = Asked { number, renewal: false, answer };
+                    settles.send(asked).await.map_err(|_| Ended::Lost)?;
                 }
                 other => return Err(Ended::unexpected(&other, "reader")),
             }
@@ -136,40 +122,5 @@ async fn listen(
         if !frames.fill().await? {
             return Ok(());
         }
-    }
-}
-
-fn check_credit(credit: u32, guest: &Guest) -> Result<(), Ended> {
-    let max = guest.config.credit_max;
-    if credit <= max {
-        return Ok(());
-    }
-    let reason = format!("credit for {credit} messages is over the {max} allowed");
-    Err(Ended::refused(ErrorCode::TooLarge, reason))
-}
-
-/// The answers to settles, in their order.
-struct Answers {
-    settles: mpsc::Receiver<(u64, ReaderSettled)>,
-    next: Option<(u64, ReaderSettled)>,
-}
-
-impl Answers {
-    /// The next answer; `None` when there will be no more.
-    ///
-    /// # Cancel safety
-    /// No answer is lost.
-    async fn next(&mut self) -> Option<Result<Settled, NodeError>> {
-        poll_fn(|cx| {
-            if self.next.is_none() {
-                self.next = ready!(self.settles.poll_recv(cx));
-            }
-            let Some((number, settled)) = &mut self.next else { return Poll::Ready(None) };
-            let number = *number;
-            let stale = ready!(Pin::new(settled).poll(cx));
-            self.next = None;
-            Poll::Ready(Some(stale.map(|stale| Settled { number, stale })))
-        })
-        .await
     }
 }
