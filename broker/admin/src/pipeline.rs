@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use wharf_node::{Node, PipelineChange, PipelineView, Principal, StageStats};
+use wharf_node::{Node, PipelineChange, PipelineVersionView, PipelineView, Principal, StageStats};
 use wharf_protocol::{Message, Name};
 
 use crate::error::{Code, ErrorBody, Problem};
@@ -25,6 +25,12 @@ pub struct Pipeline {
     /// The topics whose messages go through it before they are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<String>,
+    /// The queues and streams whose deliveries go through it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub delivery: Vec<String>,
+    /// Every version that is kept, by number.
+    #[serde(default)]
+    pub versions: Vec<Version>,
     /// The queues with a binding that goes through it.
     pub bound_to: Vec<String>,
     /// Its stages, in order.
@@ -76,20 +82,37 @@ pub struct Verdicts {
     pub faults: u64,
 }
 
-/// An entry in a pipeline's history.
+/// A version of a pipeline, active or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Change {
-    /// The version that was activated.
+#[schema(as = PipelineVersion)]
+pub struct Version {
+    /// Its number.
     pub version: u32,
-    /// When, RFC 3339.
+    /// When it was applied or staged, RFC 3339.
     pub at: String,
     /// By whom.
     pub by: String,
     /// Why, in their words.
     pub note: String,
-    /// The place in the log: messages stored later passed this version.
+}
+
+/// An entry in a pipeline's history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Change {
+    /// The version that it is about.
+    pub version: u32,
+    /// What was done with it: `activated`, `rolled-back`, `promoted`, `staged`, `shadow-began`, `shadow-ended`,
+    /// `canary-began` or `canary-ended`.
+    pub change: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// By whom; `wharf` for the broker itself.
+    pub by: String,
+    /// Why, in their words.
+    pub note: String,
+    /// The place in the log: of a version that was activated, messages stored later passed it.
     pub index: u64,
-    /// Whether it is the one that messages go through now.
+    /// Whether it is why messages go through the active version.
     pub active: bool,
 }
 
@@ -100,6 +123,29 @@ pub struct Rollback {
     /// The version to go back to; the one before the active one when it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<u32>,
+    /// Why; kept in the history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Which version is activated.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Activate {
+    /// The version.
+    pub version: u32,
+    /// Why; kept in the history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// A version that was added and is not active.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Staged {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The version's number.
+    pub version: u32,
 }
 
 /// Why a pipeline is changed.
@@ -115,6 +161,8 @@ pub(crate) fn routes() -> OpenApiRouter<Node> {
         .routes(routes!(list))
         .routes(routes!(show, put, remove))
         .routes(routes!(history))
+        .routes(routes!(stage))
+        .routes(routes!(activate))
         .routes(routes!(rollback))
         .routes(routes!(try_message))
 }
@@ -163,13 +211,55 @@ async fn put(
     headers: HeaderMap,
     Body(spec): Body,
 ) -> Result<axum::Json<Pipeline>, Problem> {
-    let kind = content_type(&headers);
+    let spec = spec_text(&headers, &spec)?;
+    Ok(axum::Json(node.apply_pipeline(&who, name, spec, note).await?.into()))
+}
+
+/// Adds a pipeline file as a version of a pipeline that is there, and leaves the active version active.
+#[utoipa::path(
+    post, path = "/v1/pipelines/{name}/versions", tag = "pipelines",
+    params(("name" = String, Path, description = "the pipeline"), Note),
+    request_body(
+        description = "the pipeline file",
+        content((String = "application/toml"), (serde_json::Value = "application/json")),
+    ),
+    responses((status = 201, body = Staged), (status = 400, body = ErrorBody), (status = 409, body = ErrorBody)),
+)]
+async fn stage(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Path(name): Path<Name>,
+    Query(Note { note }): Query<Note>,
+    headers: HeaderMap,
+    Body(spec): Body,
+) -> Result<(StatusCode, axum::Json<Staged>), Problem> {
+    let version = node.stage_pipeline(&who, &name, spec_text(&headers, &spec)?, note).await?;
+    Ok((StatusCode::CREATED, axum::Json(Staged { pipeline: name.to_string(), version })))
+}
+
+/// Activates a version that is there, at one position in the log. A trial of the pipeline ends with it.
+#[utoipa::path(
+    post, path = "/v1/pipelines/{name}/activate", tag = "pipelines", request_body = Activate,
+    params(("name" = String, Path, description = "the pipeline")),
+    responses((status = 200, body = Pipeline), (status = 404, body = ErrorBody)),
+)]
+async fn activate(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Path(name): Path<Name>,
+    Json(Activate { version, note }): Json<Activate>,
+) -> Result<axum::Json<Pipeline>, Problem> {
+    Ok(axum::Json(node.activate_pipeline(&who, &name, version, note).await?.into()))
+}
+
+/// A pipeline file, as the body of a request.
+pub(crate) fn spec_text<'a>(headers: &HeaderMap, spec: &'a [u8]) -> Result<&'a str, Problem> {
+    let kind = content_type(headers);
     if !matches!(kind.as_deref(), None | Some("application/toml" | "application/json" | "text/plain")) {
         let message = "a pipeline is application/toml or application/json";
         return Err(Problem::new(Code::UnsupportedMediaType, message));
     }
-    let spec = std::str::from_utf8(&spec).map_err(|_| Problem::invalid("the pipeline file is not UTF-8"))?;
-    Ok(axum::Json(node.apply_pipeline(&who, name, spec, note).await?.into()))
+    std::str::from_utf8(spec).map_err(|_| Problem::invalid("the pipeline file is not UTF-8"))
 }
 
 /// Removes a pipeline that no binding goes through.
@@ -212,9 +302,9 @@ async fn rollback(
     State(node): State<Node>,
     Extension(who): Extension<Principal>,
     Path(name): Path<Name>,
-    Json(Rollback { to }): Json<Rollback>,
+    Json(Rollback { to, note }): Json<Rollback>,
 ) -> Result<axum::Json<Pipeline>, Problem> {
-    Ok(axum::Json(node.rollback_pipeline(&who, &name, to).await?.into()))
+    Ok(axum::Json(node.rollback_pipeline(&who, &name, to, note).await?.into()))
 }
 
 /// Runs a message through the active version and tells what every stage did. Delivers nothing.
@@ -239,11 +329,19 @@ impl From<PipelineView> for Pipeline {
             name: view.name.to_string(),
             version: view.number,
             ingress: view.ingress.map(String::from),
+            delivery: view.delivery.into_iter().map(String::from).collect(),
+            versions: view.versions.into_iter().map(Version::from).collect(),
             bound_to: view.bound_to.iter().map(ToString::to_string).collect(),
             stages: view.stages.into_iter().map(Stage::from).collect(),
             spec: view.spec,
             broken: view.broken,
         }
+    }
+}
+
+impl From<PipelineVersionView> for Version {
+    fn from(view: PipelineVersionView) -> Self {
+        Self { version: view.number, at: view.at.to_string(), by: view.by, note: view.note }
     }
 }
 
@@ -275,7 +373,8 @@ impl From<PipelineChange> for Change {
     fn from(change: PipelineChange) -> Self {
         Self {
             version: change.number,
-            at: change.activated_at.to_string(),
+            change: word(&change.kind),
+            at: change.at.to_string(),
             by: change.by,
             note: change.note,
             index: change.index,

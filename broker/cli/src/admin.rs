@@ -84,6 +84,18 @@ impl Admin {
         self.read(self.prepared(self.agent.post(self.url(path))).send_json(body))
     }
 
+    /// With a body that is not JSON.
+    pub(crate) fn post_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        content_type: &str,
+        body: &[u8],
+    ) -> anyhow::Result<T> {
+        let request = self.prepared(self.agent.post(self.url(path))).content_type(content_type);
+        self.read(request.query_pairs(query.iter().copied()).send(body))
+    }
+
     pub(crate) fn delete(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<()> {
         let request = self.prepared(self.agent.delete(self.url(path)));
         self.checked(request.query_pairs(query.iter().copied()).call())?;

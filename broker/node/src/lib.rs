@@ -60,14 +60,14 @@ pub use tap::Tap;
 pub use transact::{Settler, Transact, Transacted};
 pub use transfers::{TransferEnd, TransferSpec, TransferView};
 pub use view::{
-    Binding, DeadLetterView, LogView, Metrics, PipelineChange, PipelineView, PluginView, PrincipalView,
-    PublishCounts, QueueView, Status, TryDestination, TryReport, TryResult,
+    Binding, DeadLetterView, LogView, Metrics, PipelineChange, PipelineVersionView, PipelineView, PluginView,
+    PrincipalView, PublishCounts, QueueView, Status, TryDestination, TryReport, TryResult,
 };
 pub use wharf_pipeline::{
     BreakerState, CALL_TIME_EDGES_US, Excerpt, Kind, Reads, Shown, StageStats, Step, Verdict, Verdicts,
 };
 pub use wharf_queue::{
     Backoff, CursorView, Deduplication, Durability, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET, GroupView, Order,
-    Overflow, PartitionView, QueuePolicy, StreamPolicy,
+    Overflow, PartitionView, PipelineEventKind, QueuePolicy, StreamPolicy,
 };
 pub use wharf_shard::StreamMessage;

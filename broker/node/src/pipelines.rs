@@ -16,8 +16,10 @@ use wharf_protocol::{Message, Name, Timestamp};
 use wharf_queue::{Change, Topology};
 
 use crate::plugins::{Components, pin};
-use crate::view::{PipelineChange, PipelineView, TryDestination, TryReport, TryResult};
+use crate::view::{PipelineVersionView, PipelineView, TryDestination, TryReport, TryResult};
 use crate::{Action, Node, NodeError, Principal};
+
+mod versions;
 
 /// The version of a pipeline that messages pass now.
 pub(crate) enum Active {
@@ -145,57 +147,19 @@ impl Node {
         note: Option<String>,
     ) -> Result<PipelineView, NodeError> {
         who.check(Action::Administer)?;
-        let mut spec = parse(&name, spec)?;
-        if spec.name != name {
-            return Err(NodeError::Invalid(format!("the file describes pipeline {}, not {name}", spec.name)));
-        }
         let _changing = self.pipelines_in_use().changing.lock().await;
         let topology = self.shard().topology().clone();
-        for stage in &mut spec.stages {
-            stage.plugin = pin(&topology, &stage.plugin)?.0;
-        }
-        let pipeline = prepare(self.engine(), self.components(), &topology, &spec).await?;
+        let (spec, pipeline) = self.candidate(&topology, &name, spec).await?;
         let change = Change::ApplyPipeline {
             name: name.clone(),
             spec: write(&spec)?.into(),
             ingress: spec.ingress.clone(),
             by: who.name().to_owned(),
             note: note.unwrap_or_default(),
+            delivery: spec.delivery.clone(),
         };
         self.swap(&name, change, pipeline).await?;
         self.pipeline(who, &name).await
-    }
-
-    /// Swaps an older version of a pipeline in again: `to`, or the one before the version in use.
-    ///
-    /// # Errors
-    /// No such pipeline or version; one of its plugins is gone; not allowed.
-    pub async fn rollback_pipeline(
-        &self,
-        who: &Principal,
-        name: &Name,
-        to: Option<u32>,
-    ) -> Result<PipelineView, NodeError> {
-        who.check(Action::Administer)?;
-        let _changing = self.pipelines_in_use().changing.lock().await;
-        let topology = self.shard().topology().clone();
-        let known = topology.pipeline(name.as_str()).ok_or_else(|| missing(name))?;
-        let number = match to {
-            Some(number) => number,
-            None => known.versions.range(..known.active).next_back().map(|(number, _)| *number).ok_or_else(
-                || NodeError::Conflict(format!("pipeline {name} has no earlier version to go back to")),
-            )?,
-        };
-        let version = known.versions.get(&number).ok_or_else(|| NodeError::NotFound {
-            kind: "pipeline version",
-            name: format!("{name}/{number}"),
-        })?;
-        let spec = parse(name, &version.spec)?;
-        let pipeline = prepare(self.engine(), self.components(), &topology, &spec).await?;
-        let by = who.name().to_owned();
-        let change = Change::RollbackPipeline { name: name.clone(), to: Some(number), by };
-        self.swap(name, change, pipeline).await?;
-        self.pipeline(who, name).await
     }
 
     /// Removes a pipeline that no binding names. Messages of its ingress pattern pass unprocessed from then on.
@@ -238,11 +202,19 @@ impl Node {
         let known = topology.pipeline(name.as_str()).ok_or_else(|| missing(name))?;
         let entered = self.pipelines_in_use().enter(name).await.ok_or_else(|| missing(name))?;
         let version = known.active_version();
+        let versions = known.versions.iter().map(|(number, version)| PipelineVersionView {
+            number: *number,
+            at: version.at,
+            by: version.by.clone(),
+            note: version.note.clone(),
+        });
         let bound = topology.bindings().iter().filter(|binding| binding.pipeline.as_ref() == Some(name));
         Ok(PipelineView {
             name: name.clone(),
             number: known.active,
             ingress: version.ingress.clone(),
+            delivery: version.delivery.clone(),
+            versions: versions.collect(),
             bound_to: bound.map(|binding| binding.queue.clone()).collect(),
             spec: version.spec.to_string(),
             stages: entered.stats(),
@@ -251,30 +223,6 @@ impl Node {
                 Active::Broken { reason, .. } => Some(reason.clone()),
             },
         })
-    }
-
-    /// Who activated which version of a pipeline when, oldest first.
-    ///
-    /// # Errors
-    /// No such pipeline; not allowed.
-    pub async fn pipeline_history(
-        &self,
-        who: &Principal,
-        name: &Name,
-    ) -> Result<Vec<PipelineChange>, NodeError> {
-        who.check(Action::Administer)?;
-        let topology = self.shard().topology();
-        let known = topology.pipeline(name.as_str()).ok_or_else(|| missing(name))?;
-        let last = known.history.len().saturating_sub(1);
-        let changes = known.history.iter().enumerate().map(|(i, activation)| PipelineChange {
-            number: activation.number,
-            activated_at: activation.at,
-            by: activation.by.clone(),
-            note: activation.note.clone(),
-            index: activation.index,
-            active: i == last,
-        });
-        Ok(changes.collect())
     }
 
     /// What the version in use would do with `message`: every stage's account. Stores and delivers nothing.
@@ -327,6 +275,24 @@ impl Node {
             steps: traced.steps,
             result,
         })
+    }
+
+    /// Reads `text` as a version of pipeline `name`, pins its plugins, and makes it ready to run.
+    async fn candidate(
+        &self,
+        topology: &Topology,
+        name: &Name,
+        text: &str,
+    ) -> Result<(PipelineSpec, Arc<Pipeline>), NodeError> {
+        let mut spec = parse(name, text)?;
+        if spec.name != *name {
+            return Err(NodeError::Invalid(format!("the file describes pipeline {}, not {name}", spec.name)));
+        }
+        for stage in &mut spec.stages {
+            stage.plugin = pin(topology, &stage.plugin)?.0;
+        }
+        let pipeline = prepare(self.engine(), self.components(), topology, &spec).await?;
+        Ok((spec, pipeline))
     }
 
     /// Waits until nobody is in the pipeline, writes `change`, and lets the next ones into `next`.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use wharf_pipeline::{PipelineSpec, Reads, StageStats, Step};
 use wharf_protocol::{Death, MessageId, Name, Pattern, QueueName, Timestamp};
-use wharf_queue::{QueuePolicy, Topology};
+use wharf_queue::{PipelineEventKind, QueuePolicy, Topology};
 
 /// A queue: what it promises, and its numbers. `ready + leased + delayed + settled = enqueued`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +106,10 @@ pub struct PipelineView {
     pub number: u32,
     /// Topics whose messages pass it on their way in.
     pub ingress: Option<Pattern>,
+    /// Queues and streams whose deliveries pass it on their way out.
+    pub delivery: Vec<Pattern>,
+    /// Every version that is kept, by number.
+    pub versions: Vec<PipelineVersionView>,
     /// Queues whose bindings name it.
     pub bound_to: Vec<QueueName>,
     /// The specification in use, as TOML; every plugin has its version.
@@ -116,20 +120,35 @@ pub struct PipelineView {
     pub broken: Option<String>,
 }
 
-/// One activation of a pipeline's version.
+/// One version of a pipeline, in use or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PipelineChange {
-    /// The version's number.
+pub struct PipelineVersionView {
+    /// Its number.
     pub number: u32,
-    /// When.
-    pub activated_at: Timestamp,
-    /// Who.
+    /// When it was applied or staged.
+    pub at: Timestamp,
+    /// By whom.
     pub by: String,
     /// Why.
     pub note: String,
-    /// The place in the log: messages stored later passed this version.
+}
+
+/// One step in the life of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineChange {
+    /// The version that it is about.
+    pub number: u32,
+    /// What was done with it.
+    pub kind: PipelineEventKind,
+    /// When.
+    pub at: Timestamp,
+    /// Who; `wharf` for the broker itself.
+    pub by: String,
+    /// Why.
+    pub note: String,
+    /// The place in the log: of a version that was activated, messages stored later passed it.
     pub index: u64,
-    /// Whether it is the one in use.
+    /// Whether it is what put the version in use to use.
     pub active: bool,
 }
 

@@ -236,6 +236,7 @@ impl Harness {
             name: name("test"),
             description: String::new(),
             ingress: None,
+            delivery: Vec::new(),
             stages: vec![stage.clone()],
         };
         let pipeline = self.engine.prepare(spec, vec![Arc::clone(&self.plugin)])?;

@@ -15,6 +15,7 @@
 mod bindings;
 mod breaker;
 mod cache;
+pub mod compare;
 mod compile;
 mod engine;
 pub mod harness;

@@ -1,7 +1,7 @@
 //! One version of a pipeline, ready to run: messages go in, and one answer for each comes out.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, oneshot};
 use wharf_protocol::{Name, Timestamp};
@@ -133,19 +133,26 @@ impl Pipeline {
     /// # Cancel safety
     /// Dropping the future gives up the answers; work that has begun goes on to its end.
     pub async fn run(&self, batch: Vec<Item>, now: Timestamp) -> Vec<Processed> {
+        self.run_timed(batch, now).await.0
+    }
+
+    /// As [`run`](Self::run), with the time that the batch took on its thread, waiting for one not counted.
+    pub async fn run_timed(&self, batch: Vec<Item>, now: Timestamp) -> (Vec<Processed>, Duration) {
         let count = batch.len();
         let core = Arc::clone(&self.core);
         let Ok(permit) = Arc::clone(&self.share).acquire_owned().await else {
-            return self.core.lost(count);
+            return (self.core.lost(count), Duration::ZERO);
         };
         let (answer, answered) = oneshot::channel();
         let job = move || {
+            let began = Instant::now();
+            let processed = core.process(batch, now);
             // Nobody may be waiting any more; the answers are then nobody's.
-            let _ = answer.send(core.process(batch, now));
+            let _ = answer.send((processed, began.elapsed()));
             drop(permit);
         };
         self.core.engine.workers.run(Box::new(job)).await;
-        answered.await.unwrap_or_else(|_| self.core.lost(count))
+        answered.await.unwrap_or_else(|_| (self.core.lost(count), Duration::ZERO))
     }
 
     /// As [`run`](Self::run), for callers outside of async code; blocks, on a thread made for it.

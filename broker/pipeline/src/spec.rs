@@ -48,6 +48,10 @@ pub struct PipelineSpec {
     /// Runs every message published to a topic of this pattern through it, before it is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Pattern>,
+    /// Runs every delivery from the queues and streams of these names or patterns through it, on its way to the
+    /// consumer. Each message becomes one message or none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub delivery: Vec<Pattern>,
     /// What a message goes through, in order.
     #[serde(rename = "stage", default)]
     pub stages: Vec<StageSpec>,
@@ -177,6 +181,11 @@ pub enum SpecError {
         /// What it asks for.
         deadline_ms: u64,
     },
+    /// A delivery has one consumer: there is nowhere else to send it.
+    #[error(
+        "stage {0} declares outputs, and a delivery goes to its consumer alone; remove them, or delivery"
+    )]
+    DeliveryOutputs(Name),
     /// More outputs than an id can name.
     #[error("stage {stage} declares {outputs} outputs; at most {DECLARED_OUTPUTS_MAX}")]
     Outputs {
@@ -228,6 +237,9 @@ impl PipelineSpec {
                 && !(1..=DEADLINE_MS_MAX).contains(&deadline_ms)
             {
                 return Err(SpecError::Deadline { stage: name(), deadline_ms });
+            }
+            if !self.delivery.is_empty() && !stage.outputs.is_empty() {
+                return Err(SpecError::DeliveryOutputs(name()));
             }
             if stage.outputs.len() > DECLARED_OUTPUTS_MAX {
                 return Err(SpecError::Outputs { stage: name(), outputs: stage.outputs.len() });
@@ -437,6 +449,10 @@ mod tests {
         assert!(refused("grants = [\"network\"]").contains("clock"));
         assert!(refused("deadline-ms = 0").contains("1 to 10000"));
         assert!(refused("outputs = { eu = \"orders\" }").contains("topic:NAME"));
+        let delivery =
+            "name = \"p\"\ndelivery = [\"q\"]\n[[stage]]\nplugin = \"a\"\noutputs = { eu = \"queue:q\" }";
+        let error = PipelineSpec::from_toml(delivery).expect_err("a delivery goes nowhere else");
+        assert!(error.to_string().contains("consumer alone"), "{error}");
         assert!(refused("outptus = {}").contains("outptus"));
         assert!(refused("[[stage]]\nplugin = \"a\"").contains("two stages"));
         assert!(

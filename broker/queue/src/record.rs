@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 use wharf_protocol::{Death, Message, MessageId, Name, Pattern, ProducerId, Session, Settlement, Timestamp};
 
-use crate::{Deduplication, QueuePolicy, StreamPolicy, Transaction};
+use crate::{Deduplication, PipelineEventKind, QueuePolicy, StreamPolicy, Transaction, TrialKind};
 
 mod stream;
 
@@ -291,8 +291,11 @@ pub enum Change {
         by: String,
         /// Why.
         note: String,
+        /// Queues and streams whose deliveries pass it on their way out.
+        #[serde(default)]
+        delivery: Vec<Pattern>,
     },
-    /// Activates an older version.
+    /// Activates an older version. Written before [`Change::ActivatePipeline`] was there.
     RollbackPipeline {
         /// The pipeline's name.
         name: Name,
@@ -360,6 +363,58 @@ pub enum Change {
         name: Name,
         /// How it keeps its messages from now on; partitions and what is known of keys stay.
         policy: StreamPolicy,
+    },
+    /// Adds a version to a pipeline that is there, and leaves the one in use in use.
+    StagePipeline {
+        /// The pipeline's name.
+        name: Name,
+        /// The specification, opaque here.
+        spec: ByteString,
+        /// Topics whose messages pass it on their way in.
+        ingress: Option<Pattern>,
+        /// Queues and streams whose deliveries pass it on their way out.
+        delivery: Vec<Pattern>,
+        /// Who staged it.
+        by: String,
+        /// Why.
+        note: String,
+    },
+    /// Activates a version that is there; a trial of the pipeline ends with it.
+    ActivatePipeline {
+        /// The pipeline's name.
+        name: Name,
+        /// Which version.
+        number: u32,
+        /// How the history calls it: [`PipelineEventKind::activates`].
+        how: PipelineEventKind,
+        /// Who asked for it.
+        by: String,
+        /// Why.
+        note: String,
+    },
+    /// Begins a trial of a version beside the one in use. Refused while there is another.
+    BeginTrial {
+        /// The pipeline's name.
+        name: Name,
+        /// The version on trial.
+        number: u32,
+        /// Its share of the messages, in millionths.
+        share_ppm: u32,
+        /// What the trial does with them.
+        kind: TrialKind,
+        /// Who began it.
+        by: String,
+        /// Why.
+        note: String,
+    },
+    /// Ends a pipeline's trial: all messages pass the version in use again.
+    EndTrial {
+        /// The pipeline's name.
+        name: Name,
+        /// Who ended it.
+        by: String,
+        /// Why.
+        note: String,
     },
 }
 

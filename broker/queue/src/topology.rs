@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 use wharf_protocol::{Name, Pattern, Timestamp, Topic};
 
@@ -12,9 +11,14 @@ use crate::bindings::Matcher;
 use crate::{Deduplication, QueueId, QueuePolicy};
 
 mod change;
+mod pipeline;
 mod schedule;
 mod stream;
 
+pub use pipeline::{
+    CanaryBounds, Pipeline, PipelineEvent, PipelineEventKind, PipelineVersion, SHARE_WHOLE_PPM, Trial,
+    TrialKind,
+};
 pub use stream::StreamInfo;
 
 pub use schedule::{SCHEDULED_MESSAGE_BYTES_MAX, SCHEDULES_MAX, Schedule};
@@ -80,54 +84,6 @@ pub struct Plugin {
     pub at: Timestamp,
 }
 
-/// A pipeline: numbered versions of a specification, one of them active.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pipeline {
-    /// The active version's number.
-    pub active: u32,
-    /// By number, from 1; immutable. At most 256 are kept: past that the oldest inactive one goes.
-    pub versions: BTreeMap<u32, PipelineVersion>,
-    /// Who activated which version when, oldest first; at most 1,024.
-    pub history: Vec<Activation>,
-}
-
-/// One version of a pipeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PipelineVersion {
-    /// The specification.
-    pub spec: ByteString,
-    /// Topics whose messages pass it on their way in.
-    pub ingress: Option<Pattern>,
-    /// Who applied it.
-    pub by: String,
-    /// Why.
-    pub note: String,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// One switch of a pipeline to a version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Activation {
-    /// The version's number.
-    pub number: u32,
-    /// Who asked for it.
-    pub by: String,
-    /// Why.
-    pub note: String,
-    /// When.
-    pub at: Timestamp,
-    /// The index of the record: messages of later records passed this version.
-    pub index: u64,
-}
-
-impl Pipeline {
-    /// The version in use.
-    pub fn active_version(&self) -> &PipelineVersion {
-        self.versions.get(&self.active).expect("the active version is never forgotten")
-    }
-}
-
 impl Topology {
     /// The index of the record that changed it last; 0 before any.
     pub fn revision(&self) -> u64 {
@@ -185,6 +141,13 @@ impl Topology {
     pub fn ingress(&self, topic: &Topic) -> impl Iterator<Item = (&Name, &Pipeline)> {
         self.pipelines.iter().filter(|(_, pipeline)| {
             pipeline.active_version().ingress.as_ref().is_some_and(|pattern| pattern.matches(topic))
+        })
+    }
+
+    /// The pipelines that deliveries of the queue or stream `backlog` pass on their way out, by name.
+    pub fn delivery(&self, backlog: &str) -> impl Iterator<Item = (&Name, &Pipeline)> {
+        self.pipelines.iter().filter(move |(_, pipeline)| {
+            pipeline.active_version().delivery.iter().any(|pattern| pattern.matches_text(backlog))
         })
     }
 }

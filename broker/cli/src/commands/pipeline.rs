@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand};
 use wharf_admin::message::MessageJson;
-use wharf_admin::pipeline::{Change, Pipeline, Rollback, Stage, Verdicts};
+use wharf_admin::pipeline::{Activate, Change, Pipeline, Rollback, Stage, Staged, Verdicts};
 use wharf_admin::trace::{Excerpt, OutputChange, Step, Trace};
 use wharf_protocol::{HeadersBuilder, Message, Name, Topic};
 
@@ -14,11 +14,12 @@ use crate::connection::Connection;
 use crate::output::{self, Format, Output};
 use crate::units;
 
-/// Applies, shows, tries and rolls back pipelines
+/// Applies, stages, shows, tries and rolls back pipelines
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
   wharf pipeline apply orders.toml
+  wharf pipeline stage orders.toml
   wharf pipeline try orders --file order.xml
   wharf pipeline rollback orders")]
 pub(crate) struct Args {
@@ -29,6 +30,8 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Apply(Apply),
+    Stage(StageArgs),
+    Activate(ActivateArgs),
     Ls(List),
     Show(Show),
     History(History),
@@ -54,6 +57,23 @@ A pipeline file:
   on-failure = \"dead-letter\"     # or \"reject\": the publisher is told
   config = { force-list = [\"line\"] }")]
 struct Apply {
+    /// The pipeline file: TOML, or JSON when it ends in .json
+    file: PathBuf,
+    /// The pipeline's name [default: the `name` in the file, or the file's own]
+    #[arg(long)]
+    name: Option<Name>,
+    /// Why; kept in the history
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
+/// Adds a pipeline file as a version of its pipeline that is not active: to try, replay, shadow or canary
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf pipeline stage orders.toml --note 'totals with discounts'
+  wharf pipeline activate orders 4")]
+struct StageArgs {
     /// The pipeline file: TOML, or JSON when it ends in .json
     file: PathBuf,
     /// The pipeline's name [default: the `name` in the file, or the file's own]
@@ -100,18 +120,36 @@ struct History {
     output: Output,
 }
 
+/// Activates a version that is there, at one place in the log
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf pipeline activate orders 4 --note 'totals with discounts'")]
+struct ActivateArgs {
+    /// Its name
+    pipeline: Name,
+    /// The version
+    version: u32,
+    /// Why; kept in the history
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
 /// Activates an earlier version again
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
   wharf pipeline rollback orders                      to the version that was active before
-  wharf pipeline rollback orders --to 3")]
+  wharf pipeline rollback orders --to 3 --note 'totals are wrong'")]
 struct RollbackArgs {
     /// Its name
     pipeline: Name,
     /// The version to go back to [default: the one that was active before]
     #[arg(long, value_name = "VERSION")]
     to: Option<u32>,
+    /// Why; kept in the history
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
 }
 
 /// Runs a message through a pipeline and shows what every stage did; delivers nothing
@@ -157,6 +195,13 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
     let admin = connection.admin()?;
     match args.command {
         Command::Apply(args) => apply(args, &admin),
+        Command::Stage(args) => stage(args, &admin),
+        Command::Activate(args) => {
+            let path = path(["v1", "pipelines", args.pipeline.as_str(), "activate"]);
+            let pipeline: Pipeline =
+                admin.post(&path, &Activate { version: args.version, note: args.note })?;
+            activated(&pipeline)
+        }
         Command::Ls(args) => {
             let pipelines: Vec<Pipeline> = admin.get(&path(["v1", "pipelines"]))?;
             let titles = ["NAME", "VERSION", "INGRESS", "BOUND TO", "STAGES"];
@@ -175,19 +220,26 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
         Command::History(args) => {
             let path = path(["v1", "pipelines", args.pipeline.as_str(), "history"]);
             let changes: Vec<Change> = admin.get(&path)?;
-            output::list(args.output, &changes, &["VERSION", "ACTIVATED", "BY", "NOTE"], |change| {
-                let active = if change.active { "  (active)" } else { "" };
-                vec![
-                    format!("{}{active}", change.version),
-                    change.at.clone(),
-                    change.by.clone(),
-                    change.note.clone(),
-                ]
-            })
+            output::list(
+                args.output,
+                &changes,
+                &["VERSION", "CHANGE", "AT", "RECORD", "BY", "NOTE"],
+                |change| {
+                    let active = if change.active { "  (active)" } else { "" };
+                    vec![
+                        format!("{}{active}", change.version),
+                        change.change.replace('-', " "),
+                        change.at.clone(),
+                        change.index.to_string(),
+                        change.by.clone(),
+                        change.note.clone(),
+                    ]
+                },
+            )
         }
         Command::Rollback(args) => {
             let path = path(["v1", "pipelines", args.pipeline.as_str(), "rollback"]);
-            let pipeline: Pipeline = admin.post(&path, &Rollback { to: args.to })?;
+            let pipeline: Pipeline = admin.post(&path, &Rollback { to: args.to, note: args.note })?;
             activated(&pipeline)
         }
         Command::Try(args) => try_message(args, &admin),
@@ -199,19 +251,34 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
 }
 
 fn apply(args: Apply, admin: &Admin) -> anyhow::Result<()> {
-    let file = &args.file;
+    let (name, spec, content_type) = read_spec(&args.file, args.name)?;
+    let query: Vec<_> = args.note.as_deref().map(|note| ("note", note)).into_iter().collect();
+    let pipeline: Pipeline = admin
+        .put_bytes(&path(["v1", "pipelines", name.as_str()]), &query, content_type, spec.as_bytes())
+        .with_context(|| format!("{} was not applied", args.file.display()))?;
+    activated(&pipeline)
+}
+
+fn stage(args: StageArgs, admin: &Admin) -> anyhow::Result<()> {
+    let (name, spec, content_type) = read_spec(&args.file, args.name)?;
+    let query: Vec<_> = args.note.as_deref().map(|note| ("note", note)).into_iter().collect();
+    let path = path(["v1", "pipelines", name.as_str(), "versions"]);
+    let staged: Staged = admin
+        .post_bytes(&path, &query, content_type, spec.as_bytes())
+        .with_context(|| format!("{} was not staged", args.file.display()))?;
+    let version = staged.version;
+    output::line(format_args!("pipeline {name} has a version {version}, which is not active"))
+}
+
+/// A pipeline file: whose it is, its text, and what kind of text.
+fn read_spec(file: &Path, name: Option<Name>) -> anyhow::Result<(Name, String, &'static str)> {
     let spec = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let json = file.extension().is_some_and(|extension| extension == "json");
-    let name = match args.name {
+    let name = match name {
         Some(name) => name,
         None => name_in(&spec, json).map_or_else(|| stem(file), Ok)?,
     };
-    let query: Vec<_> = args.note.as_deref().map(|note| ("note", note)).into_iter().collect();
-    let content_type = if json { "application/json" } else { "application/toml" };
-    let pipeline: Pipeline = admin
-        .put_bytes(&path(["v1", "pipelines", name.as_str()]), &query, content_type, spec.as_bytes())
-        .with_context(|| format!("{} was not applied", file.display()))?;
-    activated(&pipeline)
+    Ok((name, spec, if json { "application/json" } else { "application/toml" }))
 }
 
 fn show(args: Show, admin: &Admin) -> anyhow::Result<()> {
@@ -221,6 +288,8 @@ fn show(args: Show, admin: &Admin) -> anyhow::Result<()> {
         ("version", pipeline.version.to_string()),
         ("ingress", pipeline.ingress.clone().unwrap_or_default()),
         ("bound to", pipeline.bound_to.join(" ")),
+        ("delivery", pipeline.delivery.join(" ")),
+        ("versions", versions(&pipeline)),
     ];
     rows.push(("broken", pipeline.broken.clone().unwrap_or_default()));
     for stage in &pipeline.stages {
@@ -228,6 +297,22 @@ fn show(args: Show, admin: &Admin) -> anyhow::Result<()> {
     }
     rows.push(("file", pipeline.spec.trim_end().to_owned()));
     output::show(args.output, &pipeline, rows)
+}
+
+/// The numbers of the versions that are kept, as runs: `1-3 5`.
+fn versions(pipeline: &Pipeline) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for version in &pipeline.versions {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == version.version => *last = version.version,
+            _ => runs.push((version.version, version.version)),
+        }
+    }
+    let shown = |(first, last): &(u32, u32)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    runs.iter().map(shown).collect::<Vec<_>>().join(" ")
 }
 
 /// A stage and what it did, on a line.

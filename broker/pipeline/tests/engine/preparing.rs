@@ -49,6 +49,7 @@ fn another_number_of_plugins_than_stages() {
         name: "p".parse().expect("a name"),
         description: String::new(),
         ingress: None,
+        delivery: Vec::new(),
         stages: vec![StageSpec::new(plugin)],
     };
     let error = ENGINE.prepare(spec, Vec::new()).err();

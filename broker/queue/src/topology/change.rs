@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wharf_protocol::{ErrorCode, Name, Pattern, Timestamp};
 
-use super::{Activation, Binding, Pipeline, PipelineVersion, Plugin, QueueInfo, Schedule, Topology};
+use super::{Binding, PipelineEvent, PipelineVersion, Plugin, QueueInfo, Schedule, Topology, Trial};
 use crate::bindings::Matcher;
 use crate::effect::Refusal;
 use crate::{Change, QueueId, QueuePolicy};
@@ -15,16 +15,8 @@ pub(super) const QUEUES_MAX: usize = 65_536;
 const BINDINGS_MAX: usize = 65_536;
 /// The most versions of plugins.
 const PLUGINS_MAX: usize = 4_096;
-/// The most pipelines.
-const PIPELINES_MAX: usize = 4_096;
-/// The longest specification of a pipeline.
-const SPEC_BYTES_MAX: usize = 256 * 1024;
 /// The longest text for people in a change, and of all kinds of a plugin together.
 const TEXT_BYTES_MAX: usize = 4 * 1024;
-/// How many versions of a pipeline are kept; past that, the oldest that is not active goes.
-const VERSIONS_MAX: usize = 256;
-/// How many activations of a pipeline are remembered.
-const HISTORY_MAX: usize = 1_024;
 
 impl Topology {
     /// Makes `change`, for record `index` of `at`: whether anything is different now. What has to happen to
@@ -50,12 +42,13 @@ impl Topology {
                 self.put_plugin(name, version, plugin)?
             }
             Change::RemovePlugin { name, version } => self.remove_plugin(name, version)?,
-            Change::ApplyPipeline { name, spec, ingress, by, note } => {
-                let (spec, ingress) = (spec.clone(), ingress.clone());
-                let version = PipelineVersion { spec, ingress, by: by.clone(), note: note.clone(), at };
+            Change::ApplyPipeline { name, spec, ingress, by, note, delivery } => {
+                let (spec, ingress, delivery) = (spec.clone(), ingress.clone(), delivery.clone());
+                let version =
+                    PipelineVersion { spec, ingress, by: by.clone(), note: note.clone(), at, delivery };
                 self.apply_pipeline(index, name, version)?
             }
-            Change::RollbackPipeline { name, to, by } => self.rollback(index, at, name, *to, by)?,
+            Change::RollbackPipeline { name, to, by } => self.rollback_pipeline(index, at, name, *to, by)?,
             Change::RemovePipeline { name } => self.remove_pipeline(name)?,
             Change::PutSchedule { name, cron, time_zone, message, by } => {
                 let (cron, time_zone, message) = (cron.clone(), time_zone.clone(), message.clone());
@@ -73,6 +66,26 @@ impl Topology {
             Change::CreateStream { name, policy } => self.create_stream(name, policy)?,
             Change::DeleteStream { name } => self.delete_stream(name)?,
             Change::SetStreamPolicy { name, policy } => self.set_stream_policy(name, policy)?,
+            Change::StagePipeline { name, spec, ingress, delivery, by, note } => {
+                let (spec, ingress, delivery) = (spec.clone(), ingress.clone(), delivery.clone());
+                let version =
+                    PipelineVersion { spec, ingress, by: by.clone(), note: note.clone(), at, delivery };
+                self.stage_pipeline(index, name, version)?
+            }
+            Change::ActivatePipeline { name, number, how, by, note } => {
+                let (number, by, note) = (*number, by.clone(), note.clone());
+                self.activate_pipeline(name, PipelineEvent { number, by, note, at, index, kind: *how })?
+            }
+            Change::BeginTrial { name, number, share_ppm, kind, by, note } => {
+                let (by, note) = (by.clone(), note.clone());
+                let trial =
+                    Trial { number: *number, share_ppm: *share_ppm, kind: *kind, by, note, at, index };
+                self.begin_trial(name, trial)?
+            }
+            Change::EndTrial { name, by, note } => {
+                let (by, note) = (by.clone(), note.clone());
+                self.end_trial(name, by, note, at, index)?
+            }
         };
         if changed {
             self.revision = index;
@@ -203,65 +216,6 @@ impl Topology {
         Ok(true)
     }
 
-    fn apply_pipeline(&mut self, index: u64, name: &Name, version: PipelineVersion) -> Result<bool, Refusal> {
-        if version.spec.len() > SPEC_BYTES_MAX {
-            let reason = format!("a pipeline's specification has at most {SPEC_BYTES_MAX} bytes");
-            return Err(Refusal { code: ErrorCode::TooLarge, reason });
-        }
-        if !self.pipelines.contains_key(name) && self.pipelines.len() >= PIPELINES_MAX {
-            return Err(Refusal::full("pipelines", PIPELINES_MAX));
-        }
-        let none = || Pipeline { active: 0, versions: BTreeMap::new(), history: Vec::new() };
-        let pipeline = self.pipelines.entry(name.clone()).or_insert_with(none);
-        // Numbers only grow: a forgotten version's number is not used again.
-        let number = pipeline.versions.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
-        let (by, note, at) = (version.by.clone(), version.note.clone(), version.at);
-        pipeline.versions.insert(number, version);
-        pipeline.activate(Activation { number, by, note, at, index });
-        if pipeline.versions.len() > VERSIONS_MAX
-            && let Some(oldest) = pipeline.versions.keys().find(|n| **n != pipeline.active).copied()
-        {
-            pipeline.versions.remove(&oldest);
-        }
-        Ok(true)
-    }
-
-    fn rollback(
-        &mut self,
-        index: u64,
-        at: Timestamp,
-        name: &Name,
-        to: Option<u32>,
-        by: &str,
-    ) -> Result<bool, Refusal> {
-        let pipeline = self.pipelines.get_mut(name).ok_or_else(|| Refusal::not_found("pipeline", name))?;
-        let number = match to {
-            Some(number) => number,
-            None => pipeline.before_active().ok_or_else(|| {
-                Refusal::conflict(format!("pipeline {name} has no earlier version to go back to"))
-            })?,
-        };
-        if !pipeline.versions.contains_key(&number) {
-            return Err(Refusal::not_found("version", &format!("{number} of pipeline {name}")));
-        }
-        if number == pipeline.active {
-            return Ok(false);
-        }
-        let note = format!("rolled back from {}", pipeline.active);
-        pipeline.activate(Activation { number, by: by.to_owned(), note, at, index });
-        Ok(true)
-    }
-
-    fn remove_pipeline(&mut self, name: &Name) -> Result<bool, Refusal> {
-        if let Some(user) = self.bindings.iter().find(|each| each.pipeline.as_ref() == Some(name)) {
-            let reason =
-                format!("the binding of {} to queue {} uses pipeline {name}", user.pattern, user.queue);
-            return Err(Refusal::conflict(reason));
-        }
-        self.pipelines.remove(name).ok_or_else(|| Refusal::not_found("pipeline", name))?;
-        Ok(true)
-    }
-
     /// Builds what follows from the rest: after a change of bindings, and after a restore.
     pub(crate) fn rebuild_matcher(&mut self) {
         self.matcher = Matcher::new(&self.bindings);
@@ -289,8 +243,8 @@ impl Topology {
         if !self.bindings.is_sorted_by_key(key) {
             return Some("bindings are out of order");
         }
-        if !self.pipelines.values().all(|pipeline| pipeline.versions.contains_key(&pipeline.active)) {
-            return Some("a pipeline's active version is missing");
+        if let Some(problem) = self.pipelines.values().find_map(super::Pipeline::inconsistency) {
+            return Some(problem);
         }
         None
     }
@@ -302,7 +256,11 @@ fn check_texts(change: &Change) -> Result<(), Refusal> {
         Change::PutPlugin { kinds, summary, by, .. } => {
             summary.len().max(by.len()).max(kinds.iter().map(|kind| kind.len() + 1).sum())
         }
-        Change::ApplyPipeline { by, note, .. } => by.len().max(note.len()),
+        Change::ApplyPipeline { by, note, .. }
+        | Change::StagePipeline { by, note, .. }
+        | Change::ActivatePipeline { by, note, .. }
+        | Change::BeginTrial { by, note, .. }
+        | Change::EndTrial { by, note, .. } => by.len().max(note.len()),
         Change::RollbackPipeline { by, .. } | Change::PutSchedule { by, .. } => by.len(),
         _ => 0,
     };
@@ -312,27 +270,4 @@ fn check_texts(change: &Change) -> Result<(), Refusal> {
     let reason =
         format!("a text of {bytes} bytes is over the {TEXT_BYTES_MAX} that notes, names and summaries have");
     Err(Refusal { code: ErrorCode::TooLarge, reason })
-}
-
-impl Pipeline {
-    fn activate(&mut self, activation: Activation) {
-        self.active = activation.number;
-        if self.history.len() >= HISTORY_MAX {
-            self.history.remove(0);
-        }
-        self.history.push(activation);
-    }
-
-    /// The version that was active before the one that is, where it is still kept. Going back to a version
-    /// undoes what came after it, so rolling back twice goes back twice.
-    fn before_active(&self) -> Option<u32> {
-        let mut stack: Vec<u32> = Vec::new();
-        for number in self.history.iter().map(|each| each.number) {
-            match stack.iter().position(|each| *each == number) {
-                Some(at) => stack.truncate(at + 1),
-                None => stack.push(number),
-            }
-        }
-        stack.iter().rev().skip(1).find(|number| self.versions.contains_key(number)).copied()
-    }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use wharf_protocol::{ErrorCode, Topic};
-use wharf_queue::{Attach, Change, ConsumerId, Effect, QueuePolicy, Record};
+use wharf_queue::{
+    Attach, CanaryBounds, Change, ConsumerId, Effect, PipelineEventKind, QueuePolicy, Record, TrialKind,
+};
 
 use crate::shard::{Shard, message, name};
 
@@ -15,7 +17,7 @@ fn bind(pattern: &str, queue: &str, pipeline: Option<&str>) -> Change {
 fn pipeline(spec: &'static str, ingress: Option<&str>) -> Change {
     let ingress = ingress.map(|pattern| pattern.parse().expect("a pattern"));
     let (by, note) = ("ann".into(), format!("apply {spec}"));
-    Change::ApplyPipeline { name: name("p"), spec: spec.into(), ingress, by, note }
+    Change::ApplyPipeline { name: name("p"), spec: spec.into(), ingress, by, note, delivery: Vec::new() }
 }
 
 fn plugin(digest: u8) -> Change {
@@ -69,7 +71,8 @@ fn what_is_so_already_changes_nothing_and_what_contradicts_it_is_refused() {
     let bad = shard.change(Change::CreateQueue { name: name("r"), policy }).expect_err("refused");
     assert_eq!(bad.code, ErrorCode::Malformed);
     let (spec, by, note) = ("x".into(), "ann".into(), "why ".repeat(2_000));
-    let long = Change::ApplyPipeline { name: name("p"), spec, ingress: None, by, note };
+    let delivery = Vec::new();
+    let long = Change::ApplyPipeline { name: name("p"), spec, ingress: None, by, note, delivery };
     assert_eq!(shard.change(long).expect_err("refused").code, ErrorCode::TooLarge);
     assert_eq!(shard.change(bind("#", "r", None)).expect_err("no queue").code, ErrorCode::NotFound);
     assert_eq!(shard.change(bind("#", "q", Some("p"))).expect_err("no pipeline").code, ErrorCode::NotFound);
@@ -145,6 +148,115 @@ fn a_pipeline_is_a_history_of_immutable_versions() {
     shard.change(rollback(Some(3))).expect("forward again");
     shard.change(pipeline("four", None)).expect("applied");
     assert_eq!(shard.state.topology().pipeline("p").expect("there").active, 4);
+}
+
+fn stage(spec: &'static str) -> Change {
+    let (by, note) = ("ann".into(), format!("stage {spec}"));
+    Change::StagePipeline {
+        name: name("p"),
+        spec: spec.into(),
+        ingress: None,
+        delivery: Vec::new(),
+        by,
+        note,
+    }
+}
+
+fn activate(number: u32, how: PipelineEventKind) -> Change {
+    Change::ActivatePipeline { name: name("p"), number, how, by: "bob".into(), note: "why".into() }
+}
+
+fn trial(number: u32, kind: TrialKind) -> Change {
+    let (by, note) = ("bob".into(), "see".into());
+    Change::BeginTrial { name: name("p"), number, share_ppm: 50_000, kind, by, note }
+}
+
+#[test]
+fn a_staged_version_is_there_and_not_in_use_until_it_is_activated() {
+    let mut shard = Shard::new();
+    assert_eq!(shard.change(stage("zero")).expect_err("nothing is in use").code, ErrorCode::NotFound);
+    shard.change(pipeline("one", None)).expect("applied");
+    shard.change(stage("two")).expect("staged");
+    shard.change(stage("three")).expect("staged");
+    let active = |shard: &Shard| shard.state.topology().pipeline("p").expect("there").active;
+    assert_eq!(active(&shard), 1);
+    shard.change(activate(3, PipelineEventKind::Activated)).expect("activated");
+    let before = shard.state.topology().pipeline("p").expect("there").before_active();
+    assert_eq!((active(&shard), before), (3, Some(1)), "2 was never in use");
+
+    assert_eq!(shard.change(activate(3, PipelineEventKind::Activated)), Ok(vec![]), "it is so already");
+    assert_eq!(
+        shard.change(activate(9, PipelineEventKind::Activated)).expect_err("none").code,
+        ErrorCode::NotFound
+    );
+    let staged =
+        shard.change(activate(2, PipelineEventKind::Staged)).expect_err("that is no way to activate");
+    assert_eq!(staged.code, ErrorCode::Malformed);
+    let topology = Arc::clone(shard.state.topology());
+    let history = &topology.pipeline("p").expect("there").history;
+    let kinds: Vec<_> = history.iter().map(|event| (event.number, event.kind)).collect();
+    use PipelineEventKind::{Activated, Staged};
+    assert_eq!(kinds, [(1, Activated), (2, Staged), (3, Staged), (3, Activated)]);
+}
+
+#[test]
+fn a_trial_ends_by_itself_when_a_version_is_put_to_use() {
+    let mut shard = Shard::new();
+    shard.change(pipeline("one", None)).expect("applied");
+    shard.change(stage("two")).expect("staged");
+    shard.change(stage("three")).expect("staged");
+    assert_eq!(shard.change(trial(1, TrialKind::Shadow)).expect_err("in use").code, ErrorCode::Conflict);
+    shard.change(trial(2, TrialKind::Shadow)).expect("begun");
+    assert_eq!(
+        shard.change(trial(3, TrialKind::Shadow)).expect_err("one at a time").code,
+        ErrorCode::Conflict
+    );
+    shard.change(activate(3, PipelineEventKind::Activated)).expect("activated");
+    let topology = Arc::clone(shard.state.topology());
+    let found = topology.pipeline("p").expect("there");
+    assert_eq!((found.active, &found.trial), (3, &None));
+    let last_two: Vec<_> = found.history.iter().rev().take(2).map(|each| (each.number, each.kind)).collect();
+    assert_eq!(last_two, [(3, PipelineEventKind::Activated), (2, PipelineEventKind::ShadowEnded)]);
+    let end = Change::EndTrial { name: name("p"), by: "bob".into(), note: String::new() };
+    assert_eq!(shard.change(end).expect_err("it ended").code, ErrorCode::Conflict);
+
+    let bounds = CanaryBounds {
+        errors_max_ppm: 0,
+        divergence_max_ppm: 0,
+        p99_max_us: None,
+        after: 0,
+        promote_after: None,
+    };
+    let refused = shard.change(trial(2, TrialKind::Canary(bounds))).expect_err("judged over nothing");
+    assert_eq!(refused.code, ErrorCode::Malformed);
+}
+
+#[test]
+fn versions_in_use_and_on_trial_outlive_the_bound() {
+    let mut shard = Shard::new();
+    shard.change(pipeline("one", None)).expect("applied");
+    shard.change(stage("two")).expect("staged");
+    shard.change(trial(2, TrialKind::Shadow)).expect("begun");
+    for _ in 0..300 {
+        shard.change(stage("more")).expect("staged");
+    }
+    let topology = Arc::clone(shard.state.topology());
+    let versions = &topology.pipeline("p").expect("there").versions;
+    assert_eq!(versions.len(), 256);
+    let kept: Vec<u32> = versions.keys().copied().take(3).collect();
+    assert_eq!(kept, [1, 2, 49]);
+}
+
+#[test]
+fn a_pipeline_sits_at_the_queues_that_it_names() {
+    let mut shard = Shard::new();
+    let (by, note) = ("ann".into(), String::new());
+    let delivery = vec!["orders.*".parse().expect("a pattern"), "audit".parse().expect("a pattern")];
+    let change =
+        Change::ApplyPipeline { name: name("p"), spec: "x".into(), ingress: None, by, note, delivery };
+    shard.change(change).expect("applied");
+    let at = |queue| shard.state.topology().delivery(queue).count();
+    assert_eq!([at("orders.eu"), at("audit"), at("orders"), at("orders.eu.new")], [1, 1, 0, 0]);
 }
 
 #[test]

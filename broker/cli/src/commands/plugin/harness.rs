@@ -95,7 +95,13 @@ fn spec(request: &Request) -> anyhow::Result<PipelineSpec> {
         stage.outputs.insert(output.clone(), Target::Queue(number.to_string().parse()?));
     }
     let name: Name = "harness".parse()?;
-    Ok(PipelineSpec { name, description: String::new(), ingress: None, stages: vec![stage] })
+    Ok(PipelineSpec {
+        name,
+        description: String::new(),
+        ingress: None,
+        delivery: Vec::new(),
+        stages: vec![stage],
+    })
 }
 
 /// Runs each message by itself: so each has its own account of log, time and memory.
