@@ -18,15 +18,35 @@ pub mod imports {
         inline: "
             package wharf:sdk;
             world imports {
-                import wharf:plugin/types@0.1.0;
-                import wharf:plugin/log@0.1.0;
-                import wharf:plugin/clock@0.1.0;
-                import wharf:plugin/random@0.1.0;
-                import wharf:plugin/metrics@0.1.0;
+                import wharf:plugin/types@0.1.1;
+                import wharf:plugin/log@0.1.1;
+                import wharf:plugin/config@0.1.1;
+                import wharf:plugin/clock@0.1.1;
+                import wharf:plugin/random@0.1.1;
+                import wharf:plugin/metrics@0.1.1;
             }
         ",
         generate_all,
         generate_unused_types: true,
+    });
+}
+
+/// What a stage grants by name: a component imports only those that its plugin calls. Values are borrowed.
+pub mod capabilities {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package wharf:sdk;
+            world capabilities {
+                import wharf:plugin/lookup@0.1.1;
+                import wharf:plugin/kv@0.1.1;
+                import wharf:plugin/schema@0.1.1;
+                import wharf:plugin/secrets@0.1.1;
+            }
+        ",
+        with: { "wharf:plugin/types@0.1.1": crate::bindings::imports::wharf::plugin::types },
+        generate_all,
+        ownership: Borrowing { duplicate_if_necessary: true },
     });
 }
 
@@ -37,7 +57,7 @@ pub mod outputs {
         inline: "
             package wharf:sdk;
             world outputs {
-                import wharf:plugin/emit@0.1.0;
+                import wharf:plugin/emit@0.1.1;
             }
         ",
         generate_all,
@@ -51,10 +71,10 @@ pub mod lifecycle {
         inline: "
             package wharf:sdk;
             world lifecycle {
-                export wharf:plugin/lifecycle@0.1.0;
+                export wharf:plugin/lifecycle@0.1.1;
             }
         ",
-        with: { "wharf:plugin/types@0.1.0": crate::bindings::imports::wharf::plugin::types },
+        with: { "wharf:plugin/types@0.1.1": crate::bindings::imports::wharf::plugin::types },
         generate_all,
         pub_export_macro: true,
     });
@@ -66,10 +86,10 @@ pub mod validate {
         inline: "
             package wharf:sdk;
             world validate {
-                export wharf:plugin/validate@0.1.0;
+                export wharf:plugin/validate@0.1.1;
             }
         ",
-        with: { "wharf:plugin/types@0.1.0": crate::bindings::imports::wharf::plugin::types },
+        with: { "wharf:plugin/types@0.1.1": crate::bindings::imports::wharf::plugin::types },
         generate_all,
         pub_export_macro: true,
     });
@@ -81,10 +101,10 @@ pub mod route {
         inline: "
             package wharf:sdk;
             world route {
-                export wharf:plugin/route@0.1.0;
+                export wharf:plugin/route@0.1.1;
             }
         ",
-        with: { "wharf:plugin/types@0.1.0": crate::bindings::imports::wharf::plugin::types },
+        with: { "wharf:plugin/types@0.1.1": crate::bindings::imports::wharf::plugin::types },
         generate_all,
         pub_export_macro: true,
     });
@@ -96,12 +116,12 @@ pub mod transform {
         inline: "
             package wharf:sdk;
             world transform {
-                export wharf:plugin/transform@0.1.0;
+                export wharf:plugin/transform@0.1.1;
             }
         ",
         with: {
-            "wharf:plugin/types@0.1.0": crate::bindings::imports::wharf::plugin::types,
-            "wharf:plugin/emit@0.1.0": crate::bindings::outputs::wharf::plugin::emit,
+            "wharf:plugin/types@0.1.1": crate::bindings::imports::wharf::plugin::types,
+            "wharf:plugin/emit@0.1.1": crate::bindings::outputs::wharf::plugin::emit,
         },
         generate_all,
         pub_export_macro: true,
@@ -114,10 +134,10 @@ pub mod enrich {
         inline: "
             package wharf:sdk;
             world enrich {
-                export wharf:plugin/enrich@0.1.0;
+                export wharf:plugin/enrich@0.1.1;
             }
         ",
-        with: { "wharf:plugin/types@0.1.0": crate::bindings::imports::wharf::plugin::types },
+        with: { "wharf:plugin/types@0.1.1": crate::bindings::imports::wharf::plugin::types },
         generate_all,
         pub_export_macro: true,
     });

@@ -1,4 +1,5 @@
-//! What the broker offers to a plugin beside its message: lines for the operator, the time, counters.
+//! What the broker offers to a plugin beside its message: lines for the operator, the time, counters; tables,
+//! memory, schemas and secrets where its stage grants them.
 //!
 //! In a component these are calls to the host. Natively, as in a plugin's unit tests, they go to a stand-in that
 //! belongs to the thread.
@@ -11,7 +12,10 @@ mod backend;
 #[cfg_attr(not(feature = "harness"), expect(dead_code, reason = "the harness drives it"))]
 pub(crate) mod backend;
 
-pub(crate) use backend::{Batch, Emitter, random};
+use crate::bindings::imports::wharf::plugin::types::Absence;
+use crate::{Failure, Problem};
+
+pub(crate) use backend::{Batch, Emitter, config as backend_config, random, stage as backend_stage};
 
 /// How much a log line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,4 +78,267 @@ pub mod metrics {
     pub fn add(name: &str, by: u64) {
         backend::add(name, by);
     }
+}
+
+/// Reference tables that an operator uploads; a stage grants each by name, `lookup:prices`.
+///
+/// A table stays the same within a call; a new version is seen by the next one.
+pub mod lookup {
+    use serde::de::DeserializeOwned;
+
+    use super::{absent, backend};
+    use crate::{Failure, Problem};
+
+    /// The value of `key` in `table`, if it has one.
+    ///
+    /// # Errors
+    /// Asks for a retry while the table is not there or cannot be read.
+    pub fn get(table: &str, key: &str) -> Result<Option<Vec<u8>>, Failure> {
+        backend::lookup(table, key).map_err(|absence| absent("table", table, absence))
+    }
+
+    /// The value of `key` in `table`, if it has one, as text.
+    ///
+    /// # Errors
+    /// As [`get`]; rejects with `lookup-not-utf8` a value that is no text.
+    pub fn text(table: &str, key: &str) -> Result<Option<String>, Failure> {
+        let text = get(table, key)?.map(String::from_utf8).transpose();
+        text.map_err(|_| {
+            Problem::new("lookup-not-utf8", format!("`{key}` in table `{table}` is not UTF-8 text")).into()
+        })
+    }
+
+    /// The value of `key` in `table`, if it has one, from JSON.
+    ///
+    /// # Errors
+    /// As [`get`]; rejects with `lookup-not-json` a value that is not the JSON that was expected.
+    pub fn json<T: DeserializeOwned>(table: &str, key: &str) -> Result<Option<T>, Failure> {
+        let value = get(table, key)?.map(|value| serde_json::from_slice(&value)).transpose();
+        value.map_err(|error| {
+            let message = format!("`{key}` in table `{table}` is not the JSON that was expected: {error}");
+            Problem::new("lookup-not-json", message).into()
+        })
+    }
+
+    /// One value or none for each of `keys`, in order: one call of the host for all of them.
+    ///
+    /// # Errors
+    /// As [`get`].
+    pub fn get_many(table: &str, keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>, Failure> {
+        backend::lookup_many(table, keys).map_err(|absence| absent("table", table, absence))
+    }
+
+    /// Which version of `table` is in use: 1 for the first that was uploaded.
+    ///
+    /// # Errors
+    /// As [`get`].
+    pub fn version(table: &str) -> Result<u64, Failure> {
+        backend::table_version(table).map_err(|absence| absent("table", table, absence))
+    }
+}
+
+/// What a pipeline remembers from message to message; a stage grants it as `kv`.
+///
+/// All that is changed for a message is stored in that message's own record, or none of it: a message that is
+/// rejected, a duplicate, or on which the plugin breaks changes nothing. So a count is exact, whatever crashes.
+///
+/// ```
+/// use wharf_plugin::{Failure, Message, NoConfig, Plugin, Problem, Route, Router, Stage, kv};
+///
+/// /// Lets the first ten messages of each key pass.
+/// struct FirstTen;
+///
+/// impl Plugin for FirstTen {
+///     type Config = NoConfig;
+///     const SUMMARY: &'static str = "lets the first ten messages of a key pass";
+///
+///     fn init(_config: NoConfig, _stage: &Stage) -> Result<Self, Problem> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl Router for FirstTen {
+///     fn route(&self, message: &Message<'_>) -> Result<Route, Failure> {
+///         let key = String::from_utf8_lossy(message.key().unwrap_or_default());
+///         Ok(if kv::add(&format!("seen/{key}"), 1)? <= 10 { Route::Pass } else { Route::Drop })
+///     }
+/// }
+///
+/// wharf_plugin::export!(FirstTen as router);
+/// # fn main() {}
+/// ```
+pub mod kv {
+    use std::time::Duration;
+
+    use super::backend;
+    use crate::{Failure, Problem};
+
+    /// Why `kv` does not do what it was asked for.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Error {
+        /// A key has 1 to 512 bytes.
+        BadKey,
+        /// A value has at most 65,536 bytes.
+        ValueTooLarge,
+        /// One message changes at most 128 keys.
+        TooManyChanges,
+        /// The pipeline's space is full.
+        Full,
+        /// [`add`] to a value that is no whole number of 64 bits, or past its range.
+        NotANumber,
+    }
+
+    /// The value of `key`, unless it expired.
+    ///
+    /// # Errors
+    /// The key is out of bounds.
+    pub fn get(key: &str) -> Result<Option<Vec<u8>>, Error> {
+        backend::kv_get(key)
+    }
+
+    /// Sets `key` for good.
+    ///
+    /// # Errors
+    /// The key or value is out of bounds, or there is no room.
+    pub fn set(key: &str, value: &[u8]) -> Result<(), Error> {
+        backend::kv_set(key, value, None)
+    }
+
+    /// Sets `key` for a while of logged time.
+    ///
+    /// # Errors
+    /// As [`set`].
+    pub fn set_for(key: &str, value: &[u8], ttl: Duration) -> Result<(), Error> {
+        backend::kv_set(key, value, Some(milliseconds(ttl)))
+    }
+
+    /// Removes `key`; fine when it is not there.
+    ///
+    /// # Errors
+    /// The key is out of bounds.
+    pub fn remove(key: &str) -> Result<(), Error> {
+        backend::kv_remove(key)
+    }
+
+    /// Adds to a counter, which is 0 where it is not there, and gives what it is now.
+    ///
+    /// # Errors
+    /// As [`set`]; or the value is no counter.
+    pub fn add(key: &str, by: i64) -> Result<i64, Error> {
+        backend::kv_add(key, by, None)
+    }
+
+    /// As [`add`]; a counter that this call makes ends after `ttl`, and later calls leave its end as it is: a count
+    /// for each window of time.
+    ///
+    /// # Errors
+    /// As [`add`].
+    pub fn add_for(key: &str, by: i64, ttl: Duration) -> Result<i64, Error> {
+        backend::kv_add(key, by, Some(milliseconds(ttl)))
+    }
+
+    fn milliseconds(ttl: Duration) -> u64 {
+        u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    impl std::fmt::Display for Error {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(match self {
+                Self::BadKey => "a kv key has 1 to 512 bytes",
+                Self::ValueTooLarge => "a kv value has at most 65536 bytes",
+                Self::TooManyChanges => "one message changes at most 128 kv keys",
+                Self::Full => "the pipeline's kv space is full",
+                Self::NotANumber => "the kv value is no whole number of 64 bits, or would pass its range",
+            })
+        }
+    }
+
+    impl std::error::Error for Error {}
+
+    impl From<Error> for Failure {
+        /// No room may be had later; the rest will not change by itself.
+        fn from(error: Error) -> Self {
+            let code = match error {
+                Error::BadKey => "kv-bad-key",
+                Error::ValueTooLarge => "kv-value-too-large",
+                Error::TooManyChanges => "kv-too-many-changes",
+                Error::Full => "kv-full",
+                Error::NotANumber => "kv-not-a-number",
+            };
+            let problem = Problem::new(code, error.to_string());
+            match error {
+                Error::Full => Self::Retry { problem, after: None },
+                _ => Self::Reject(problem),
+            }
+        }
+    }
+}
+
+/// Schemas that an operator uploads; a stage grants each by name, `schema:order`.
+pub mod schema {
+    use super::{absent, backend};
+    use crate::Failure;
+
+    /// A schema, as it was uploaded.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Document {
+        /// 1 for the first that was uploaded.
+        pub version: u64,
+        /// The document.
+        pub bytes: Vec<u8>,
+    }
+
+    /// The version of schema `name` that is in use; the same within a call.
+    ///
+    /// # Errors
+    /// Asks for a retry while it is not there or cannot be read.
+    pub fn get(name: &str) -> Result<Document, Failure> {
+        backend::schema(name).map_err(|absence| absent("schema", name, absence))
+    }
+}
+
+/// Secrets that an operator keeps in the broker; a stage grants each by name, `secrets:api-key`.
+pub mod secrets {
+    use std::fmt;
+
+    use super::{absent, backend};
+    use crate::Failure;
+
+    /// A value that does not show itself: [`reveal`](Self::reveal) gives it.
+    #[derive(Clone, PartialEq, Eq)]
+    pub struct Secret(Vec<u8>);
+
+    impl Secret {
+        /// The value. What becomes of it is the plugin's to mind.
+        pub fn reveal(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl fmt::Debug for Secret {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Secret(…)")
+        }
+    }
+
+    /// The secret `name`.
+    ///
+    /// # Errors
+    /// Asks for a retry while it is not there.
+    pub fn get(name: &str) -> Result<Secret, Failure> {
+        backend::secret(name).map(Secret).map_err(|absence| absent("secret", name, absence))
+    }
+}
+
+/// What is not there now may be there later: an operator puts it there.
+fn absent(kind: &'static str, name: &str, absence: Absence) -> Failure {
+    let problem = match absence {
+        Absence::NoSuchName => {
+            Problem::new(format!("no-{kind}"), format!("the broker has no {kind} `{name}`"))
+        }
+        Absence::Unavailable(reason) => {
+            Problem::new(format!("{kind}-unavailable"), format!("{kind} `{name}` cannot be read: {reason}"))
+        }
+    };
+    Failure::Retry { problem, after: None }
 }

@@ -32,6 +32,7 @@
 //! - [`Message`] borrows from the packed batch that the broker hands over; [`Reads`] says what is packed.
 //! - A [`Problem`] rejects with `?`; [`OrFail`] makes one of any error.
 //! - [`log`], [`clock`] and [`metrics`] are the broker's; there is no network, file or environment.
+//! - [`lookup`], [`kv`], [`schema`] and [`secrets`] are granted by name in the pipeline's stage.
 //! - The feature `harness` tests the logic natively and the component in the broker's engine.
 //!
 //! `cargo build --target wasm32-wasip2` makes the component of a library with `crate-type = ["cdylib", "rlib"]`.
@@ -57,7 +58,7 @@ mod stage;
 pub use config::{NoConfig, parse_config};
 pub use emit::{Emit, Out, Transformed};
 pub use failure::{Failure, OrFail, Problem};
-pub use host::{Level, clock, log, metrics};
+pub use host::{Level, clock, kv, log, lookup, metrics, schema, secrets};
 pub use message::Message;
 pub use plugin::{Enricher, Headers, Plugin, Route, Router, Transformer, Validator};
 pub use reads::Reads;

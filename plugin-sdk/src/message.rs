@@ -148,6 +148,17 @@ impl<'a> Message<'a> {
         self.slot.received_at
     }
 
+    /// 0 to 31; a higher one is delivered first. Fetched from the host.
+    pub fn priority(&self) -> u8 {
+        self.all.priority(self.index)
+    }
+
+    /// When it expires, in milliseconds since 1970; `None`: never. Its queue may let it expire earlier. Fetched
+    /// from the host.
+    pub fn deadline(&self) -> Option<u64> {
+        self.all.deadline(self.index)
+    }
+
     /// 64 random bits: others at each call, the same when the same message is run again.
     pub fn random(&self) -> u64 {
         crate::host::random(self.index)

@@ -19,6 +19,16 @@ pub struct Stage {
 pub struct Output(pub(crate) u16);
 
 impl Stage {
+    /// The stage that the plugin runs in: what [`Plugin::init`](crate::Plugin::init) was given, at any time.
+    pub fn current() -> Self {
+        crate::host::backend_stage()
+    }
+
+    /// The stage's configuration at any time, as JSON.
+    pub fn config_text() -> String {
+        crate::host::backend_config()
+    }
+
     /// The output that the operator declared as `name`.
     ///
     /// # Errors

@@ -6,10 +6,14 @@ wasmtime::component::bindgen!({
     inline: "
         package wharf:host;
         world host {
-            include wharf:plugin/validator@0.1.0;
-            include wharf:plugin/router@0.1.0;
-            include wharf:plugin/transformer@0.1.0;
-            include wharf:plugin/enricher@0.1.0;
+            include wharf:plugin/validator@0.1.1;
+            include wharf:plugin/router@0.1.1;
+            include wharf:plugin/transformer@0.1.1;
+            include wharf:plugin/enricher@0.1.1;
+            import wharf:plugin/lookup@0.1.1;
+            import wharf:plugin/kv@0.1.1;
+            import wharf:plugin/schema@0.1.1;
+            import wharf:plugin/secrets@0.1.1;
         }
     ",
     imports: { default: trappable },

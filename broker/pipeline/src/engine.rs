@@ -15,7 +15,9 @@ use crate::host::Host;
 use crate::stage::Stage;
 use crate::ticker::Ticker;
 use crate::worker::{Workers, aside};
-use crate::{CompileError, Compiler, Limits, LoadError, Pipeline, PipelineSpec, Plugin, PrepareError, wasi};
+use crate::{
+    CompileError, Compiler, Library, Limits, LoadError, Pipeline, PipelineSpec, Plugin, PrepareError, wasi,
+};
 
 /// How many elements a table may have.
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
@@ -64,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) linker: Linker<Host>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) fuel: bool,
+    pub(crate) library: Library,
     pub(crate) ticker: Ticker,
     pub(crate) workers: Workers,
     pub(crate) threads: usize,
@@ -118,6 +121,7 @@ impl Engine {
             linker,
             limits: Arc::new(config.limits),
             fuel: config.fuel,
+            library: Library::default(),
             threads,
             compiler: config.compiler,
             cache,
@@ -131,6 +135,11 @@ impl Engine {
     /// The bounds on guest code.
     pub fn limits(&self) -> &Limits {
         &self.inner.limits
+    }
+
+    /// What is lent to stages by name.
+    pub fn library(&self) -> &Library {
+        &self.inner.library
     }
 
     /// Checks, compiles and describes a component. Blocks for as long as compiling takes.

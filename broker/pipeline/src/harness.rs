@@ -283,7 +283,7 @@ impl Message {
         message.key = self.key.as_deref().map(|key| bytes("key", key)).transpose()?;
         message.message_id = self.message_id.as_deref().map(ByteString::from);
         message.reply_to = self.reply_to.as_deref().map(topic).transpose()?;
-        Ok(Item { message, attempt: self.attempt })
+        Ok(Item { attempt: self.attempt, ..Item::new(message) })
     }
 }
 

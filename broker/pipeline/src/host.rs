@@ -2,6 +2,8 @@
 //!
 //! Nothing here waits, and everything is bounded: no import can hold a thread or fill memory.
 
+mod capability;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,8 +15,10 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::bindings::wharf::plugin::emit::{self, Body, EmitError};
 use crate::bindings::wharf::plugin::{clock, log, metrics, random, types};
+pub(crate) use capability::{About, Borrowed};
+
 use crate::logbook::Logbook;
-use crate::{Fault, Grant, Item, Level, Limits, Target, wasi};
+use crate::{Fault, Grant, Item, Level, Library, Limits, Target, wasi};
 
 /// The guest's handle to the batch of the call that runs; there is only one, so it carries nothing.
 #[derive(Debug)]
@@ -43,8 +47,17 @@ pub(crate) struct Host {
     pub(crate) memory: Memory,
     pub(crate) logbook: Logbook,
     pub(crate) call: Call,
-    grants: Vec<Grant>,
+    grants: Arc<[Grant]>,
+    about: Arc<About>,
+    library: Library,
     limits: Arc<Limits>,
+}
+
+/// What the instances of a stage may use, and what they are told of it. The default is nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Rights {
+    pub(crate) grants: Arc<[Grant]>,
+    pub(crate) about: Arc<About>,
 }
 
 /// The call that runs.
@@ -60,6 +73,7 @@ pub(crate) struct Call {
     pub(crate) tallies: Vec<Tally>,
     bytes: usize,
     pub(crate) counters: BTreeMap<String, u64>,
+    borrowed: Borrowed,
 }
 
 /// What was counted for one message of the call.
@@ -88,6 +102,12 @@ pub(crate) struct Breach {
     pub(crate) message: String,
 }
 
+impl Default for Rights {
+    fn default() -> Self {
+        Self { grants: Arc::new([]), about: Arc::default() }
+    }
+}
+
 impl Breach {
     pub(crate) fn error(fault: Fault, message: impl Into<String>) -> wasmtime::Error {
         wasmtime::Error::new(Self { fault, message: message.into() })
@@ -95,7 +115,7 @@ impl Breach {
 }
 
 impl Host {
-    pub(crate) fn new(limits: &Arc<Limits>, grants: &[Grant]) -> Self {
+    pub(crate) fn new(limits: &Arc<Limits>, library: &Library, rights: &Rights) -> Self {
         let logbook = Logbook::new(limits);
         Self {
             wasi: wasi::nothing(&logbook),
@@ -103,15 +123,18 @@ impl Host {
             memory: Memory { bytes_max: limits.memory_bytes, ..Memory::default() },
             logbook,
             call: Call::default(),
-            grants: grants.to_vec(),
+            grants: Arc::clone(&rights.grants),
+            about: Arc::clone(&rights.about),
+            library: library.clone(),
             limits: Arc::clone(limits),
         }
     }
 
-    fn granted(&self, grant: Grant, name: &str) -> Result<()> {
-        if self.grants.contains(&grant) {
+    fn granted(&self, grant: &Grant) -> Result<()> {
+        if self.grants.contains(grant) {
             return Ok(());
         }
+        let name = grant.interface();
         let message =
             format!("it used {name}, which its stage does not grant; add {name:?} to the stage's grants");
         Err(Breach::error(Fault::Grant, message))
@@ -200,6 +223,24 @@ impl types::HostBatch for Host {
         let start = usize::try_from(start).unwrap_or(usize::MAX).min(payload.len());
         let end = start.saturating_add(length as usize).min(payload.len());
         Ok(payload[start..end].to_vec())
+    }
+
+    fn priority(&mut self, _: Resource<Batch>, i: u32) -> Result<u8> {
+        Ok(self.call.message(i)?.priority)
+    }
+
+    fn attempt(&mut self, _: Resource<Batch>, i: u32) -> Result<u32> {
+        Ok(self.call.item(i)?.attempt)
+    }
+
+    fn published_at(&mut self, _: Resource<Batch>, i: u32) -> Result<u64> {
+        Ok(self.call.item(i)?.published_at.unwrap_or(self.call.now).0)
+    }
+
+    fn deadline(&mut self, _: Resource<Batch>, i: u32) -> Result<Option<u64>> {
+        let item = self.call.item(i)?;
+        let published_at = item.published_at.unwrap_or(self.call.now);
+        Ok(item.message.ttl.map(|ttl| published_at.after(ttl).0))
     }
 
     fn drop(&mut self, _: Resource<Batch>) -> Result<()> {
@@ -295,7 +336,7 @@ pub(crate) fn with_headers(
 
 impl log::Host for Host {
     fn log(&mut self, level: log::Level, message: String) -> Result<()> {
-        self.granted(Grant::Log, "log")?;
+        self.granted(&Grant::Log)?;
         let level = match level {
             log::Level::Debug => Level::Debug,
             log::Level::Info => Level::Info,
@@ -309,14 +350,14 @@ impl log::Host for Host {
 
 impl clock::Host for Host {
     fn now(&mut self) -> Result<u64> {
-        self.granted(Grant::Clock, "clock")?;
+        self.granted(&Grant::Clock)?;
         Ok(self.call.now.0)
     }
 }
 
 impl random::Host for Host {
     fn next(&mut self, i: u32) -> Result<u64> {
-        self.granted(Grant::Random, "random")?;
+        self.granted(&Grant::Random)?;
         let seed = seed(self.call.item(i)?, self.call.now);
         let state = self.call.tallies[i as usize].random_state.get_or_insert(seed);
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -345,7 +386,7 @@ fn split_mix(state: u64) -> u64 {
 
 impl metrics::Host for Host {
     fn add(&mut self, name: String, by: u64) -> Result<()> {
-        self.granted(Grant::Metrics, "metrics")?;
+        self.granted(&Grant::Metrics)?;
         if name.is_empty() || name.len() > 128 || name.chars().any(|c| !c.is_ascii_graphic()) {
             let message =
                 format!("it named a counter {name:?}; a name has 1 to 128 visible ASCII characters");

@@ -13,12 +13,12 @@ use wasmtime::{Store, Trap};
 use crate::bindings::exports::wharf::plugin::{enrich, lifecycle, route, transform, validate};
 use crate::bindings::wharf::plugin::types;
 use crate::engine::{Inner, Slot};
-use crate::host::{Breach, Call, Emitted, Host, Tally, with_headers};
+use crate::host::{Breach, Call, Emitted, Host, Rights, Tally, with_headers};
 use crate::logbook::Written;
 use crate::plugin::Plugin;
 use crate::ticker::TICK;
 use crate::view::Packed;
-use crate::{Description, Fault, Grant, Kind, Problem, Reads};
+use crate::{Description, Fault, Kind, Problem, Reads};
 
 /// How many bytes of what a plugin wrote before it broke are told with the fault.
 const LAST_WORDS_BYTES_MAX: usize = 512;
@@ -80,12 +80,12 @@ impl Instance {
     pub(crate) fn start(
         engine: &Arc<Inner>,
         plugin: &Plugin,
-        grants: &[Grant],
+        rights: &Rights,
         deadline: Duration,
     ) -> Result<Self, Broken> {
         let slot = engine.take_slot().map_err(|message| Broken { fault: Fault::Start, message })?;
         let limits = &engine.limits;
-        let mut store = Store::new(&engine.wasmtime, Host::new(limits, grants));
+        let mut store = Store::new(&engine.wasmtime, Host::new(limits, &engine.library, rights));
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(limits.crossing_bytes);
         store.set_max_component_handles(limits.handles);

@@ -18,9 +18,11 @@ mod cache;
 pub mod compare;
 mod compile;
 mod engine;
+mod grant;
 pub mod harness;
 mod host;
 mod instance;
+mod library;
 mod limits;
 mod logbook;
 mod outcome;
@@ -38,12 +40,14 @@ mod worker;
 pub use breaker::{BreakerState, FAULTS_TO_OPEN};
 pub use compile::{COMPILE_SUBCOMMAND, CompileError, Compiler, compile_plugin_main};
 pub use engine::{Engine, EngineConfig, EngineError};
+pub use grant::{Grant, GrantError};
+pub use library::{Library, Schema, Secret, Table};
 pub use limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Limits};
 pub use outcome::{Failure, FailureKind, Fault, Item, Output, Problem, Processed};
 pub use pipeline::{Pipeline, PrepareError};
 pub use plugin::{CONTRACT_VERSION, Description, LoadError, Plugin, READ_HEADERS_MAX, Reads};
 pub use spec::{
-    DEADLINE_MS_MAX, DECLARED_OUTPUTS_MAX, Grant, Kind, OnFailure, PipelineSpec, PluginRef, PluginRefError,
+    DEADLINE_MS_MAX, DECLARED_OUTPUTS_MAX, Kind, OnFailure, PipelineSpec, PluginRef, PluginRefError,
     STAGES_MAX, SpecError, StageSpec, Target, TargetError,
 };
 pub use stats::{CALL_TIME_EDGES_US, StageStats, Verdicts};

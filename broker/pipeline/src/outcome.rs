@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wharf_protocol::{Message, Name};
+use wharf_protocol::{Message, Name, Timestamp};
 
 use crate::{OnFailure, PluginRef, Target};
 
@@ -14,6 +14,8 @@ pub struct Item {
     pub message: Message,
     /// How often it was delivered before; 0 before it is stored.
     pub attempt: u32,
+    /// When the broker took it; `None`: now, before it is stored.
+    pub published_at: Option<Timestamp>,
 }
 
 /// What a pipeline made of one message. All or nothing: when one of the messages that it became fails,
@@ -143,6 +145,6 @@ impl std::fmt::Display for Problem {
 impl Item {
     /// A message that was never delivered.
     pub fn new(message: Message) -> Self {
-        Self { message, attempt: 0 }
+        Self { message, attempt: 0, published_at: None }
     }
 }

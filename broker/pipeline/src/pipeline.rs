@@ -317,7 +317,8 @@ impl Flow {
                 unit.origin,
                 emitted.len(),
                 emitted.into_iter().map(|output| {
-                    let item = Item { message: output.message, attempt: unit.item.attempt };
+                    let Item { attempt, published_at, .. } = unit.item;
+                    let item = Item { message: output.message, attempt, published_at };
                     let mut made = Unit { item, origin: unit.origin, to: unit.to.clone() };
                     if let Some(id) = output.to {
                         made.send_to(&stage.targets[id]);

@@ -11,12 +11,12 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::bindings::exports::wharf::plugin::{enrich, lifecycle, route, transform, validate};
 use crate::engine::Inner;
-use crate::host::Host;
+use crate::host::{Host, Rights};
 use crate::instance::Instance;
 use crate::{CompileError, Kind, wasi};
 
 /// The version of the contract that this host speaks.
-pub const CONTRACT_VERSION: &str = "0.1.0";
+pub const CONTRACT_VERSION: &str = "0.1.1";
 
 /// How many headers a plugin may have packed with each message; others are had through the batch handle.
 pub const READ_HEADERS_MAX: usize = 64;
@@ -167,7 +167,8 @@ impl Plugin {
 
     fn describe(&self, engine: &Arc<Inner>) -> Result<Description, LoadError> {
         let broke = |broken: crate::instance::Broken| LoadError::Describe(broken.message);
-        let mut instance = Instance::start(engine, self, &[], START_DEADLINE).map_err(broke)?;
+        let mut instance =
+            Instance::start(engine, self, &Rights::default(), START_DEADLINE).map_err(broke)?;
         let description = instance.describe(engine, START_DEADLINE).map_err(broke)?;
         match description.reads.headers.len() {
             0..=READ_HEADERS_MAX => Ok(description),
@@ -271,8 +272,9 @@ mod tests {
     #[test]
     fn a_newer_contract_is_refused_by_name() {
         assert!(check_version("wharf:plugin/log@0.1.0").is_ok());
+        assert!(check_version("wharf:plugin/log@0.1.1").is_ok());
         for newer in
-            ["wharf:plugin/log@0.1.1", "wharf:plugin/log@0.2.0", "wharf:plugin/log@1.0.0", "wharf:plugin/log"]
+            ["wharf:plugin/log@0.1.2", "wharf:plugin/log@0.2.0", "wharf:plugin/log@1.0.0", "wharf:plugin/log"]
         {
             let error = check_version(newer).expect_err("not spoken here").to_string();
             assert!(error.contains(newer) && error.contains(CONTRACT_VERSION), "{error}");

@@ -27,6 +27,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use wharf_protocol::{Name, NameError, Pattern, QueueName, Topic, TopicError};
 
+use crate::Grant;
+
 /// How many stages a pipeline has at most.
 pub const STAGES_MAX: usize = 16;
 
@@ -111,22 +113,6 @@ pub enum Kind {
     Transformer,
     /// Sets headers.
     Enricher,
-}
-
-/// Something of the host that a stage may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Grant {
-    /// Lines in the broker's log.
-    Log,
-    /// Its configuration.
-    Config,
-    /// Counters of its own.
-    Metrics,
-    /// The logged time.
-    Clock,
-    /// Random bits seeded by the message.
-    Random,
 }
 
 /// Where a declared output leads.
@@ -294,16 +280,6 @@ impl fmt::Display for Kind {
             Self::Transformer => "transformer",
             Self::Enricher => "enricher",
         })
-    }
-}
-
-impl Grant {
-    /// Everything there is to grant.
-    pub const ALL: [Self; 5] = [Self::Log, Self::Config, Self::Metrics, Self::Clock, Self::Random];
-
-    /// What a stage may use when its author says nothing.
-    pub fn defaults() -> Vec<Self> {
-        vec![Self::Log, Self::Config, Self::Metrics]
     }
 }
 

@@ -9,7 +9,7 @@ use wharf_protocol::{Name, Timestamp};
 use crate::bindings::exports::wharf::plugin::lifecycle;
 use crate::breaker::{Admission, Breaker};
 use crate::engine::Inner;
-use crate::host::{Call, Unit};
+use crate::host::{About, Call, Rights, Unit};
 use crate::instance::{Answer, Broken, Instance, Report};
 use crate::plugin::START_DEADLINE;
 use crate::stats::Counters;
@@ -30,9 +30,7 @@ pub(crate) struct Stage {
     pub(crate) policy: OnFailure,
     pub(crate) targets: Vec<Target>,
     pipeline: Name,
-    output_names: Vec<String>,
-    config: String,
-    grants: Vec<Grant>,
+    rights: Rights,
     deadline: Duration,
     fresh: bool,
     engine: Arc<Inner>,
@@ -75,6 +73,12 @@ impl Stage {
         }
         let (output_names, targets) =
             spec.outputs.iter().map(|(name, to)| (name.clone(), to.clone())).unzip();
+        let about = About {
+            pipeline: pipeline.to_string(),
+            stage: name.to_string(),
+            outputs: output_names,
+            config: serde_json::to_string(&spec.config).map_err(|_| PrepareError::Host)?,
+        };
         let stage = Self {
             plugin_ref: spec.plugin.clone(),
             plugin,
@@ -82,9 +86,7 @@ impl Stage {
             policy: spec.on_failure,
             targets,
             pipeline: pipeline.clone(),
-            output_names,
-            config: serde_json::to_string(&spec.config).map_err(|_| PrepareError::Host)?,
-            grants: spec.grants.clone(),
+            rights: Rights { grants: spec.grants.as_slice().into(), about: Arc::new(about) },
             deadline: spec.deadline_ms.map_or(engine.limits.deadline(), Duration::from_millis),
             fresh: spec.fresh,
             engine: Arc::clone(engine),
@@ -215,15 +217,12 @@ impl Stage {
     }
 
     fn start(&self) -> Result<Instance, StartError> {
-        let mut instance = Instance::start(&self.engine, &self.plugin, &self.grants, START_DEADLINE)
+        let mut instance = Instance::start(&self.engine, &self.plugin, &self.rights, START_DEADLINE)
             .map_err(StartError::Broken)?;
-        let outputs: Vec<&str> = self.output_names.iter().map(String::as_str).collect();
-        let stage = lifecycle::Stage {
-            pipeline: self.pipeline.as_str(),
-            name: self.name.as_str(),
-            outputs: &outputs,
-        };
-        let init = instance.init(&self.engine, START_DEADLINE, stage, &self.config);
+        let about = &self.rights.about;
+        let outputs: Vec<&str> = about.outputs.iter().map(String::as_str).collect();
+        let stage = lifecycle::Stage { pipeline: &about.pipeline, name: &about.stage, outputs: &outputs };
+        let init = instance.init(&self.engine, START_DEADLINE, stage, &about.config);
         init.map_err(StartError::Broken)?.map_err(StartError::Config)?;
         instance.calls_left = rand::random_range(CALLS_BEFORE_RETIREMENT);
         self.counters.instances.fetch_add(1, Relaxed);

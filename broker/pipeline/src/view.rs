@@ -39,13 +39,13 @@ impl Packed {
         self.slots.clear();
         self.headers.clear();
         self.bytes.clear();
-        for Item { message, attempt } in items {
+        for Item { message, attempt, published_at } in items {
             let slot = Slot {
                 topic: self.append(reads.topic.then(|| message.topic.as_str().as_bytes())),
                 key: self.append(reads.key.then_some(message.key.as_deref()).flatten()),
                 payload: self.append(reads.payload.then_some(&*message.payload)),
                 attempt: *attempt,
-                received_at: now.0,
+                received_at: published_at.unwrap_or(now).0,
             };
             self.slots.push(slot);
             self.append_headers(message, &reads.headers);

@@ -9,7 +9,7 @@ use crate::bindings::{enrich, route, transform, validate};
 use crate::harness::Input;
 use crate::harness::outcome::{Emitted, Outcome, Result, Usage};
 use crate::host::Emitter;
-use crate::host::backend::{Batch, Stored, take_lines};
+use crate::host::backend::{Batch, Stored, lend, take_lines};
 use crate::{Enricher, Plugin, Problem, Router, Stage, Transformer, Validator, run};
 
 /// Implemented by [`export!`](crate::export) outside Wasm: which of the four kinds a plugin is.
@@ -85,7 +85,9 @@ impl Answer<'_> {
 }
 
 pub(crate) fn start<P: Plugin>(stage: &Stage, config: &Value) -> std::result::Result<P, Problem> {
-    run::init(stage, &config.to_string())
+    let config = config.to_string();
+    lend(|lent| (lent.stage, lent.config) = (stage.clone(), config.clone()));
+    run::init(stage, &config)
 }
 
 pub(crate) fn run<P: Tested>(plugin: &mut P, stage: &Stage, inputs: &[Input]) -> Vec<Outcome> {
@@ -144,6 +146,8 @@ fn stored(input: &Input) -> Stored {
         headers: input.headers.clone(),
         payload: input.payload.clone(),
         attempt: input.attempt,
+        priority: 0,
+        ttl: None,
     }
 }
 

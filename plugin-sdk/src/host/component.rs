@@ -1,7 +1,11 @@
 //! The host, called through the component's imports.
 
-use crate::bindings::imports::wharf::plugin::{clock, log as lines, metrics, random as bits};
+use crate::bindings::capabilities::wharf::plugin::{kv, lookup as tables, schema as schemas, secrets};
+use crate::bindings::imports::wharf::plugin::types::Absence;
+use crate::bindings::imports::wharf::plugin::{clock, config, log as lines, metrics, random as bits};
 use crate::host::Level;
+use crate::host::kv::Error;
+use crate::host::schema::Document;
 
 pub(crate) use crate::bindings::imports::wharf::plugin::types::Batch;
 pub(crate) use crate::bindings::outputs::wharf::plugin::emit::Emitter;
@@ -26,4 +30,60 @@ pub(crate) fn random(index: u32) -> u64 {
 
 pub(crate) fn add(name: &str, by: u64) {
     metrics::add(name, by);
+}
+
+pub(crate) fn stage() -> crate::Stage {
+    crate::Stage { pipeline: config::pipeline(), name: config::stage(), outputs: config::outputs() }
+}
+
+pub(crate) fn config() -> String {
+    config::get()
+}
+
+pub(crate) fn lookup(table: &str, key: &str) -> Result<Option<Vec<u8>>, Absence> {
+    tables::get(table, key)
+}
+
+pub(crate) fn lookup_many(table: &str, keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>, Absence> {
+    tables::get_many(table, keys)
+}
+
+pub(crate) fn table_version(table: &str) -> Result<u64, Absence> {
+    tables::version(table)
+}
+
+pub(crate) fn schema(name: &str) -> Result<Document, Absence> {
+    schemas::get(name).map(|document| Document { version: document.version, bytes: document.bytes })
+}
+
+pub(crate) fn secret(name: &str) -> Result<Vec<u8>, Absence> {
+    secrets::get(name)
+}
+
+pub(crate) fn kv_get(key: &str) -> Result<Option<Vec<u8>>, Error> {
+    kv::get(key).map_err(Error::from)
+}
+
+pub(crate) fn kv_set(key: &str, value: &[u8], ttl_ms: Option<u64>) -> Result<(), Error> {
+    kv::set(key, value, ttl_ms).map_err(Error::from)
+}
+
+pub(crate) fn kv_remove(key: &str) -> Result<(), Error> {
+    kv::remove(key).map_err(Error::from)
+}
+
+pub(crate) fn kv_add(key: &str, by: i64, ttl_ms: Option<u64>) -> Result<i64, Error> {
+    kv::add(key, by, ttl_ms).map_err(Error::from)
+}
+
+impl From<kv::Error> for Error {
+    fn from(error: kv::Error) -> Self {
+        match error {
+            kv::Error::BadKey => Self::BadKey,
+            kv::Error::ValueTooLarge => Self::ValueTooLarge,
+            kv::Error::TooManyChanges => Self::TooManyChanges,
+            kv::Error::Full => Self::Full,
+            kv::Error::NotANumber => Self::NotANumber,
+        }
+    }
 }

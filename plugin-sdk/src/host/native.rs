@@ -3,11 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use crate::Reads;
+use crate::bindings::imports::wharf::plugin::types::Absence;
 use crate::bindings::imports::wharf::plugin::types::{Slot, Span, View};
 use crate::bindings::outputs::wharf::plugin::emit;
 use crate::host::Level;
+use crate::host::kv::Error;
+use crate::host::schema::Document;
 use crate::message::ABSENT;
+use crate::{Reads, Stage};
 
 /// The time that [`clock::now`](crate::clock::now) gives where nothing else was set.
 pub(crate) const NOW: u64 = 1_700_000_000_000;
@@ -15,8 +18,34 @@ pub(crate) const NOW: u64 = 1_700_000_000_000;
 thread_local! {
     static LINES: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
     static COUNTERS: RefCell<BTreeMap<String, u64>> = const { RefCell::new(BTreeMap::new()) };
+    static LENT: RefCell<Lent> = RefCell::default();
+    static KV: RefCell<BTreeMap<String, Kept>> = const { RefCell::new(BTreeMap::new()) };
     static SEED: Cell<u64> = const { Cell::new(0) };
 }
+
+/// What the stand-in lends on this thread.
+#[derive(Debug, Default)]
+pub(crate) struct Lent {
+    pub(crate) stage: Stage,
+    /// The configuration, as JSON.
+    pub(crate) config: String,
+    /// Tables: their version and entries.
+    pub(crate) tables: BTreeMap<String, (u64, BTreeMap<String, Vec<u8>>)>,
+    pub(crate) schemas: BTreeMap<String, Document>,
+    pub(crate) secrets: BTreeMap<String, Vec<u8>>,
+}
+
+/// A value in this thread's `kv`.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) value: Vec<u8>,
+    /// When it expires, in milliseconds since 1970.
+    pub(crate) expires: Option<u64>,
+}
+
+/// The bounds of the broker's `kv`.
+const KV_KEY_BYTES_MAX: usize = 512;
+const KV_VALUE_BYTES_MAX: usize = 65_536;
 
 /// One message, with all its fields.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +57,9 @@ pub(crate) struct Stored {
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     pub(crate) payload: Vec<u8>,
     pub(crate) attempt: u32,
+    pub(crate) priority: u8,
+    /// How long it lives, in milliseconds.
+    pub(crate) ttl: Option<u64>,
 }
 
 /// What a plugin can ask for beside the packed view.
@@ -65,6 +97,14 @@ impl Batch {
 
     pub(crate) fn payload(&self, i: u32) -> Vec<u8> {
         self.message(i).payload.clone()
+    }
+
+    pub(crate) fn priority(&self, i: u32) -> u8 {
+        self.message(i).priority
+    }
+
+    pub(crate) fn deadline(&self, i: u32) -> Option<u64> {
+        self.message(i).ttl.map(|ttl| NOW.saturating_add(ttl))
     }
 
     /// Packs what `reads` names, as the broker does.
@@ -164,4 +204,86 @@ pub(crate) fn add(name: &str, by: u64) {
 /// The lines that this thread wrote since the last call.
 pub(crate) fn take_lines() -> Vec<(Level, String)> {
     LINES.take()
+}
+
+/// Changes what this thread's stand-in lends.
+pub(crate) fn lend(change: impl FnOnce(&mut Lent)) {
+    LENT.with_borrow_mut(change);
+}
+
+pub(crate) fn stage() -> Stage {
+    LENT.with_borrow(|lent| lent.stage.clone())
+}
+
+pub(crate) fn config() -> String {
+    LENT.with_borrow(|lent| lent.config.clone())
+}
+
+fn from_table<R>(table: &str, look: impl FnOnce(u64, &BTreeMap<String, Vec<u8>>) -> R) -> Result<R, Absence> {
+    LENT.with_borrow(|lent| {
+        let (version, entries) = lent.tables.get(table).ok_or(Absence::NoSuchName)?;
+        Ok(look(*version, entries))
+    })
+}
+
+pub(crate) fn lookup(table: &str, key: &str) -> Result<Option<Vec<u8>>, Absence> {
+    from_table(table, |_, entries| entries.get(key).cloned())
+}
+
+pub(crate) fn lookup_many(table: &str, keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>, Absence> {
+    from_table(table, |_, entries| keys.iter().map(|&key| entries.get(key).cloned()).collect())
+}
+
+pub(crate) fn table_version(table: &str) -> Result<u64, Absence> {
+    from_table(table, |version, _| version)
+}
+
+pub(crate) fn schema(name: &str) -> Result<Document, Absence> {
+    LENT.with_borrow(|lent| lent.schemas.get(name).cloned().ok_or(Absence::NoSuchName))
+}
+
+pub(crate) fn secret(name: &str) -> Result<Vec<u8>, Absence> {
+    LENT.with_borrow(|lent| lent.secrets.get(name).cloned().ok_or(Absence::NoSuchName))
+}
+
+fn kept(key: &str) -> Result<Option<Kept>, Error> {
+    if key.is_empty() || key.len() > KV_KEY_BYTES_MAX {
+        return Err(Error::BadKey);
+    }
+    let living = |kept: &Kept| kept.expires.is_none_or(|expires| expires > NOW);
+    Ok(KV.with_borrow(|kv| kv.get(key).cloned().filter(living)))
+}
+
+pub(crate) fn kv_get(key: &str) -> Result<Option<Vec<u8>>, Error> {
+    Ok(kept(key)?.map(|kept| kept.value))
+}
+
+pub(crate) fn kv_set(key: &str, value: &[u8], ttl_ms: Option<u64>) -> Result<(), Error> {
+    kept(key)?;
+    if value.len() > KV_VALUE_BYTES_MAX {
+        return Err(Error::ValueTooLarge);
+    }
+    let expires = ttl_ms.map(|ttl_ms| NOW.saturating_add(ttl_ms));
+    KV.with_borrow_mut(|kv| kv.insert(key.to_owned(), Kept { value: value.to_vec(), expires }));
+    Ok(())
+}
+
+pub(crate) fn kv_remove(key: &str) -> Result<(), Error> {
+    kept(key)?;
+    KV.with_borrow_mut(|kv| kv.remove(key));
+    Ok(())
+}
+
+pub(crate) fn kv_add(key: &str, by: i64, ttl_ms: Option<u64>) -> Result<i64, Error> {
+    let (counted, expires) = match kept(key)? {
+        None => (0, ttl_ms.map(|ttl_ms| NOW.saturating_add(ttl_ms))),
+        Some(kept) => {
+            let number = std::str::from_utf8(&kept.value).ok().and_then(|text| text.parse::<i64>().ok());
+            (number.ok_or(Error::NotANumber)?, kept.expires)
+        }
+    };
+    let counted = counted.checked_add(by).ok_or(Error::NotANumber)?;
+    let value = counted.to_string().into_bytes();
+    KV.with_borrow_mut(|kv| kv.insert(key.to_owned(), Kept { value, expires }));
+    Ok(counted)
 }

@@ -11,10 +11,10 @@ wit_bindgen::generate!({
     inline: "
         package wharf:guest;
         world guest {
-            include wharf:plugin/validator@0.1.0;
-            include wharf:plugin/router@0.1.0;
-            include wharf:plugin/transformer@0.1.0;
-            include wharf:plugin/enricher@0.1.0;
+            include wharf:plugin/validator@0.1.1;
+            include wharf:plugin/router@0.1.1;
+            include wharf:plugin/transformer@0.1.1;
+            include wharf:plugin/enricher@0.1.1;
         }
     ",
     generate_all,

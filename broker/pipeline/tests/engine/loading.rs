@@ -71,7 +71,7 @@ fn a_component_of_another_world_is_refused() {
 
 #[test]
 fn a_component_for_a_newer_contract_is_refused_by_version() {
-    let LoadError::Contract { needs } = refused(renamed("@0.1.0", "@0.9.0")) else {
+    let LoadError::Contract { needs } = refused(renamed("@0.1.1", "@0.9.0")) else {
         panic!("a newer contract is not spoken here");
     };
     assert!(needs.starts_with("wharf:plugin/") && needs.ends_with("@0.9.0"), "{needs}");

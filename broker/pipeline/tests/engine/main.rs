@@ -2,6 +2,7 @@
 
 mod answers;
 mod breaking;
+mod contract;
 mod harness;
 mod limits;
 mod loading;

@@ -108,7 +108,7 @@ fn spec(request: &Request) -> anyhow::Result<PipelineSpec> {
 fn ran(pipeline: &Pipeline, request: Request) -> anyhow::Result<Ran> {
     let mut ran = Ran { results: Vec::new(), log: Vec::new(), time_us: 0, memory_bytes: 0, fuel: None };
     for message in &request.messages {
-        let item = Item { message: parsed(message)?, attempt: message.attempt };
+        let item = Item { attempt: message.attempt, ..Item::new(parsed(message)?) };
         let traced = pipeline.run_traced(item, Timestamp::wall_clock());
         ran.results.push(result(traced.processed, &request.outputs));
         for step in traced.steps {

@@ -1,0 +1,158 @@
+//! The capabilities that a stage grants by name: `config`, `lookup`, `schema`, `secrets`, `kv`.
+//!
+//! What is borrowed from the library stays the same to the end of the call.
+
+use std::sync::Arc;
+
+use wasmtime::Result;
+use wharf_protocol::Name;
+
+use super::{Breach, Host};
+use crate::bindings::wharf::plugin::{config, kv, lookup, schema, secrets, types};
+use crate::library::{Absence, Schema, Table};
+use crate::{Fault, Grant};
+
+/// What a stage tells its instances of itself.
+#[derive(Debug, Default)]
+pub(crate) struct About {
+    pub(crate) pipeline: String,
+    pub(crate) stage: String,
+    pub(crate) outputs: Vec<String>,
+    pub(crate) config: String,
+}
+
+/// What a call has borrowed so far.
+#[derive(Debug, Default)]
+pub(crate) struct Borrowed {
+    tables: Vec<(String, Arc<Table>)>,
+    schemas: Vec<(String, Arc<Schema>)>,
+}
+
+/// Some shelf's part of [`Borrowed`]: the same thing again, or borrowed now.
+fn keep<T>(
+    kept: &mut Vec<(String, Arc<T>)>,
+    name: &str,
+    borrow: impl FnOnce() -> Result<Arc<T>, Absence>,
+) -> Result<Arc<T>, types::Absence> {
+    if let Some((_, thing)) = kept.iter().find(|(each, _)| each == name) {
+        return Ok(Arc::clone(thing));
+    }
+    let thing = borrow()?;
+    kept.push((name.to_owned(), Arc::clone(&thing)));
+    Ok(thing)
+}
+
+impl Host {
+    /// Whether the stage grants one of a kind by this name.
+    fn granted_by_name(&self, kind: fn(Name) -> Grant, interface: &str, name: &str) -> Result<()> {
+        let grant = name.parse().ok().map(kind);
+        if grant.is_some_and(|grant| self.grants.contains(&grant)) {
+            return Ok(());
+        }
+        let name: String = name.chars().take(128).collect();
+        let wanted = format!("{interface}:{name}");
+        let message = format!(
+            "it used {wanted:?}, which its stage does not grant; add {wanted:?} to the stage's grants"
+        );
+        Err(Breach::error(Fault::Grant, message))
+    }
+
+    fn table(&mut self, name: &str) -> Result<Result<Arc<Table>, types::Absence>> {
+        self.granted_by_name(Grant::Lookup, "lookup", name)?;
+        Ok(keep(&mut self.call.borrowed.tables, name, || self.library.table(name)))
+    }
+}
+
+impl config::Host for Host {
+    fn get(&mut self) -> Result<String> {
+        self.granted(&Grant::Config)?;
+        Ok(self.about.config.clone())
+    }
+
+    fn pipeline(&mut self) -> Result<String> {
+        self.granted(&Grant::Config)?;
+        Ok(self.about.pipeline.clone())
+    }
+
+    fn stage(&mut self) -> Result<String> {
+        self.granted(&Grant::Config)?;
+        Ok(self.about.stage.clone())
+    }
+
+    fn outputs(&mut self) -> Result<Vec<String>> {
+        self.granted(&Grant::Config)?;
+        Ok(self.about.outputs.clone())
+    }
+}
+
+impl lookup::Host for Host {
+    fn get(&mut self, table: String, key: String) -> Result<Result<Option<Vec<u8>>, types::Absence>> {
+        let table = self.table(&table)?;
+        Ok(table.map(|table| table.get(&key).map(|value| value.to_vec())))
+    }
+
+    fn get_many(
+        &mut self,
+        table: String,
+        keys: Vec<String>,
+    ) -> Result<Result<Vec<Option<Vec<u8>>>, types::Absence>> {
+        let table = self.table(&table)?;
+        let values =
+            |table: Arc<Table>| keys.iter().map(|key| table.get(key).map(|value| value.to_vec())).collect();
+        Ok(table.map(values))
+    }
+
+    fn version(&mut self, table: String) -> Result<Result<u64, types::Absence>> {
+        Ok(self.table(&table)?.map(|table| table.version))
+    }
+}
+
+impl schema::Host for Host {
+    fn get(&mut self, name: String) -> Result<Result<schema::Document, types::Absence>> {
+        self.granted_by_name(Grant::Schema, "schema", &name)?;
+        let schema = keep(&mut self.call.borrowed.schemas, &name, || self.library.schema(&name));
+        Ok(schema.map(|schema| schema::Document { version: schema.version, bytes: schema.bytes.to_vec() }))
+    }
+}
+
+impl secrets::Host for Host {
+    fn get(&mut self, name: String) -> Result<Result<Vec<u8>, types::Absence>> {
+        self.granted_by_name(Grant::Secret, "secrets", &name)?;
+        Ok(self.library.secret(&name).map(|secret| secret.reveal().to_vec()).map_err(Into::into))
+    }
+}
+
+impl kv::Host for Host {
+    fn get(&mut self, _key: String) -> Result<Result<Option<Vec<u8>>, kv::Error>> {
+        Err(self.no_kv())
+    }
+
+    fn set(&mut self, _key: String, _value: Vec<u8>, _ttl_ms: Option<u64>) -> Result<Result<(), kv::Error>> {
+        Err(self.no_kv())
+    }
+
+    fn remove(&mut self, _key: String) -> Result<Result<(), kv::Error>> {
+        Err(self.no_kv())
+    }
+
+    fn add(&mut self, _key: String, _by: i64, _ttl_ms: Option<u64>) -> Result<Result<i64, kv::Error>> {
+        Err(self.no_kv())
+    }
+}
+
+impl Host {
+    fn no_kv(&self) -> wasmtime::Error {
+        self.granted(&Grant::Kv).err().unwrap_or_else(|| {
+            Breach::error(Fault::Grant, "it used \"kv\", which this broker does not serve here")
+        })
+    }
+}
+
+impl From<Absence> for types::Absence {
+    fn from(absence: Absence) -> Self {
+        match absence {
+            Absence::NoSuchName => Self::NoSuchName,
+            Absence::Unavailable(reason) => Self::Unavailable(reason.to_string()),
+        }
+    }
+}
