@@ -14,7 +14,8 @@ const TARGET: &str = "wasm32-wasip2";
 const PROFILE: &str = "plugin";
 
 /// What a component is made of; folders are searched by cargo.
-const INPUTS: [&str; 5] = ["Cargo.toml", "Cargo.lock", "wit", "plugin-sdk/Cargo.toml", "plugin-sdk/src"];
+const INPUTS: [&str; 6] =
+    [".cargo/config.toml", "Cargo.toml", "Cargo.lock", "wit", "plugin-sdk/Cargo.toml", "plugin-sdk/src"];
 
 /// Set for the host's build, and wrong for this one.
 const HOST_ONLY: [&str; 6] = [

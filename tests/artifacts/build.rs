@@ -21,7 +21,7 @@ const COMPONENTS: [(&str, &str, &str); 4] = [
 ];
 
 fn main() {
-    for input in ["wit", "tests/guest", "Cargo.lock", "rust-toolchain.toml"] {
+    for input in [".cargo/config.toml", "wit", "tests/guest", "Cargo.lock", "rust-toolchain.toml"] {
         println!("cargo::rerun-if-changed=../../{input}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));

@@ -3,6 +3,7 @@
 //! ```text
 //! NAME/
 //!   Cargo.toml  README.md  .gitignore
+//!   .cargo/config.toml   how it is compiled to Wasm: as the plugins that come with Wharf
 //!   src/lib.rs           a small plugin of the kind
 //!   tests/plugin.rs      its tests, natively and as a component
 //!   .wharf/sdk  .wharf/wit   the SDK and the contract, as they are inside this binary
@@ -42,6 +43,7 @@ pub fn write_project(folder: &Path, name: &Name, kind: Kind) -> io::Result<()> {
         ("Cargo.toml", include_str!("../../template/Cargo.toml.in")),
         ("README.md", include_str!("../../template/README.md.in")),
         (".gitignore", include_str!("../../template/gitignore.in")),
+        (".cargo/config.toml", include_str!("../../../.cargo/config.toml")),
         ("src/lib.rs", sources.plugin),
         ("tests/plugin.rs", sources.tests),
         (".wharf/sdk/Cargo.toml", include_str!("../../template/sdk.Cargo.toml.in")),
@@ -160,6 +162,7 @@ mod tests {
                 let text = fs::read_to_string(folder.path().join(file)).expect("it is there");
                 assert!(!text.contains("{{"), "{file}: {text}");
             }
+            assert!(folder.path().join(".cargo/config.toml").is_file());
             assert!(folder.path().join(".wharf/wit/wharf.wit").is_file());
             assert!(folder.path().join(".wharf/sdk/src/harness/wire.rs").is_file());
         }

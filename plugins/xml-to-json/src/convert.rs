@@ -113,7 +113,7 @@ impl Writer<'_> {
             // The prefix is the operator's and may need escapes; the name cannot.
             json::string(&mut self.out, &self.config.attribute_prefix)?;
             self.out.pop();
-            self.out.extend_from_slice(attribute.name.as_bytes());
+            json::append(&mut self.out, attribute.name.as_bytes());
             self.out.extend_from_slice(b"\":");
             self.text(&attribute.value)?;
         }
@@ -140,7 +140,7 @@ impl Writer<'_> {
 
     fn text(&mut self, text: &str) -> Result<(), ControlCharacter> {
         if self.config.numbers && json::is_number(text) {
-            self.out.extend_from_slice(text.as_bytes());
+            json::append(&mut self.out, text.as_bytes());
             return Ok(());
         }
         json::string(&mut self.out, text)
@@ -149,7 +149,7 @@ impl Writer<'_> {
     /// The name of an element: it has no character that JSON escapes.
     fn key(&mut self, name: &str) {
         self.out.push(b'"');
-        self.out.extend_from_slice(name.as_bytes());
+        json::append(&mut self.out, name.as_bytes());
         self.out.extend_from_slice(b"\":");
     }
 

@@ -163,23 +163,38 @@ impl<'x> Document<'x> {
             if trimmed.len() == rest.len() {
                 return wrong(rest, "an attribute needs white space before it");
             }
-            let end = trimmed.bytes().position(|byte| byte == b'=' || byte.is_ascii_whitespace());
+            let end = trimmed.bytes().position(|byte| !CONTINUES_NAME[usize::from(byte)]);
             let (name, after) = trimmed.split_at(end.unwrap_or(trimmed.len()));
-            if !is_name(name) {
+            let ends = after.bytes().next().is_none_or(|byte| byte == b'=' || byte.is_ascii_whitespace());
+            if !ends || !name.bytes().next().is_some_and(starts_name) {
+                let end = trimmed.bytes().position(|byte| byte == b'=' || byte.is_ascii_whitespace());
+                let name = &trimmed[..end.unwrap_or(trimmed.len())];
                 return wrong(trimmed, &format!("`{name}` is not the name of an attribute"));
             }
             let Some(after) = after.trim_ascii_start().strip_prefix('=') else {
                 return wrong(trimmed, &format!("attribute `{name}` has no value"));
             };
             let after = after.trim_ascii_start();
-            let Some(quote) = after.chars().next().filter(|quote| matches!(quote, '"' | '\'')) else {
+            let Some(quote) = after.bytes().next().filter(|quote| matches!(quote, b'"' | b'\'')) else {
                 return wrong(after, &format!("the value of attribute `{name}` is not in quotes"));
             };
-            let Some((value, after)) = after[1..].split_once(quote) else {
+            let (mut plain, mut end) = (true, None);
+            for (at, byte) in after.bytes().enumerate().skip(1) {
+                if byte == quote {
+                    end = Some(at);
+                    break;
+                }
+                plain &= !matches!(byte, b'&' | b'<' | b'\t' | b'\n');
+            }
+            let Some(end) = end else {
                 return wrong(after, &format!("the value of attribute `{name}` does not end"));
             };
-            let value =
-                attribute_value(value).map_err(|error| error.at(xml, offset + raw.len() - trimmed.len()))?;
+            let (value, after) = (&after[1..end], &after[end + 1..]);
+            let value = match plain {
+                true => Cow::Borrowed(value),
+                false => attribute_value(value)
+                    .map_err(|error| error.at(xml, offset + raw.len() - trimmed.len()))?,
+            };
             self.attributes.push(Attribute { name, value });
             rest = after;
         }
@@ -268,9 +283,6 @@ impl<'x> Document<'x> {
 
 /// A value, with references resolved and white space made spaces (XML 1.0 §3.3.3).
 fn attribute_value(raw: &str) -> Result<Cow<'_, str>, BadReference> {
-    if !raw.bytes().any(|byte| matches!(byte, b'&' | b'<' | b'\t' | b'\n')) {
-        return Ok(Cow::Borrowed(raw));
-    }
     let mut value = String::with_capacity(raw.len());
     let mut rest = raw;
     while let Some(at) = rest.find(['&', '<', '\t', '\n']) {
@@ -334,14 +346,28 @@ pub(crate) fn is_character(character: char) -> bool {
 }
 
 /// Whether a name may begin with this byte; what is not ASCII counts as a letter.
-pub(crate) fn starts_name(byte: u8) -> bool {
+pub(crate) const fn starts_name(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || matches!(byte, b'_' | b':' | 0x80..)
 }
 
+/// Which bytes may stand after it.
+static CONTINUES_NAME: [bool; 256] = {
+    let mut continues = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let it = byte as u8;
+        continues[byte] = starts_name(it) || it.is_ascii_digit() || matches!(it, b'-' | b'.');
+        byte += 1;
+    }
+    continues
+};
+
 fn is_name(name: &str) -> bool {
-    let continues = |byte: u8| starts_name(byte) || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(starts_name) && bytes.all(continues)
+    let continues = |byte: &u8| CONTINUES_NAME[usize::from(*byte)];
+    let (fours, rest) = name.as_bytes().as_chunks::<4>();
+    name.bytes().next().is_some_and(starts_name)
+        && fours.iter().all(|[a, b, c, d]| continues(a) & continues(b) & continues(c) & continues(d))
+        && rest.iter().all(continues)
 }
 
 fn duplicate<'x>(attributes: &[Attribute<'x>]) -> Option<&'x str> {
