@@ -25,11 +25,14 @@ pub struct Promises {
     pub fifo: bool,
     /// Its consumers settle on delivery: a message is delivered once or never.
     pub at_most_once: bool,
+    /// It is a partition of a stream, as one group or reader sees it: a mark says whether a message may have come
+    /// before, and attempts are not counted across members.
+    pub stream: bool,
 }
 
 impl Default for Promises {
     fn default() -> Self {
-        Self { survives_power: true, fifo: true, at_most_once: false }
+        Self { survives_power: true, fifo: true, at_most_once: false, stream: false }
     }
 }
 
@@ -78,14 +81,29 @@ struct Publication {
     ordered: bool,
 }
 
+/// A delivery that was settled for good, and confirmed.
+#[derive(Clone, Copy, Debug)]
+struct Done {
+    boot: u32,
+    attempt: u32,
+    consumer: u32,
+    /// How many deliveries had been noted when that was confirmed.
+    after: usize,
+}
+
 /// Everything that happened in one run.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     promises: BTreeMap<Queue, Promises>,
     publications: BTreeMap<Label, Publication>,
     deliveries: Vec<Seen>,
-    /// Deliveries that were settled for good and confirmed: when and at which attempt.
-    done: BTreeMap<Place, (u32, u32)>,
+    done: BTreeMap<Place, Done>,
+    /// Settled for good and confirmed, and then once more.
+    done_twice: Vec<Place>,
+    /// How many deliveries had been noted when a consumer came, where that was told.
+    joined: BTreeMap<u32, usize>,
+    /// Messages that were published together: all of them are stored, or none.
+    batches: Vec<Vec<Label>>,
     /// Settlements for good without an answer.
     perhaps_done: BTreeSet<Place>,
     /// Messages that may end without being delivered: purged, expired, taken by a consumer that crashed.
@@ -93,6 +111,8 @@ pub struct History {
     /// Inputs that were acked together with the publish of an output: where, at which attempt, and which output.
     pairs: Vec<(Seen, Label)>,
     tally: Tally,
+    /// How operations of a kind ended, for those who tell their kinds.
+    kinds: BTreeMap<&'static str, Tally>,
     /// Messages times queues.
     copies: u64,
 }
@@ -128,6 +148,16 @@ impl History {
         self.publications.get_mut(&label).expect("noted when it began").answer = Answer::Failed;
     }
 
+    /// Messages are sent as one batch; each of them is told of as any publish.
+    pub fn batch(&mut self, labels: Vec<Label>) {
+        self.batches.push(labels);
+    }
+
+    /// A consumer comes: it may get nothing of which an ack was confirmed before.
+    pub fn joins(&mut self, consumer: u32) {
+        self.joined.entry(consumer).or_insert(self.deliveries.len());
+    }
+
     /// A delivery came.
     pub fn delivered(&mut self, seen: Seen) {
         self.deliveries.push(seen);
@@ -135,8 +165,13 @@ impl History {
 
     /// A message of a stream was read, where it stays: there is nothing to settle.
     pub fn read(&mut self, seen: Seen) {
-        self.done.insert(seen.place(), (seen.boot, seen.attempt));
-        self.deliveries.push(seen);
+        self.deliveries.push(seen.clone());
+        self.is_done(&seen);
+    }
+
+    fn is_done(&mut self, seen: &Seen) -> Option<Done> {
+        let Seen { boot, attempt, consumer, .. } = *seen;
+        self.done.insert(seen.place(), Done { boot, attempt, consumer, after: self.deliveries.len() })
     }
 
     /// A delivery was acked, or dead-lettered by its consumer.
@@ -144,7 +179,9 @@ impl History {
         self.tally.count(answer);
         match answer {
             Answer::Ok => {
-                self.done.insert(seen.place(), (seen.boot, seen.attempt));
+                if self.is_done(seen).is_some_and(|before| before.boot == seen.boot) {
+                    self.done_twice.push(seen.place());
+                }
             }
             Answer::Unknown => {
                 self.perhaps_done.insert(seen.place());
@@ -177,6 +214,22 @@ impl History {
     /// How the operations ended.
     pub fn tally(&self) -> Tally {
         self.tally
+    }
+
+    /// An operation of a kind ended: one frame, whatever it holds.
+    pub fn of_kind(&mut self, kind: &'static str, answer: Answer) {
+        self.kinds.entry(kind).or_default().count(answer);
+    }
+
+    /// How operations ended, by kind.
+    pub fn kinds(&self) -> impl Iterator<Item = (&'static str, Tally)> {
+        self.kinds.iter().map(|(kind, tally)| (*kind, *tally))
+    }
+
+    /// Whether a message was settled for good, or may have been.
+    pub fn may_be_settled(&self, queue: Queue, offset: u64, label: Label) -> bool {
+        let place = Place { queue, offset, label: Some(label) };
+        self.done.contains_key(&place) || self.perhaps_done.contains(&place)
     }
 
     /// How many messages that were published are not settled yet, over all queues, at least.

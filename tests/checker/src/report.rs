@@ -60,6 +60,8 @@ pub struct Report {
     pub unit: &'static str,
     /// How the operations of all trials ended.
     pub tally: Tally,
+    /// The same by kinds of operations, for a check that has several.
+    pub kinds: Vec<(&'static str, Tally)>,
     /// Other figures worth a line.
     pub figures: Vec<(&'static str, u64)>,
     /// Broken promises, each with the case that shows it.
@@ -129,6 +131,10 @@ impl fmt::Display for Report {
         writeln!(f, "{:<12} {:>12} {}", self.check, grouped(self.cases), self.unit)?;
         for (name, count) in [("ok", ok), ("failed", failed), ("unknown", unknown)] {
             writeln!(f, "  {name:<30} {:>14}", grouped(count))?;
+        }
+        for (kind, Tally { ok, failed, unknown }) in &self.kinds {
+            let [ok, failed, unknown] = [ok, failed, unknown].map(|count| grouped(*count));
+            writeln!(f, "    {kind:<28} {ok:>14} ok {failed:>9} failed {unknown:>9} unknown")?;
         }
         for (name, count) in &self.figures {
             writeln!(f, "  {name:<30} {:>14}", grouped(*count))?;

@@ -299,6 +299,7 @@ fn promises(queue: Queue) -> Promises {
         survives_power: queue != "quick",
         fifo: !matches!(queue, "fancy" | "dead"),
         at_most_once: queue == "once",
+        stream: false,
     }
 }
 

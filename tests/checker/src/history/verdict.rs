@@ -7,7 +7,9 @@
 //! | duplicated | one publish lies in a queue as two messages |
 //! | reordered | two messages of a publisher and key lie in a queue the wrong way round, or a consumer got first deliveries against their order |
 //! | unmarked | delivered again without being marked, or one attempt delivered twice |
-//! | resurrected | delivered at a later attempt than the one whose settlement was confirmed |
+//! | resurrected | delivered at a later attempt than the one whose settlement was confirmed; of a stream: to the member that had settled it, or to one that came later |
+//! | settled twice | two settlements of one message were confirmed |
+//! | split | of a batch, some messages are there and some are not |
 //! | torn | the input of a transaction came again although its output is there, or neither is there |
 //! | repeated | delivered twice by a queue whose consumers settle on delivery |
 
@@ -28,6 +30,8 @@ impl History {
         self.unmarked(&mut found);
         self.resurrected(&mut found);
         self.torn(&mut found);
+        self.settled_twice(&mut found);
+        self.split(&mut found);
         found
     }
 
@@ -136,7 +140,9 @@ impl History {
             if seen.redelivered != (seen.attempt > 1) {
                 found.push(Violation::new("unmarked", format!("{}: marked {}", what(), seen.redelivered)));
             }
-            if !attempts.insert((seen.place(), seen.boot, seen.attempt)) {
+            // Members that follow each other both begin again where the last one may have been.
+            let counted = !self.promises(seen.queue).stream || !seen.redelivered;
+            if counted && !attempts.insert((seen.place(), seen.boot, seen.attempt)) {
                 found.push(Violation::new("unmarked", format!("{} came twice", what())));
             }
             if self.promises(seen.queue).at_most_once && !once.insert(seen.place()) {
@@ -146,14 +152,40 @@ impl History {
     }
 
     fn resurrected(&self, found: &mut Vec<Violation>) {
-        for seen in &self.deliveries {
-            if let Some(done) = self.done.get(&seen.place()).filter(|done| (seen.boot, seen.attempt) > **done)
-            {
+        for (number, seen) in self.deliveries.iter().enumerate() {
+            let Some(done) = self.done.get(&seen.place()) else { continue };
+            let again = if self.promises(seen.queue).stream {
+                // One that was on its way to another member may come late; its settlement is refused.
+                let joined = self.joined.get(&seen.consumer).copied().unwrap_or(0);
+                number >= done.after && (seen.consumer == done.consumer || joined >= done.after)
+            } else {
+                (seen.boot, seen.attempt) > (done.boot, done.attempt)
+            };
+            if again {
                 let what = format!(
                     "{} from {} at attempt {} (boot {}), settled at {} (boot {})",
-                    seen.id, seen.queue, seen.attempt, seen.boot, done.1, done.0
+                    seen.id, seen.queue, seen.attempt, seen.boot, done.attempt, done.boot
                 );
                 found.push(Violation::new("resurrected", what));
+            }
+        }
+    }
+
+    fn settled_twice(&self, found: &mut Vec<Violation>) {
+        for place in &self.done_twice {
+            let what = format!("offset {} of {}, {:?}", place.offset, place.queue, place.label);
+            found.push(Violation::new("settled twice", what));
+        }
+    }
+
+    fn split(&self, found: &mut Vec<Violation>) {
+        let there: BTreeSet<Label> = self.deliveries.iter().filter_map(|seen| seen.label).collect();
+        for batch in &self.batches {
+            let (whole, missing): (Vec<&Label>, Vec<&Label>) =
+                batch.iter().partition(|label| there.contains(label));
+            if let (Some(one), Some(other)) = (whole.first(), missing.first()) {
+                let what = format!("of a batch of {}, {one} is there, {other} is not", batch.len());
+                found.push(Violation::new("split", what));
             }
         }
     }
@@ -175,10 +207,13 @@ impl History {
         }
         for (input, output) in &self.pairs {
             let Some(label) = input.label else { continue };
-            if self.publications.get(output).is_some_and(|known| known.answer == Answer::Failed) {
+            let answer = self.publications.get(output).map(|known| known.answer);
+            let stream = self.promises(input.queue).stream;
+            // A stream's attempts do not tell whether its message came again; `resurrected` does, once it is known.
+            if answer == Some(Answer::Failed) || (stream && answer != Some(Answer::Ok)) {
                 continue;
             }
-            let again = newest.get(&(input.queue, label)) > Some(&(input.boot, input.attempt));
+            let again = !stream && newest.get(&(input.queue, label)) > Some(&(input.boot, input.attempt));
             if again == there.contains(output) {
                 let what = format!("{label} came again: {again}; {output} is there: {again}");
                 found.push(Violation::new("torn", what));
@@ -334,6 +369,44 @@ mod tests {
         assert_eq!(unknown(&[], &again).violations(), []);
         assert_found(&unknown(&made, &again), "torn");
         assert_found(&unknown(&[], &[]), "torn");
+    }
+
+    #[test]
+    fn a_batch_of_which_a_part_is_there_is_split() {
+        let mut history = history();
+        history.batch(vec![A, B]);
+        ack(&mut history, seen(A, 5, 0, 1));
+        history.excuse("work", B);
+        assert_found(&history, "split");
+    }
+
+    /// Of a partition of a stream: late deliveries of the member before are no violation, later members' are.
+    #[test]
+    fn a_groups_member_gets_nothing_that_was_settled_before_it_came() {
+        let of = |consumer, redelivered| {
+            let attempt = 1 + u32::from(redelivered);
+            Seen { queue: "log", consumer, redelivered, ..seen(A, 5, 0, attempt) }
+        };
+        let history = |last: Seen| {
+            let stream = Promises { stream: true, ..Promises::default() };
+            let mut history = History::new([("log", stream)]);
+            history.publishing(A, &["log"], true);
+            history.published(A, Answer::Ok);
+            history.joins(1);
+            history.joins(2);
+            ack(&mut history, of(1, false));
+            history.joins(3);
+            history.delivered(last);
+            history
+        };
+        assert_eq!(history(of(2, true)).violations(), [], "it was on its way when the other took over");
+        assert_found(&history(of(1, true)), "resurrected");
+        assert_found(&history(of(3, true)), "resurrected");
+        assert_found(&history(of(2, false)), "unmarked");
+
+        let mut twice = history(of(2, true));
+        twice.settled_for_good(&of(2, true), Answer::Ok);
+        assert_found(&twice, "settled twice");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The consumers of a kill run.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -9,25 +9,27 @@ use wharf_client::{Client, ConsumeOptions, Delivery, Settle, SettleError};
 use wharf_disk::Random;
 
 use super::Shared;
+use super::source::Source;
+use crate::Answer;
 use crate::history::{Queue, Seen};
-use crate::{Answer, Label};
 
 /// Settlements that one consumer has on their way at a time.
 const WINDOW: usize = 256;
 
-/// One consumer of one queue.
+/// One consumer of a queue, or member of a group.
 pub(super) struct Consumer {
     pub(super) number: u32,
-    pub(super) queue: Queue,
+    pub(super) source: Source,
     pub(super) random: Random,
-    pub(super) history: Shared,
+    pub(super) shared: Shared,
 }
 
 impl Consumer {
     /// Consumes through every restart until told to stop: acks most, nacks some, forgets some.
     pub(super) async fn run(mut self, client: Client, mut stopped: watch::Receiver<bool>) {
+        self.shared.lock().joins(self.number);
         let options = ConsumeOptions { prefetch: 512, ..ConsumeOptions::default() };
-        let mut consumer = client.consume(self.queue, options).await.expect("the queue is there");
+        let mut consumer = self.source.open(&client, options).await.expect("its source is there");
         let mut sent = VecDeque::new();
         loop {
             let delivery = tokio::select! {
@@ -52,16 +54,20 @@ impl Consumer {
         drop(consumer);
     }
 
-    /// Consumes until nothing is left, and acks all of it.
+    /// Consumes a queue until nothing is left, or as a member of a group until all of `left` came, and acks all of it.
     ///
     /// # Errors
     /// When the broker ends it before.
-    pub(super) async fn drain(self, client: Client) -> Result<()> {
-        let options = ConsumeOptions { until_empty: true, ..ConsumeOptions::default() };
-        let mut consumer = client.consume(self.queue, options).await?;
+    pub(super) async fn drain(self, client: Client, mut left: BTreeSet<(Queue, u64)>) -> Result<()> {
+        self.shared.lock().joins(self.number);
+        let until_empty = matches!(self.source, Source::Queue(_));
+        let options = ConsumeOptions { until_empty, ..ConsumeOptions::default() };
+        let mut consumer = self.source.open(&client, options).await?;
         let mut sent = VecDeque::new();
-        while let Some(delivery) = consumer.next().await {
+        while until_empty || !left.is_empty() {
+            let Some(delivery) = consumer.next().await else { break };
             let seen = self.note(&delivery);
+            left.remove(&(seen.queue, seen.offset));
             sent.push_back((Some(seen), delivery.ack()));
             if sent.len() == WINDOW {
                 self.answer(sent.pop_front().expect("the window is full")).await;
@@ -71,35 +77,32 @@ impl Consumer {
             self.answer(each).await;
         }
         let end = consumer.end();
-        ensure!(end.is_none(), "draining {}: {end:?}", self.queue);
+        ensure!(end.is_none(), "draining {:?}: {end:?}", self.source);
         Ok(())
     }
 
     fn note(&self, delivery: &Delivery) -> Seen {
-        let seen = Seen {
-            queue: self.queue,
-            consumer: self.number,
-            // What moves leases is written before its effects, and the system survives: no boot is told apart.
-            boot: 0,
-            label: Label::read(&delivery.message.payload),
-            id: delivery.id,
-            offset: delivery.offset,
-            attempt: delivery.attempt,
-            redelivered: delivery.redelivered,
-            died_in: delivery.death.as_ref().map(|death| death.queue.clone()),
-        };
-        self.history.lock().delivered(seen.clone());
+        let seen = self.source.seen(self.number, delivery);
+        if let Source::Group { .. } = self.source {
+            self.shared.journal().note("a group", delivery);
+        }
+        self.shared.lock().delivered(seen.clone());
         seen
     }
 
     /// Waits for the answer to an ack of what was seen, or to a nack.
     async fn answer(&self, (acked, settle): (Option<Seen>, Settle)) {
         let answer = verdict(settle.await);
+        let mut history = self.shared.lock();
         match acked {
-            Some(seen) => self.history.lock().settled_for_good(&seen, answer),
-            None => self.history.lock().other(answer),
+            Some(seen) => {
+                history.of_kind(self.source.ack(), answer);
+                history.settled_for_good(&seen, answer);
+            }
+            None => history.of_kind("nack", answer),
         }
-        self.history.settled();
+        drop(history);
+        self.shared.settled();
     }
 }
 
