@@ -206,6 +206,11 @@ impl Reader {
             }
             for part in &mut self.parts {
                 part.arrive()?;
+            }
+            // The group says that a partition is another member's before anything is stored that this one did not
+            // hear of: so what has arrived is looked at once more with what the group says by now.
+            self.take_assignments()?;
+            for part in &mut self.parts {
                 part.read_ahead(&self.shard, self.stream, tail.version, &self.controls.desk.changed);
             }
             self.deliver_again(out, before + DELIVERIES_MAX).await?;
@@ -282,7 +287,11 @@ impl Reader {
 
     /// Takes over what the group says that this member has.
     fn take_assignments(&mut self) -> Result<(), NodeError> {
-        let Some(member) = self.member.as_mut().filter(|_| self.reassigned) else { return Ok(()) };
+        let Some(member) = &mut self.member else { return Ok(()) };
+        // The sender goes with the shard, which tells so before.
+        if !self.reassigned && !member.membership.has_changed().unwrap_or(false) {
+            return Ok(());
+        }
         self.reassigned = false;
         let membership = member.membership.borrow_and_update().clone();
         if let Some(why) = membership.closed {

@@ -1,5 +1,7 @@
 //! What the node promises of streams, through its handle, with a real log.
 
+use std::collections::BTreeSet;
+
 use tempfile::TempDir;
 use wharf_node::{
     Binding, Config, EXPECT_KEY_OFFSET, Event, Node, Principal, Publication, ReadOptions, Reader,
@@ -160,6 +162,48 @@ async fn a_reset_takes_members_with_it() {
     assert_eq!(again.iter().map(|each| (each.offset, each.tag)).collect::<Vec<_>>(), [(3, 6), (4, 7)]);
     broker.node.delete_group(&me(), name("events"), name("g")).await.expect("deleted");
     assert!(member.next(&mut Vec::new()).await.is_err(), "its group is gone");
+}
+
+/// Found by killing the broker under load: a member that had lost a partition went on with what was stored after that,
+/// and the member that had it now got the same without a mark.
+#[tokio::test]
+async fn a_member_that_lost_a_partition_delivers_nothing_more_of_it() {
+    const MESSAGES: usize = 4_000;
+    let broker = Broker::start(StreamPolicy { partitions: 4, ..StreamPolicy::default() }).await;
+    let publish = async || {
+        let batch = (0..MESSAGES).map(|n| Publication { message: event(None, n), session: None });
+        broker.node.publish(&me(), batch.collect()).await.await
+    };
+    publish().await;
+    let mut one = broker.join().await;
+    let mut deliveries = take(&mut one, 100).await;
+    let mut two = broker.join().await;
+    publish().await;
+
+    // What it reads ahead has come before it needs it, so it never waits to hear what the group says.
+    while deliveries.len() < MESSAGES {
+        one.next(&mut deliveries).await.expect("open");
+        for _ in 0..5 {
+            broker.node.groups(&me(), &name("events")).await.expect("there");
+        }
+    }
+    let (mut came, mut unmarked) = (BTreeSet::new(), BTreeSet::new());
+    loop {
+        for Delivery { partition, offset, redelivered, .. } in deliveries.drain(..) {
+            came.insert((partition, offset));
+            let first = redelivered || unmarked.insert((partition, offset));
+            assert!(first, "{partition}/{offset} came twice without a mark");
+        }
+        if came.len() == 2 * MESSAGES {
+            return;
+        }
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        tokio::select! {
+            told = one.next(&mut first) => drop(told.expect("open")),
+            told = two.next(&mut second) => drop(told.expect("open")),
+        }
+        deliveries.extend(first.into_iter().chain(second));
+    }
 }
 
 #[tokio::test]
