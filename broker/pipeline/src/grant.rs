@@ -30,6 +30,20 @@ pub enum Grant {
     Secret(Name),
 }
 
+/// What a plugin imports beside its world: it says before it runs that it needs this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Need {
+    /// What its pipeline remembers.
+    Kv,
+    /// Reference tables.
+    Lookup,
+    /// Schemas.
+    Schema,
+    /// Secrets.
+    Secrets,
+}
+
 /// Why a text is not a [`Grant`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
@@ -77,6 +91,42 @@ impl Grant {
             Self::Lookup(name) | Self::Schema(name) | Self::Secret(name) => Some(name),
             Self::Log | Self::Config | Self::Metrics | Self::Clock | Self::Random | Self::Kv => None,
         }
+    }
+}
+
+impl Need {
+    /// All that a plugin may need.
+    pub const ALL: [Self; 4] = [Self::Kv, Self::Lookup, Self::Schema, Self::Secrets];
+
+    /// The interface of the contract that it imports.
+    pub fn interface(self) -> &'static str {
+        match self {
+            Self::Kv => "kv",
+            Self::Lookup => "lookup",
+            Self::Schema => "schema",
+            Self::Secrets => "secrets",
+        }
+    }
+
+    /// Whether one of these opens it.
+    pub fn is_granted(self, grants: &[Grant]) -> bool {
+        grants.iter().any(|grant| grant.interface() == self.interface())
+    }
+
+    /// What a stage grants, as its author writes it.
+    pub(crate) fn example(self) -> &'static str {
+        match self {
+            Self::Kv => "\"kv\"",
+            Self::Lookup => "\"lookup:TABLE\"",
+            Self::Schema => "\"schema:NAME\"",
+            Self::Secrets => "\"secrets:NAME\"",
+        }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.interface())
     }
 }
 

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::bindings::wharf::plugin::emit::{self, Body, EmitError};
 use crate::bindings::wharf::plugin::{clock, log, metrics, random, types};
-pub(crate) use capability::{About, Borrowed};
+pub(crate) use capability::{About, Borrowed, Remembered};
 
 use crate::logbook::Logbook;
 use crate::{Fault, Grant, Item, Level, Library, Limits, Target, wasi};
@@ -74,6 +74,8 @@ pub(crate) struct Call {
     bytes: usize,
     pub(crate) counters: BTreeMap<String, u64>,
     borrowed: Borrowed,
+    /// What the pipeline remembers, where the stage is granted it.
+    pub(crate) remembering: Option<Remembered>,
 }
 
 /// What was counted for one message of the call.

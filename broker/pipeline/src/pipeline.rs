@@ -1,6 +1,6 @@
 //! One version of a pipeline, ready to run: messages go in, and one answer for each comes out.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, oneshot};
@@ -9,12 +9,13 @@ use wharf_protocol::{Name, Timestamp};
 use crate::engine::Inner;
 use crate::host::Unit;
 use crate::instance::{Answer, Report};
+use crate::memory::{Blank, Remembering, Shared, lock};
 use crate::stage::Stage;
 use crate::trace::Step;
 use crate::worker::aside;
 use crate::{
-    Failure, FailureKind, Fault, Item, Kind, LogLine, OnFailure, Output, PipelineSpec, Plugin, Problem,
-    Processed, SpecError, StageStats, Target, Traced, Verdict,
+    Failure, FailureKind, Fault, Item, Kind, LogLine, Memory, Need, OnFailure, Output, PipelineSpec, Plugin,
+    Problem, Processed, Recall, SpecError, StageStats, Target, Traced, Verdict,
 };
 
 /// One version of a pipeline. Immutable: a new version is another `Pipeline`, and messages in flight finish
@@ -26,6 +27,10 @@ pub struct Pipeline {
 }
 
 struct Core {
+    /// What runs read whose changes nobody keeps.
+    memory: OnceLock<Arc<dyn Memory>>,
+    /// Whether any stage is granted what the pipeline remembers.
+    remembers: bool,
     spec: PipelineSpec,
     stages: Vec<Arc<Stage>>,
     engine: Arc<Inner>,
@@ -68,6 +73,14 @@ pub enum PrepareError {
         stage: Name,
         /// Its kind.
         kind: Kind,
+    },
+    /// The plugin needs what its stage does not grant.
+    #[error("stage {stage}: the plugin uses {need}; add {} to the stage's grants", need.example())]
+    NotGranted {
+        /// Which stage.
+        stage: Name,
+        /// What it imports.
+        need: Need,
     },
     /// A configuration that would not reach the plugin.
     #[error("stage {0}: it has a config and does not grant \"config\"; add it to the stage's grants")]
@@ -114,9 +127,19 @@ impl Pipeline {
         let stages = spec.stages.iter().zip(plugins);
         let stages = stages
             .map(|(stage, plugin)| Stage::prepare(engine, &spec.name, stage, plugin))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<Arc<Stage>>, _>>()?;
+        let remembers = stages.iter().any(|stage| stage.remembers());
         let share = Arc::new(Semaphore::new(engine.threads.saturating_sub(1).max(1)));
-        Ok(Self { core: Arc::new(Core { spec, stages, engine: Arc::clone(engine) }), share })
+        Ok(Self {
+            core: Arc::new(Core {
+                memory: OnceLock::new(),
+                remembers,
+                spec,
+                stages,
+                engine: Arc::clone(engine),
+            }),
+            share,
+        })
     }
 
     /// What it was made from.
@@ -179,6 +202,41 @@ impl Pipeline {
         aside(metered).unwrap_or_else(|_| (self.core.lost(count), Usage::default()))
     }
 
+    /// Whether any of its stages is granted what it remembers.
+    pub fn remembers(&self) -> bool {
+        self.core.remembers
+    }
+
+    /// Says what runs read whose changes nobody keeps: [`run`](Self::run), [`run_traced`](Self::run_traced) and the
+    /// like. Without it, or before it, they find nothing; a second call changes nothing.
+    pub fn remember(&self, memory: Arc<dyn Memory>) {
+        let _ = self.core.memory.set(memory);
+    }
+
+    /// As [`run`](Self::run), reading `memory`; each answer comes with what its message read and changed.
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run).
+    pub async fn run_remembering(
+        &self,
+        batch: Vec<Item>,
+        now: Timestamp,
+        memory: Arc<dyn Memory>,
+    ) -> Vec<(Processed, Recall)> {
+        let count = batch.len();
+        let lost = || self.core.lost(count).into_iter().map(|lost| (lost, Recall::default())).collect();
+        let core = Arc::clone(&self.core);
+        let Ok(permit) = Arc::clone(&self.share).acquire_owned().await else { return lost() };
+        let (answer, answered) = oneshot::channel();
+        let job = move || {
+            // Nobody may be waiting any more; the answers are then nobody's.
+            let _ = answer.send(core.process_remembering(batch, now, memory, &mut Vec::new()));
+            drop(permit);
+        };
+        self.core.engine.workers.run(Box::new(job)).await;
+        answered.await.unwrap_or_else(|_| lost())
+    }
+
     /// What each stage has done so far.
     pub fn stats(&self) -> Vec<StageStats> {
         self.core.stages.iter().map(|stage| stage.stats()).collect()
@@ -226,10 +284,51 @@ impl Core {
         now: Timestamp,
         reports: &mut Vec<Report>,
     ) -> Vec<Processed> {
+        if !self.remembers {
+            return self.pass(batch, now, None, reports);
+        }
+        let memory = self.memory();
+        self.process_remembering(batch, now, memory, reports)
+            .into_iter()
+            .map(|(processed, _)| processed)
+            .collect()
+    }
+
+    /// Each message goes all the way before the next one begins, so that this one sees what that one left.
+    fn process_remembering(
+        &self,
+        batch: Vec<Item>,
+        now: Timestamp,
+        memory: Arc<dyn Memory>,
+        reports: &mut Vec<Report>,
+    ) -> Vec<(Processed, Recall)> {
+        let remembering = Remembering::begin(memory);
+        let mut one = |item| {
+            let processed = self.pass(vec![item], now, Some(&remembering), reports).pop();
+            let processed = processed.unwrap_or_else(|| self.host_failure());
+            let came_through = !matches!(processed, Processed::Failed(_));
+            let recall = lock(&remembering).end_message(came_through);
+            (processed, recall)
+        };
+        batch.into_iter().map(&mut one).collect()
+    }
+
+    /// What the pipeline remembers, for runs whose changes nobody keeps.
+    fn memory(&self) -> Arc<dyn Memory> {
+        self.memory.get().map_or_else(|| Arc::new(Blank) as Arc<dyn Memory>, Arc::clone)
+    }
+
+    fn pass(
+        &self,
+        batch: Vec<Item>,
+        now: Timestamp,
+        remembering: Option<&Shared>,
+        reports: &mut Vec<Report>,
+    ) -> Vec<Processed> {
         let mut flow = Flow::new(batch);
         for stage in &self.stages {
             let units = Arc::new(std::mem::take(&mut flow.units));
-            let answers = stage.run(&units, now, reports);
+            let answers = stage.run(&units, now, remembering, reports);
             let units = Arc::unwrap_or_clone(units);
             for (unit, answer) in units.into_iter().zip(answers) {
                 flow.take(self, stage, unit, answer);
@@ -243,11 +342,13 @@ impl Core {
     fn trace(&self, item: Item, now: Timestamp) -> Traced {
         let mut flow = Flow::new(vec![item]);
         let mut steps = Vec::new();
+        let remembering = self.remembers.then(|| Remembering::begin(self.memory()));
         for stage in &self.stages {
             for unit in std::mem::take(&mut flow.units) {
                 let mut reports = Vec::new();
                 let given = unit.clone();
-                let mut answers = stage.run(&Arc::new(vec![unit.clone()]), now, &mut reports);
+                let mut answers =
+                    stage.run(&Arc::new(vec![unit.clone()]), now, remembering.as_ref(), &mut reports);
                 let answer = answers.pop().unwrap_or(Answer::Keep);
                 let (verdict, problem) = said(&answer, stage.policy);
                 let first = flow.units.len();

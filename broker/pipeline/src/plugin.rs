@@ -13,7 +13,7 @@ use crate::bindings::exports::wharf::plugin::{enrich, lifecycle, route, transfor
 use crate::engine::Inner;
 use crate::host::{Host, Rights};
 use crate::instance::Instance;
-use crate::{CompileError, Kind, wasi};
+use crate::{CompileError, Kind, Need, wasi};
 
 /// The version of the contract that this host speaks.
 pub const CONTRACT_VERSION: &str = "0.1.1";
@@ -33,6 +33,7 @@ pub struct Plugin {
     pub(crate) indices: Indices,
     digest: String,
     kinds: Vec<Kind>,
+    needs: Vec<Need>,
     description: Description,
     bytes: usize,
 }
@@ -135,12 +136,19 @@ impl Plugin {
         check_preamble(wasm, engine.limits.component_bytes)?;
         let digest = hex::encode(Sha256::digest(wasm));
         let component = engine.compile(&digest, wasm)?;
-        check_imports(engine, &component)?;
+        let needs = check_imports(engine, &component)?;
         let kinds = check_exports(engine, &component)?;
         let pre = engine.linker.instantiate_pre(&component).map_err(shape)?;
         let indices = Indices::find(&pre, &kinds).map_err(shape)?;
-        let mut plugin =
-            Self { pre, indices, digest, kinds, description: Description::default(), bytes: wasm.len() };
+        let mut plugin = Self {
+            pre,
+            indices,
+            digest,
+            kinds,
+            needs,
+            description: Description::default(),
+            bytes: wasm.len(),
+        };
         plugin.description = plugin.describe(engine)?;
         Ok(plugin)
     }
@@ -153,6 +161,11 @@ impl Plugin {
     /// As what it can be used; never empty.
     pub fn kinds(&self) -> &[Kind] {
         &self.kinds
+    }
+
+    /// What it imports beside its world: each is to be granted by the stages that use it.
+    pub fn needs(&self) -> &[Need] {
+        &self.needs
     }
 
     /// What it says of itself.
@@ -211,16 +224,21 @@ fn check_preamble(wasm: &[u8], bytes_max: usize) -> Result<(), LoadError> {
     }
 }
 
-fn check_imports(engine: &Inner, component: &Component) -> Result<(), LoadError> {
+/// Refuses what no plugin gets, and tells what this one needs.
+fn check_imports(engine: &Inner, component: &Component) -> Result<Vec<Need>, LoadError> {
+    let mut needs = Vec::new();
     for (name, _) in component.component_type().imports(&engine.wasmtime) {
         let interface = name.split('@').next().unwrap_or(name);
         if name.starts_with(OURS) {
             check_version(name)?;
+            needs.extend(Need::ALL.into_iter().find(|need| need.interface() == &interface[OURS.len()..]));
         } else if !wasi::ALLOWED.contains(&interface) {
             return Err(LoadError::ForbiddenImport(name.to_owned()));
         }
     }
-    Ok(())
+    needs.sort_unstable();
+    needs.dedup();
+    Ok(needs)
 }
 
 fn check_exports(engine: &Inner, component: &Component) -> Result<Vec<Kind>, LoadError> {

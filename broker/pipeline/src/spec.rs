@@ -172,6 +172,12 @@ pub enum SpecError {
         "stage {0} declares outputs, and a delivery goes to its consumer alone; remove them, or delivery"
     )]
     DeliveryOutputs(Name),
+    /// Memory without a record to put it in.
+    #[error(
+        "stage {0}: a pipeline on delivery has no kv: what it changes would have no record to be in; grant kv at \
+         ingress or on a binding"
+    )]
+    KvOnDelivery(Name),
     /// More outputs than an id can name.
     #[error("stage {stage} declares {outputs} outputs; at most {DECLARED_OUTPUTS_MAX}")]
     Outputs {
@@ -218,6 +224,9 @@ impl PipelineSpec {
             }
             if stage.kind == Some(Kind::Validator) && stage.on_failure == OnFailure::Bypass {
                 return Err(SpecError::BypassedValidator(name()));
+            }
+            if !self.delivery.is_empty() && stage.grants.contains(&Grant::Kv) {
+                return Err(SpecError::KvOnDelivery(name()));
             }
             if let Some(deadline_ms) = stage.deadline_ms
                 && !(1..=DEADLINE_MS_MAX).contains(&deadline_ms)
@@ -430,6 +439,9 @@ mod tests {
         let error = PipelineSpec::from_toml(delivery).expect_err("a delivery goes nowhere else");
         assert!(error.to_string().contains("consumer alone"), "{error}");
         assert!(refused("outptus = {}").contains("outptus"));
+        let delivered = "name = \"p\"\ndelivery = [\"q\"]\n[[stage]]\nplugin = \"a\"\ngrants = [\"kv\"]";
+        let refused_kv = PipelineSpec::from_toml(delivered).expect_err("no record to put it in").to_string();
+        assert!(refused_kv.contains("on delivery has no kv"), "{refused_kv}");
         assert!(refused("[[stage]]\nplugin = \"a\"").contains("two stages"));
         assert!(
             PipelineSpec::from_toml("name = \"p\"").expect_err("no stage").to_string().contains("[[stage]]")

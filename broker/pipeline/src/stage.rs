@@ -9,8 +9,9 @@ use wharf_protocol::{Name, Timestamp};
 use crate::bindings::exports::wharf::plugin::lifecycle;
 use crate::breaker::{Admission, Breaker};
 use crate::engine::Inner;
-use crate::host::{About, Call, Rights, Unit};
+use crate::host::{About, Call, Remembered, Rights, Unit};
 use crate::instance::{Answer, Broken, Instance, Report};
+use crate::memory::{Shared, lock};
 use crate::plugin::START_DEADLINE;
 use crate::stats::Counters;
 use crate::{
@@ -71,6 +72,9 @@ impl Stage {
         if !spec.config.is_empty() && !spec.grants.contains(&Grant::Config) {
             return Err(PrepareError::ConfigNotGranted(name));
         }
+        if let Some(need) = plugin.needs().iter().find(|need| !need.is_granted(&spec.grants)) {
+            return Err(PrepareError::NotGranted { stage: name, need: *need });
+        }
         let (output_names, targets) =
             spec.outputs.iter().map(|(name, to)| (name.clone(), to.clone())).unzip();
         let about = About {
@@ -116,11 +120,13 @@ impl Stage {
         &self,
         units: &Arc<Vec<Unit>>,
         now: Timestamp,
+        remembering: Option<&Shared>,
         reports: &mut Vec<Report>,
     ) -> Vec<Answer> {
+        let remembering = remembering.filter(|_| self.remembers());
         let mut answers: Vec<Option<Answer>> = Vec::new();
         answers.resize_with(units.len(), || None);
-        let mut runs = runs(units);
+        let mut runs = if remembering.is_some() { one_by_one(units.len()) } else { runs(units) };
         while let Some(run) = runs.pop() {
             let run = match self.breaker.admits(Instant::now()) {
                 Admission::Yes => run,
@@ -131,7 +137,7 @@ impl Stage {
                 }
                 Admission::Trial => run.alone(&mut runs),
             };
-            let (called, report) = self.call(units, run, now);
+            let (called, report) = self.call(units, run, now, remembering);
             match called {
                 Ok(answered) => {
                     self.judge(&answered);
@@ -155,6 +161,11 @@ impl Stage {
         answers.into_iter().map(answered).collect()
     }
 
+    /// Whether it is granted what its pipeline remembers.
+    pub(crate) fn remembers(&self) -> bool {
+        self.rights.grants.contains(&Grant::Kv)
+    }
+
     pub(crate) fn stats(&self) -> StageStats {
         let breaker = self.breaker.state(Instant::now());
         self.counters.read(self.name.clone(), self.plugin_ref.clone(), self.kind, breaker)
@@ -170,15 +181,27 @@ impl Stage {
         units: &Arc<Vec<Unit>>,
         run: Run,
         now: Timestamp,
+        remembering: Option<&Shared>,
     ) -> (Result<Vec<Answer>, Broken>, Report) {
         let mut instance = match self.take() {
             Ok(instance) => instance,
             Err(broken) => return (Err(broken), Report::default()),
         };
-        let call = Call::new(Arc::clone(units), run.first, run.count, now, self.targets.len());
+        let mut call = Call::new(Arc::clone(units), run.first, run.count, now, self.targets.len());
+        let mark = remembering.map(|shared| {
+            call.remembering = Some(Remembered(Arc::clone(shared)));
+            (shared, lock(shared).mark())
+        });
         let reads = &self.plugin.description().reads;
         let (called, report) = instance.process(&self.engine, self.deadline, self.kind, reads, call);
 
+        let failed =
+            |answer: &Answer| matches!(answer, Answer::Reject(_) | Answer::Retry(..) | Answer::Fault(..));
+        if let Some((shared, mark)) = mark
+            && called.as_ref().map_or(true, |answers| answers.iter().any(failed))
+        {
+            lock(shared).go_back(mark);
+        }
         self.counters.called(report.took);
         self.counters.messages.fetch_add(run.count as u64, Relaxed);
         self.counters.log_lines_dropped.fetch_add(report.written.dropped, Relaxed);
@@ -302,6 +325,11 @@ impl Run {
         let half = self.count / 2;
         [Self { first: self.first + half, count: self.count - half }, Self { first: self.first, count: half }]
     }
+}
+
+/// Runs of one message each, the last one first.
+fn one_by_one(count: usize) -> Vec<Run> {
+    (0..count).rev().map(|first| Run { first, count: 1 }).collect()
 }
 
 /// Runs within the bounds of a call, the last one first.

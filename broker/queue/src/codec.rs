@@ -3,7 +3,8 @@
 //! ```text
 //!  0  u8   version, 1
 //!  1  u8   kind
-//!  2  u16  flags: 1 a session follows, 2 a deduplication key follows, 4 it needs a consumer; 0 unless a publish
+//!  2  u16  flags: 1 a session follows, 2 a deduplication key follows, 4 it needs a consumer, 8 a part of kv
+//!          follows; 0 unless a publish
 //!  4  u16  how many entries; 0 unless a publish
 //!  6  u16  zero
 //!  8  u64  when, in milliseconds since 1970
@@ -12,6 +13,7 @@
 //! 16  u64  the topology's revision
 //!     [u128 producer · u32 epoch · u64 sequence]
 //!     [u128 deduplication key]
+//!     [u32 length of the part of kv · the part in MessagePack]
 //!     for each entry:
 //!        u32  length of the message
 //!        u16  how many destinations
@@ -38,7 +40,8 @@ const HEAD_BYTES: usize = 16;
 const FLAG_SESSION: u16 = 1;
 const FLAG_DEDUP: u16 = 2;
 const FLAG_NEEDS_CONSUMER: u16 = 4;
-const FLAGS: u16 = FLAG_SESSION | FLAG_DEDUP | FLAG_NEEDS_CONSUMER;
+const FLAG_KV: u16 = 8;
+const FLAGS: u16 = FLAG_SESSION | FLAG_DEDUP | FLAG_NEEDS_CONSUMER | FLAG_KV;
 /// Deeper MessagePack is refused: without a bound, 700 bytes overflow a stack.
 const DEPTH_MAX: usize = 32;
 
@@ -60,6 +63,7 @@ const LEAVE_GROUP: u8 = 17;
 const COMMIT: u8 = 18;
 const RESET_GROUP: u8 = 19;
 const DELETE_GROUP: u8 = 20;
+const CHANGE_KV: u8 = 32;
 
 /// Why bytes are not a record.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +127,7 @@ impl Stamped {
                 put_head(CLAIM_PRODUCER, 0, 0, at, out);
                 out.put_u128_le(producer.0);
             }
+            Record::ChangeKv(changes) => encode_fields(CHANGE_KV, at, changes, out),
             Record::JoinGroup(join) => encode_fields(JOIN_GROUP, at, join, out),
             Record::LeaveGroup { member } => encode_fields(LEAVE_GROUP, at, member, out),
             Record::Commit(commit) => encode_fields(COMMIT, at, commit, out),
@@ -195,6 +200,7 @@ impl Stamped {
                 reader.end()?;
                 Record::ClaimProducer(producer)
             }
+            CHANGE_KV => Record::ChangeKv(decode_fields(&bytes)?),
             JOIN_GROUP => Record::JoinGroup(decode_fields(&bytes)?),
             LEAVE_GROUP => Record::LeaveGroup { member: decode_fields(&bytes)? },
             COMMIT => Record::Commit(decode_fields(&bytes)?),
@@ -248,7 +254,8 @@ fn encode_publish(at: Timestamp, publish: &Publish, out: &mut BytesMut) {
     let session = if publish.session.is_some() { FLAG_SESSION } else { 0 };
     let dedup = if publish.dedup.is_some() { FLAG_DEDUP } else { 0 };
     let consumer = if publish.needs_consumer { FLAG_NEEDS_CONSUMER } else { 0 };
-    put_head(PUBLISH, session | dedup | consumer, entries, at, out);
+    let kv = if publish.kv.is_some() { FLAG_KV } else { 0 };
+    put_head(PUBLISH, session | dedup | consumer | kv, entries, at, out);
     encode_published(publish, out);
 }
 
@@ -262,6 +269,11 @@ fn encode_published(publish: &Publish, out: &mut BytesMut) {
     }
     if let Some(key) = publish.dedup {
         out.put_u128_le(key);
+    }
+    if let Some(kv) = &publish.kv {
+        let kv = rmp_serde::to_vec(kv).expect("memory takes every write");
+        out.put_u32_le(u32::try_from(kv.len()).expect("a part of kv is under 4 GiB"));
+        out.put_slice(&kv);
     }
     for entry in &publish.entries {
         out.put_u32_le(u32::try_from(entry.message.encoded_bytes()).expect("a message is under 4 GiB"));
@@ -291,6 +303,10 @@ fn decode_publish(flags: u16, entries: u16, reader: &mut Reader) -> Result<Publi
     }
     if flags & FLAG_DEDUP != 0 {
         publish.dedup = Some(reader.take(16)?.get_u128_le());
+    }
+    if flags & FLAG_KV != 0 {
+        let length = reader.u32()? as usize;
+        publish.kv = Some(Box::new(decode_fields(&reader.take(length)?)?));
     }
     // No entry takes less than its two lengths: a lie about their number reserves nothing.
     publish.entries.reserve_exact(usize::from(entries).min(reader.bytes.len() / 6));

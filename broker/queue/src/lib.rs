@@ -42,6 +42,7 @@ mod bindings;
 mod codec;
 mod consumer;
 mod effect;
+mod kv;
 mod lane;
 mod live;
 mod message_ids;
@@ -65,6 +66,7 @@ mod view;
 
 pub use codec::DecodeRecordError;
 pub use effect::{Assignment, Deliver, Effect, Refusal, STALE_TAGS_MAX};
+pub use kv::{Kv, KvChange, KvPart, KvRead, KvView, is_stale, is_stale_rejection, kv_digest};
 pub use lane::{LOAD_PERIOD_MS, PARKED_MAX, TENANTS_REMEMBERED_MAX};
 pub use message_ids::Deduplication;
 pub use policy::{Backoff, DEAD_LETTERS, Durability, FAIR_BY_BYTES_MAX, Order, Overflow, QueuePolicy};

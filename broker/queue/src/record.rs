@@ -7,7 +7,9 @@ use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 use wharf_protocol::{Death, Message, MessageId, Name, Pattern, ProducerId, Session, Settlement, Timestamp};
 
-use crate::{Deduplication, PipelineEventKind, QueuePolicy, StreamPolicy, Transaction, TrialKind};
+use crate::{
+    Deduplication, KvChange, KvPart, PipelineEventKind, QueuePolicy, StreamPolicy, Transaction, TrialKind,
+};
 
 mod stream;
 
@@ -90,6 +92,8 @@ pub enum Record {
     Transaction(Box<Transaction>),
     /// A new life of a producer begins; older ones are fenced off.
     ClaimProducer(ProducerId),
+    /// What pipelines remember is changed by hand.
+    ChangeKv(Vec<KvChange>),
 }
 
 impl Record {
@@ -141,6 +145,8 @@ pub struct Publish {
     pub topology: u64,
     /// It is refused when none of its queues has a consumer: a request that nobody would answer.
     pub needs_consumer: bool,
+    /// What its pipelines read and changed of what they remember.
+    pub kv: Option<Box<KvPart>>,
     /// The messages it became; at most 65,535. None: nothing is bound to its topic.
     pub entries: Vec<Entry>,
 }

@@ -1,13 +1,14 @@
 //! The state as bytes: what a restart begins with, and what the hash of a state is a hash of.
 //!
 //! ```text
-//! u8   version, 2
+//! u8   version, 3; 2 while no pipeline remembers anything: what follows the streams is left out then
 //!      applied · now · topology (MessagePack)
 //!      queues:     drawn in `snapshot/queue.rs`
 //!      consumers:  drawn in `snapshot/consumer.rs`
 //!      producers:  next sweep · id · epoch · last sequence · seen at · runs
 //!      message ids: key · where stored · when
 //!      streams (`stream/snapshot.rs`)
+//!      kv: the last stale record · name · key · value · when it expires
 //! u64  XXH3 of all before, little-endian
 //! ```
 //!
@@ -28,12 +29,14 @@ use crate::producers::{Producer, Range};
 use crate::seeded::{self, Fault};
 use crate::stream::{self, Stream};
 use crate::timers::Timer;
-use crate::{ConsumerId, Deduplication, State, Topology};
+use crate::{ConsumerId, Deduplication, Kv, State, Topology};
 
 mod consumer;
 mod queue;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// What was written before pipelines remembered anything.
+const VERSION_WITHOUT_KV: u8 = 2;
 const CHECKSUM_BYTES: usize = 8;
 
 /// Why bytes are not a snapshot.
@@ -88,15 +91,16 @@ impl State {
             return Err(damaged());
         }
         let (version, body) = body.split_first().ok_or_else(damaged)?;
-        if *version != VERSION {
+        if !(VERSION_WITHOUT_KV..=VERSION).contains(version) {
             return Err(RestoreError::Version(*version));
         }
-        Self::unpack(&mut Unpacker::new(body))
+        Self::unpack(*version, &mut Unpacker::new(body))
     }
 
     fn pack(&self) -> Packer {
         let mut packer = Packer::default();
-        packer.out.push(VERSION);
+        let bare = self.kv.is_empty();
+        packer.out.push(if bare { VERSION_WITHOUT_KV } else { VERSION });
         packer.number(self.applied);
         packer.number(self.now.0);
         packer.bytes(&rmp_serde::to_vec(&*self.topology).expect("memory takes every write"));
@@ -124,10 +128,13 @@ impl State {
             last = at;
         }
         stream::pack(self.streams.values(), &mut packer);
+        if !bare {
+            self.kv.pack(&mut packer);
+        }
         packer
     }
 
-    fn unpack(unpacker: &mut Unpacker<'_>) -> Result<Self, RestoreError> {
+    fn unpack(version: u8, unpacker: &mut Unpacker<'_>) -> Result<Self, RestoreError> {
         let mut state =
             Self { applied: unpacker.number()?, now: Timestamp(unpacker.number()?), ..Self::default() };
         if state.applied > INDEX_MAX {
@@ -164,6 +171,9 @@ impl State {
             (state.message_ids, state.producers) = Default::default();
         }
         state.take_streams(stream::unpack(&state.topology, unpacker)?)?;
+        if version > VERSION_WITHOUT_KV {
+            state.kv = Kv::unpack(unpacker)?;
+        }
         if !unpacker.is_at_end() {
             return Err(RestoreError::Inconsistent("something follows its end"));
         }

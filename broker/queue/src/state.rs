@@ -15,12 +15,13 @@ use crate::seeded::{self, Fault};
 use crate::stream::Stream;
 use crate::timers::{Timer, Timers};
 use crate::{
-    Browsed, ConsumerId, DeadLetter, Effect, QueueId, QueueView, Record, Stamped, Topology, Waiting,
+    Browsed, ConsumerId, DeadLetter, Effect, Kv, QueueId, QueueView, Record, Stamped, Topology, Waiting,
 };
 
 mod change;
 mod death;
 mod enqueue;
+mod kv;
 mod lease;
 mod line;
 mod room;
@@ -50,6 +51,8 @@ pub struct State {
     pub(crate) limited: usize,
     /// Queues where this record may have met a waiting consumer with a message; empty between records.
     pub(crate) touched: Vec<QueueId>,
+    /// What pipelines remember.
+    pub(crate) kv: Kv,
     pub(crate) streams: BTreeMap<QueueId, Stream>,
     /// The stream and group of each member; follows from the streams.
     pub(crate) members: BTreeMap<ConsumerId, (QueueId, Name)>,
@@ -110,6 +113,7 @@ impl State {
                 Ok(())
             }
             Record::ClaimProducer(producer) => self.claim(*producer, effects),
+            Record::ChangeKv(changes) => self.change_kv(changes),
         };
         if let Err(refusal) = done {
             effects.push(Effect::Refused(refusal));
@@ -175,7 +179,12 @@ impl State {
     /// When time next changes something: a record stamped then or later does it, a [`Record::Tick`] if no
     /// other comes. Sometimes early, never late.
     pub fn next_timer(&self) -> Option<Timestamp> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.kv.next_expiry()).min()
+    }
+
+    /// What pipelines remember, as of the last record, also of those to come.
+    pub fn kv(&self) -> &Kv {
+        &self.kv
     }
 
     /// One queue in numbers.
@@ -246,6 +255,7 @@ impl State {
 
     /// Does what is due by `now`.
     fn pass_time(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.kv.pass_time(now);
         self.message_ids.sweep(self.now, self.topology.deduplication());
         self.producers.sweep(self.now, |producer| self.topology.is_scheduled(producer));
         while let Some((at, timer)) = self.timers.fire(now) {

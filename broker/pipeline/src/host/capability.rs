@@ -2,15 +2,22 @@
 //!
 //! What is borrowed from the library stays the same to the end of the call.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
 use wasmtime::Result;
-use wharf_protocol::Name;
+use wharf_protocol::{Kept, Name, Timestamp};
 
 use super::{Breach, Host};
 use crate::bindings::wharf::plugin::{config, kv, lookup, schema, secrets, types};
 use crate::library::{Absence, Schema, Table};
+use crate::memory::{self, Remembering, Shared};
 use crate::{Fault, Grant};
+
+/// What the pipeline of the call remembers.
+#[derive(Clone)]
+pub(crate) struct Remembered(pub(crate) Shared);
 
 /// What a stage tells its instances of itself.
 #[derive(Debug, Default)]
@@ -123,28 +130,43 @@ impl secrets::Host for Host {
 }
 
 impl kv::Host for Host {
-    fn get(&mut self, _key: String) -> Result<Result<Option<Vec<u8>>, kv::Error>> {
-        Err(self.no_kv())
+    fn get(&mut self, key: String) -> Result<Result<Option<Vec<u8>>, kv::Error>> {
+        let now = self.call.now();
+        Ok(self.remembering()?.get(&key, now).map(|kept| kept.map(|kept| kept.value.to_vec())))
     }
 
-    fn set(&mut self, _key: String, _value: Vec<u8>, _ttl_ms: Option<u64>) -> Result<Result<(), kv::Error>> {
-        Err(self.no_kv())
+    fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Result<Result<(), kv::Error>> {
+        let kept = Kept { value: value.into(), expires: self.end(ttl_ms) };
+        Ok(self.remembering()?.set(&key, Some(kept)))
     }
 
-    fn remove(&mut self, _key: String) -> Result<Result<(), kv::Error>> {
-        Err(self.no_kv())
+    fn remove(&mut self, key: String) -> Result<Result<(), kv::Error>> {
+        Ok(self.remembering()?.set(&key, None))
     }
 
-    fn add(&mut self, _key: String, _by: i64, _ttl_ms: Option<u64>) -> Result<Result<i64, kv::Error>> {
-        Err(self.no_kv())
+    fn add(&mut self, key: String, by: i64, ttl_ms: Option<u64>) -> Result<Result<i64, kv::Error>> {
+        let (now, ends) = (self.call.now(), self.end(ttl_ms));
+        Ok(self.remembering()?.add(&key, by, ends, now))
     }
 }
 
 impl Host {
-    fn no_kv(&self) -> wasmtime::Error {
-        self.granted(&Grant::Kv).err().unwrap_or_else(|| {
-            Breach::error(Fault::Grant, "it used \"kv\", which this broker does not serve here")
-        })
+    fn remembering(&self) -> Result<MutexGuard<'_, Remembering>> {
+        self.granted(&Grant::Kv)?;
+        match &self.call.remembering {
+            Some(Remembered(shared)) => Ok(memory::lock(shared)),
+            None => Err(Breach::error(Fault::Grant, "it used kv outside of a message")),
+        }
+    }
+
+    fn end(&self, ttl_ms: Option<u64>) -> Option<Timestamp> {
+        ttl_ms.map(|ttl_ms| self.call.now().after(Duration::from_millis(ttl_ms)))
+    }
+}
+
+impl fmt::Debug for Remembered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Remembered")
     }
 }
 

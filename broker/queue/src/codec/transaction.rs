@@ -7,7 +7,7 @@
 //!          [settles, cursors]
 //!     u16  how many publishes
 //!     for each publish:
-//!        u16  flags, as in the head of a publish, but no session
+//!        u16  flags, as in the head of a publish: only of a deduplication key and a part of kv
 //!        u16  how many entries
 //!             what follows the head of a publish
 //! ```
@@ -15,7 +15,9 @@
 use bytes::{Buf, BufMut, BytesMut};
 use wharf_protocol::{ProducerId, Session};
 
-use super::{DecodeRecordError, FLAG_DEDUP, Reader, decode_fields, decode_publish, encode_published};
+use super::{
+    DecodeRecordError, FLAG_DEDUP, FLAG_KV, Reader, decode_fields, decode_publish, encode_published,
+};
 use crate::Transaction;
 
 pub(super) fn write(transaction: &Transaction, out: &mut BytesMut) {
@@ -34,7 +36,8 @@ pub(super) fn write(transaction: &Transaction, out: &mut BytesMut) {
     out.put_u16_le(u16::try_from(publishes.len()).expect("a transaction has at most 65,535 publishes"));
     for publish in publishes {
         debug_assert!(publish.session.is_none(), "the session is the transaction's");
-        out.put_u16_le(if publish.dedup.is_some() { FLAG_DEDUP } else { 0 });
+        let kv = if publish.kv.is_some() { FLAG_KV } else { 0 };
+        out.put_u16_le(if publish.dedup.is_some() { FLAG_DEDUP } else { 0 } | kv);
         out.put_u16_le(u16::try_from(publish.entries.len()).expect("at most 65,535 entries"));
         encode_published(publish, out);
     }
@@ -58,7 +61,7 @@ pub(super) fn read(reader: &mut Reader) -> Result<Transaction, DecodeRecordError
         let (flags, more) = (reader.u16()?, reader.u16()?);
         // The record's messages are numbered in 16 bits.
         entries = entries.checked_add(more).ok_or(DecodeRecordError::Head)?;
-        if flags & !FLAG_DEDUP != 0 {
+        if flags & !(FLAG_DEDUP | FLAG_KV) != 0 {
             return Err(DecodeRecordError::Head);
         }
         publishes.push(decode_publish(flags, more, reader)?);

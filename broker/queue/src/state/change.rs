@@ -42,6 +42,7 @@ impl State {
                 effects.push(Effect::Purged { queue: name.clone(), messages });
                 self.touched.push(id);
             }
+            Change::RemovePipeline { name } => self.kv.forget(name),
             Change::SetDeduplication(deduplication) => self.message_ids.limit(self.now, deduplication),
             _ => {}
         }

@@ -10,7 +10,7 @@ use crate::effect::Refusal;
 use crate::lane::LaneId;
 use crate::queue::Extra;
 use crate::seeded::{self, Fault};
-use crate::{Effect, Entry, Publish, QueueId};
+use crate::{Effect, Entry, Publish, QueueId, kv};
 
 impl State {
     /// Stores what a published message became, unless it was stored before. Whether it was is decided here,
@@ -22,6 +22,7 @@ impl State {
         if !new {
             return;
         }
+        self.remember_kv(publish);
         self.enqueue_all(0, &publish.entries, effects);
     }
 
@@ -51,6 +52,9 @@ impl State {
             return told;
         }
         let known = publish.dedup.is_some_and(|key| self.message_ids.find(key).is_some());
+        if !known && !self.is_current(publish) {
+            return rejected(kv::stale());
+        }
         if !known && let Some((_, rejection)) = self.unmet_expectation(publish.entries.iter()) {
             return Receipt::Rejected(rejection);
         }

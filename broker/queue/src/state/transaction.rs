@@ -12,7 +12,7 @@ use wharf_protocol::{
 use super::State;
 use crate::effect::Refusal;
 use crate::producers::Seen;
-use crate::{Commit, ConsumerId, Effect, Passed, Publish, Transaction};
+use crate::{Commit, ConsumerId, Effect, Passed, Publish, Transaction, kv};
 
 impl State {
     /// Does all of `transaction`, or nothing of it.
@@ -61,6 +61,9 @@ impl State {
             publish.dedup.is_none_or(|key| self.message_ids.find(key).is_none() && ids.insert(key))
         };
         let new: Vec<(u32, &Publish)> = (0..).zip(publishes).filter(|(_, publish)| is_new(publish)).collect();
+        if !self.kv.are_current(new.iter().filter_map(|(_, publish)| publish.kv.as_deref())) {
+            return Err((Part::Whole, kv::stale()));
+        }
         let entries = || new.iter().flat_map(|(_, publish)| &publish.entries);
         if let Some((number, Rejection { code, reason, .. })) = self.unmet_expectation(entries()) {
             let mut of = new.iter().flat_map(|(n, publish)| publish.entries.iter().map(move |_| *n));
@@ -145,7 +148,10 @@ impl State {
         let (mut duplicates, mut next) = (Vec::new(), 0);
         for (publish, n) in transaction.publishes.iter().zip(0..) {
             match self.remember(publish.dedup, stored) {
-                Receipt::Stored(_) => self.enqueue_all(next, &publish.entries, effects),
+                Receipt::Stored(_) => {
+                    self.remember_kv(publish);
+                    self.enqueue_all(next, &publish.entries, effects);
+                }
                 _ => duplicates.push(n),
             }
             next += u16::try_from(publish.entries.len()).expect("counted above");

@@ -8,6 +8,7 @@ mod dead_letters;
 mod decoding;
 mod dedup;
 mod delivery;
+mod kv;
 mod lanes;
 mod limits;
 mod model;
