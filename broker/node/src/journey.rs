@@ -7,14 +7,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use wharf_pipeline::{Failure, FailureKind, OnFailure, Output, Processed, Target};
+use wharf_pipeline::{Failure, FailureKind, Item, OnFailure, Output, Processed, Recall, Target};
 use wharf_protocol::{
     Death, DeathCause, ErrorCode, Message, MessageId, Name, Receipt, Rejection, Session, Timestamp, Topic,
 };
-use wharf_queue::{DEAD_LETTERS, Destination, Durability, Entry, QueueId, Topology};
+use wharf_queue::{
+    DEAD_LETTERS, Destination, Durability, Entry, KvChange, KvPart, KvRead, QueueId, Topology, kv_digest,
+};
 
 use crate::Node;
-use crate::pipelines::Entered;
+use crate::memories::Turn;
+use crate::pipelines::{Active, Entered};
 
 /// The header that says which versions of which pipelines a message passed: `orders/3, billing/1`.
 const PIPELINE_HEADER: &str = "wharf-pipeline";
@@ -40,6 +43,8 @@ pub(crate) struct Journey {
     places: Vec<Place>,
     /// Pipelines held at one version until the batch has its place in the log.
     entered: Held,
+    /// Its turn among those whose pipelines remember.
+    turn: Option<Turn>,
     /// What the last topic resolved to: publishers mostly stay with one.
     last: Option<(Topic, Arc<Route>)>,
 }
@@ -54,6 +59,8 @@ pub(crate) struct Place {
     pub(crate) revision: u64,
     /// A request: it is refused when nobody is there to answer it.
     pub(crate) request: bool,
+    /// What its pipelines read and changed of what they remember.
+    pub(crate) kv: Option<Box<KvPart>>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) durability: Durability,
     /// What live taps are shown of it, when there are any.
@@ -131,6 +138,7 @@ impl Journey {
             decided: vec![None; publications],
             places: Vec::with_capacity(publications),
             entered: Vec::new(),
+            turn: None,
             last: None,
         }
     }
@@ -147,6 +155,7 @@ impl Journey {
             dedup,
             revision: self.topology.revision(),
             request,
+            kv: None,
             entries: Vec::new(),
             durability: Durability::Memory,
             live: Vec::new(),
@@ -217,6 +226,71 @@ impl Journey {
         };
         let destination = Destination { queue, death: Some(Box::new(death)) };
         self.store(origin, message, vec![destination], Durability::Fsync);
+    }
+
+    /// Lets the pipelines of the journey remember.
+    pub(crate) fn take_turn(&mut self, turn: Turn) {
+        self.turn = Some(turn);
+        // None of a batch overtakes the one before it.
+        for place in self.places.iter_mut().skip(1) {
+            place.kv = Some(Box::new(KvPart { follows: true, ..KvPart::default() }));
+        }
+    }
+
+    /// What its pipelines leave behind, of publications that are not rejected.
+    pub(crate) fn kv_changes(&self) -> impl Iterator<Item = &KvChange> {
+        let open = self.places.iter().zip(&self.decided).filter(|(_, decided)| decided.is_none());
+        open.filter_map(|(place, _)| place.kv.as_deref()).flat_map(|part| &part.changes)
+    }
+
+    /// Live taps saw its messages before; only a request still has to find somebody.
+    pub(crate) fn was_heard(&mut self) {
+        self.places.iter_mut().filter(|place| !place.request).for_each(|place| place.live.clear());
+    }
+
+    /// Runs messages through a pipeline that remembers, and notes what it read and changed for each.
+    async fn run_remembering(
+        &mut self,
+        name: &Name,
+        group: &[Traveller],
+    ) -> Result<(u32, Vec<Processed>), String> {
+        let active = self.entered(name).map(|entered| &**entered);
+        let (Some(Active::Ready { number, pipeline }), Some(turn)) = (active, &self.turn) else {
+            // It began to remember after the journey had begun.
+            return Err("it was changed while the message was on its way; send it again".to_owned());
+        };
+        let items = group.iter().map(|traveller| Item::new(traveller.message.clone())).collect();
+        let (number, ran) = (*number, pipeline.run_remembering(items, self.now, turn.memory(name)).await);
+        let mut processed = Vec::with_capacity(ran.len());
+        for (traveller, (each, recall)) in group.iter().zip(ran) {
+            self.note(traveller.origin, name, recall);
+            processed.push(each);
+        }
+        Ok((number, processed))
+    }
+
+    /// Notes what a pipeline read and changed for a publication.
+    fn note(&mut self, origin: usize, pipeline: &Name, recall: Recall) {
+        if recall == Recall::default() {
+            return;
+        }
+        let part = self.places[origin].kv.get_or_insert_default();
+        for (key, kept) in recall.reads {
+            let known = part.reads.iter().any(|read| read.pipeline == *pipeline && read.key == key)
+                || part.changes.iter().any(|change| change.pipeline == *pipeline && change.key == key);
+            if !known {
+                let seen = kept.as_ref().map(kv_digest);
+                part.reads.push(KvRead { pipeline: pipeline.clone(), key, seen });
+            }
+        }
+        for (key, kept) in recall.changes {
+            let change = KvChange { pipeline: pipeline.clone(), key, kept };
+            if let Some(turn) = &self.turn {
+                turn.leave(&change);
+            }
+            part.changes.retain(|each| (&each.pipeline, &each.key) != (&change.pipeline, &change.key));
+            part.changes.push(change);
+        }
     }
 
     /// Holds a pipeline at one version for the rest of the journey.
@@ -330,11 +404,15 @@ impl Node {
     ) -> Vec<(Traveller, Processed)> {
         group.retain(|traveller| journey.decided[traveller.origin].is_none());
         journey.enter(self, name).await;
-        let messages = group.iter().map(|traveller| traveller.message.clone()).collect();
+        let messages = || group.iter().map(|traveller| traveller.message.clone()).collect::<Vec<Message>>();
         let (number, outcome) = match journey.entered(name) {
-            Some(active) => (active.number(), active.run(messages, journey.now).await),
+            Some(active) if active.remembers() => match journey.run_remembering(name, &group).await {
+                Ok((number, processed)) => (number, Ok(processed)),
+                Err(reason) => (0, Err(reason)),
+            },
+            Some(active) => (active.number(), active.run(messages(), journey.now).await),
             // It was removed: its messages pass unprocessed from then on.
-            None => (0, Ok(messages.into_iter().map(pass_unchanged).collect())),
+            None => (0, Ok(messages().into_iter().map(pass_unchanged).collect())),
         };
         match outcome {
             Ok(mut processed) => {

@@ -14,6 +14,7 @@ use wharf_shard::Shard;
 use crate::access::Access;
 use crate::alarm::{Alarms, Marks};
 use crate::error::StartError;
+use crate::memories::Memories;
 use crate::memory;
 use crate::pipelines::Pipelines;
 use crate::plugins::Components;
@@ -59,6 +60,7 @@ struct Rooms {
     engine: Engine,
     components: Arc<Components>,
     pipelines: Pipelines,
+    memories: Arc<Memories>,
     taps: Taps,
     alarms: Arc<Alarms>,
     counts: Counts,
@@ -89,6 +91,8 @@ impl Node {
         let shard = Shard::open(&config.data.join("shard-0"), shard_options(&config)).await?;
         let components = Arc::new(Components::open(config.data.join("plugins")).map_err(folder)?);
         let engine = Engine::new(engine_config(&config))?;
+        let memories = Memories::new(shard.kv().clone());
+        engine.remember_in(Arc::clone(&memories) as Arc<dyn wharf_pipeline::Memories>);
         let pipelines = Pipelines::default();
         pipelines.open(&engine, &components, &shard.topology().clone()).await?;
         let dead_letters = DEAD_LETTERS.parse().expect("the constant is a name");
@@ -108,6 +112,7 @@ impl Node {
             engine,
             components,
             pipelines,
+            memories,
             taps: Taps::default(),
             alarms,
             counts: Counts::default(),
@@ -178,6 +183,10 @@ impl Node {
 
     pub(crate) fn pipelines_in_use(&self) -> &Pipelines {
         &self.0.pipelines
+    }
+
+    pub(crate) fn memories(&self) -> &Arc<Memories> {
+        &self.0.memories
     }
 
     pub(crate) fn taps(&self) -> &Taps {

@@ -112,6 +112,11 @@ impl Active {
         }
     }
 
+    /// Whether what it does hangs on what it remembers.
+    pub(crate) fn remembers(&self) -> bool {
+        matches!(self, Self::Ready { pipeline, .. } if pipeline.remembers())
+    }
+
     /// Runs messages through it: an answer for each, in order.
     ///
     /// # Errors

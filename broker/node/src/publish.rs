@@ -33,9 +33,17 @@ impl Node {
     pub async fn publish(&self, who: &Principal, batch: Vec<Publication>) -> Receipts {
         let bytes = batch.iter().map(|publication| publication.message.encoded_bytes()).sum();
         self.abide_by_rate(who, batch.len(), bytes).await;
+        if self.meets_a_memory(batch.iter().map(|publication| &publication.message)) {
+            return self.publish_remembering(who, batch).await;
+        }
         let (mut journey, admitted) = self.admit(who, batch);
         self.travel(&mut journey, admitted).await;
         self.store(journey).await
+    }
+
+    /// Whether one of these may meet a pipeline that remembers.
+    pub(crate) fn meets_a_memory<'a>(&self, messages: impl Iterator<Item = &'a Message>) -> bool {
+        self.memories().concern(&self.shard().topology(), messages)
     }
 
     /// Waits while the principal is over its rate: its client waits with it.
@@ -95,7 +103,7 @@ impl Node {
     }
 
     /// Hands what came through to the shard, one record a publication, and lets go of the pipelines.
-    async fn store(&self, journey: Journey) -> Receipts {
+    pub(crate) async fn store(&self, journey: Journey) -> Receipts {
         let (mut decided, places, _entered) = journey.finish();
         let mut records = Vec::with_capacity(places.len());
         let mut bytes = 0;
@@ -107,7 +115,7 @@ impl Node {
             }
             let heard = place.live.iter().map(|message| self.taps().offer(message)).sum::<usize>();
             let needs_consumer = place.request && heard == 0;
-            if place.entries.is_empty() {
+            if place.entries.is_empty() && place.kv.is_none() {
                 if needs_consumer {
                     self.counts().rejected();
                     *decided = Some(nobody_listens());
@@ -125,6 +133,7 @@ impl Node {
                 dedup: place.dedup,
                 topology: place.revision,
                 needs_consumer,
+                kv: place.kv,
                 entries: place.entries,
             });
         }

@@ -10,10 +10,12 @@ use wharf_protocol::{
     ErrorCode, Message, Part, Receipt, Rejection, Session, Settlement, TRANSACTION_MESSAGES_MAX,
     TransactionReceipt,
 };
-use wharf_queue::{Commit, ConsumerId, Durability, Publish, Transaction};
+use wharf_queue::{Commit, ConsumerId, Durability, Publish, Transaction, is_stale_rejection};
 use wharf_shard::ShardError;
 
 use crate::journey::{Held, Journey};
+use crate::kv;
+use crate::memories::Turn;
 use crate::publish::{Publication, foreign_session};
 use crate::{Controls, Node, Principal, ReaderControls};
 
@@ -70,11 +72,37 @@ impl Node {
     /// # Cancel safety
     /// Dropped before it returns, all of it or nothing may happen. Send it again with its sequence.
     pub async fn transact(&self, who: &Principal, transact: Transact) -> Transacted {
+        let messages = &transact.messages;
+        self.abide_by_rate(who, messages.len(), messages.iter().map(Message::encoded_bytes).sum()).await;
+        match self.meets_a_memory(transact.messages.iter()) {
+            true => self.transact_remembering(who, transact).await,
+            false => self.transact_once(who, transact, None).await,
+        }
+    }
+
+    /// A transaction of which a message may meet a pipeline that remembers: nothing else is under way meanwhile, and
+    /// it returns when it is decided.
+    async fn transact_remembering(&self, who: &Principal, transact: Transact) -> Transacted {
+        let turn = self.memories().turn().await;
+        for _ in 0..kv::TRIES_MAX {
+            self.memories().all_arrived().await;
+            let receipt = self.transact_once(who, transact.clone(), Some(turn.again())).await.await;
+            if !matches!(&receipt, TransactionReceipt::Refused { rejection, .. } if is_stale_rejection(rejection))
+            {
+                return Transacted::decided(receipt);
+            }
+        }
+        Transacted::decided(TransactionReceipt::Refused { part: Part::Whole, rejection: kv::restless() })
+    }
+
+    async fn transact_once(&self, who: &Principal, transact: Transact, turn: Option<Turn>) -> Transacted {
         let Transact { session, messages, settles } = transact;
         let count = messages.len();
-        self.abide_by_rate(who, count, messages.iter().map(Message::encoded_bytes).sum()).await;
         let publications = messages.into_iter().map(Publication::from).collect();
         let (mut journey, admitted) = self.admit(who, publications);
+        if let Some(turn) = turn {
+            journey.take_turn(turn);
+        }
         if count > TRANSACTION_MESSAGES_MAX {
             let reason = format!("{count} messages are over the {TRANSACTION_MESSAGES_MAX} of a transaction");
             return self.refuse(session, Part::Whole, ErrorCode::TooLarge, reason).await;
@@ -128,8 +156,17 @@ impl Node {
                 receipt = TransactionReceipt::Duplicate(place);
             }
         }
-        let answer = Answer::Decided(receipt);
-        Transacted { answer, places: Default::default(), settled: Vec::new(), unrouted: Vec::new() }
+        Transacted::decided(receipt)
+    }
+}
+
+impl Transacted {
+    fn decided(receipt: TransactionReceipt) -> Self {
+        let unrouted = match &receipt {
+            TransactionReceipt::Committed(committed) => committed.unrouted.clone(),
+            _ => Vec::new(),
+        };
+        Self { answer: Answer::Decided(receipt), places: Default::default(), settled: Vec::new(), unrouted }
     }
 }
 
@@ -201,8 +238,8 @@ impl Routed {
             routed.bytes += place.entries.iter().map(|entry| entry.message.encoded_bytes()).sum::<usize>();
             routed.durability = routed.durability.max(place.durability);
             routed.live.extend(place.live);
-            let (dedup, topology, entries) = (place.dedup, place.revision, place.entries);
-            routed.publishes.push(Publish { dedup, topology, entries, ..Publish::default() });
+            let (dedup, topology, kv, entries) = (place.dedup, place.revision, place.kv, place.entries);
+            routed.publishes.push(Publish { dedup, topology, kv, entries, ..Publish::default() });
         }
         if entries > usize::from(u16::MAX) {
             let reason = format!("its messages became {entries}, and one record holds {}", u16::MAX);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use wasmtime::component::{Component, HasSelf, Linker};
@@ -16,7 +16,8 @@ use crate::stage::Stage;
 use crate::ticker::Ticker;
 use crate::worker::{Workers, aside};
 use crate::{
-    CompileError, Compiler, Library, Limits, LoadError, Pipeline, PipelineSpec, Plugin, PrepareError, wasi,
+    CompileError, Compiler, Library, Limits, LoadError, Memories, Pipeline, PipelineSpec, Plugin,
+    PrepareError, wasi,
 };
 
 /// How many elements a table may have.
@@ -67,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) limits: Arc<Limits>,
     pub(crate) fuel: bool,
     pub(crate) library: Library,
+    pub(crate) memories: OnceLock<Arc<dyn Memories>>,
     pub(crate) ticker: Ticker,
     pub(crate) workers: Workers,
     pub(crate) threads: usize,
@@ -122,6 +124,7 @@ impl Engine {
             limits: Arc::new(config.limits),
             fuel: config.fuel,
             library: Library::default(),
+            memories: OnceLock::new(),
             threads,
             compiler: config.compiler,
             cache,
@@ -140,6 +143,12 @@ impl Engine {
     /// What is lent to stages by name.
     pub fn library(&self) -> &Library {
         &self.inner.library
+    }
+
+    /// Says where pipelines remember, for those that are prepared from now on; without it, every run begins with
+    /// nothing. A second call changes nothing.
+    pub fn remember_in(&self, memories: Arc<dyn Memories>) {
+        let _ = self.inner.memories.set(memories);
     }
 
     /// Checks, compiles and describes a component. Blocks for as long as compiling takes.

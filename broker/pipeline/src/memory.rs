@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytestring::ByteString;
 use wharf_protocol::{
-    KV_CHANGES_MAX, KV_KEY_BYTES_MAX, KV_SPACE_BYTES_MAX, KV_VALUE_BYTES_MAX, Kept, Timestamp,
+    KV_CHANGES_MAX, KV_KEY_BYTES_MAX, KV_SPACE_BYTES_MAX, KV_VALUE_BYTES_MAX, Kept, Name, Timestamp,
 };
 
 use crate::bindings::wharf::plugin::kv::Error;
@@ -24,6 +24,12 @@ pub trait Memory: Send + Sync {
 
     /// What all of it takes, as [`Kept::cost`] counts it; never too little.
     fn bytes(&self) -> u64;
+}
+
+/// Where pipelines remember: what a run reads whose changes nobody keeps.
+pub trait Memories: Send + Sync {
+    /// The memory of the pipeline of this name, which is about to be made.
+    fn of(&self, pipeline: &Name) -> Arc<dyn Memory>;
 }
 
 /// Remembers nothing.

@@ -1,6 +1,6 @@
 //! One version of a pipeline, ready to run: messages go in, and one answer for each comes out.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, oneshot};
@@ -28,7 +28,7 @@ pub struct Pipeline {
 
 struct Core {
     /// What runs read whose changes nobody keeps.
-    memory: OnceLock<Arc<dyn Memory>>,
+    memory: Arc<dyn Memory>,
     /// Whether any stage is granted what the pipeline remembers.
     remembers: bool,
     spec: PipelineSpec,
@@ -129,15 +129,11 @@ impl Pipeline {
             .map(|(stage, plugin)| Stage::prepare(engine, &spec.name, stage, plugin))
             .collect::<Result<Vec<Arc<Stage>>, _>>()?;
         let remembers = stages.iter().any(|stage| stage.remembers());
+        let memories = engine.memories.get().filter(|_| remembers);
+        let memory = memories.map_or_else(|| Arc::new(Blank) as Arc<dyn Memory>, |all| all.of(&spec.name));
         let share = Arc::new(Semaphore::new(engine.threads.saturating_sub(1).max(1)));
         Ok(Self {
-            core: Arc::new(Core {
-                memory: OnceLock::new(),
-                remembers,
-                spec,
-                stages,
-                engine: Arc::clone(engine),
-            }),
+            core: Arc::new(Core { memory, remembers, spec, stages, engine: Arc::clone(engine) }),
             share,
         })
     }
@@ -205,12 +201,6 @@ impl Pipeline {
     /// Whether any of its stages is granted what it remembers.
     pub fn remembers(&self) -> bool {
         self.core.remembers
-    }
-
-    /// Says what runs read whose changes nobody keeps: [`run`](Self::run), [`run_traced`](Self::run_traced) and the
-    /// like. Without it, or before it, they find nothing; a second call changes nothing.
-    pub fn remember(&self, memory: Arc<dyn Memory>) {
-        let _ = self.core.memory.set(memory);
     }
 
     /// As [`run`](Self::run), reading `memory`; each answer comes with what its message read and changed.
@@ -287,7 +277,7 @@ impl Core {
         if !self.remembers {
             return self.pass(batch, now, None, reports);
         }
-        let memory = self.memory();
+        let memory = Arc::clone(&self.memory);
         self.process_remembering(batch, now, memory, reports)
             .into_iter()
             .map(|(processed, _)| processed)
@@ -311,11 +301,6 @@ impl Core {
             (processed, recall)
         };
         batch.into_iter().map(&mut one).collect()
-    }
-
-    /// What the pipeline remembers, for runs whose changes nobody keeps.
-    fn memory(&self) -> Arc<dyn Memory> {
-        self.memory.get().map_or_else(|| Arc::new(Blank) as Arc<dyn Memory>, Arc::clone)
     }
 
     fn pass(
@@ -342,7 +327,7 @@ impl Core {
     fn trace(&self, item: Item, now: Timestamp) -> Traced {
         let mut flow = Flow::new(vec![item]);
         let mut steps = Vec::new();
-        let remembering = self.remembers.then(|| Remembering::begin(self.memory()));
+        let remembering = self.remembers.then(|| Remembering::begin(Arc::clone(&self.memory)));
         for stage in &self.stages {
             for unit in std::mem::take(&mut flow.units) {
                 let mut reports = Vec::new();

@@ -139,11 +139,19 @@ impl Kv {
         self.read().spaces.iter().map(view).collect()
     }
 
+    /// Whether `part`, of record `index`, comes behind one that is stale; then it is stale itself.
+    pub(crate) fn is_behind_stale(&self, index: u64, part: &KvPart) -> bool {
+        let behind = part.follows && self.read().stale_at + 1 == index;
+        if behind {
+            self.write().stale_at = index;
+        }
+        behind
+    }
+
     /// Whether `part`, of record `index`, was run on what is so now. One that was not is remembered as stale.
     pub(crate) fn is_current(&self, index: u64, part: &KvPart) -> bool {
         let mut spaces = self.write();
-        let overtakes = part.follows && spaces.stale_at + 1 == index;
-        let current = !overtakes && part.reads.iter().all(|read| spaces.digest(read) == read.seen);
+        let current = part.reads.iter().all(|read| spaces.digest(read) == read.seen);
         if !current {
             spaces.stale_at = index;
         }

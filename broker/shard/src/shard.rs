@@ -21,7 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use wharf_log::LogReader;
 use wharf_protocol::{Message, MessageId, Receipt, Settlement, Timestamp};
 use wharf_queue::{
-    Attach, Change, ConsumerId, Durability, Move, Publish, Record, Redrive, Stamped, State, Topology,
+    Attach, Change, ConsumerId, Durability, Kv, KvChange, Move, Publish, Record, Redrive, Stamped, State,
+    Topology,
 };
 
 use crate::stream::Tails;
@@ -58,6 +59,7 @@ pub struct Shard {
     failure: watch::Receiver<Option<String>>,
     consumers: Arc<AtomicU64>,
     tails: Tails,
+    kv: Kv,
 }
 
 /// A command that waits for the owner, and the room that it takes meanwhile.
@@ -148,6 +150,16 @@ impl Shard {
     /// The topology as of the last record applied.
     pub fn topology(&self) -> arc_swap::Guard<Arc<Topology>> {
         self.topology.load()
+    }
+
+    /// What pipelines remember, as of the last record applied.
+    pub fn kv(&self) -> &Kv {
+        &self.kv
+    }
+
+    /// Changes by hand what pipelines remember.
+    pub async fn change_kv(&self, changes: Vec<KvChange>) -> Result<(), ShardError> {
+        self.record(Record::ChangeKv(changes)).await.map(drop)
     }
 
     /// Gives `records` their place in the order of the log; the answer comes when they are durable.

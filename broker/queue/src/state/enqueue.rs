@@ -45,6 +45,9 @@ impl State {
     fn receipt(&mut self, publish: &Publish) -> Receipt {
         let entries = u16::try_from(publish.entries.len()).expect("a publish has at most 65,535 entries");
         let stored = Stored { index: self.applied, entries };
+        if self.is_behind_stale(publish) {
+            return rejected(kv::stale());
+        }
         if let Some(session) = &publish.session
             && let Some(told) = self.told_before(session)
         {

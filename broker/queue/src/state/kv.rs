@@ -5,6 +5,11 @@ use crate::effect::Refusal;
 use crate::{KvChange, KvPart, Publish};
 
 impl State {
+    /// Whether this publication came in one batch with one before it that has to come again.
+    pub(super) fn is_behind_stale(&self, publish: &Publish) -> bool {
+        publish.kv.as_ref().is_some_and(|part| self.kv.is_behind_stale(self.applied, part))
+    }
+
     /// Whether the pipelines of this publication read what is still so.
     pub(super) fn is_current(&self, publish: &Publish) -> bool {
         publish.kv.as_ref().is_none_or(|part| self.kv.is_current(self.applied, part))

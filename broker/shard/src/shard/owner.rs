@@ -87,7 +87,12 @@ pub(super) async fn start(folder: PathBuf, options: Options) -> Result<Shard, Op
             Ok((timer, mut owner)) => {
                 // Nobody waits for the outcome any more: the channel of commands is closed as well.
                 let tails = owner.streams.tails.clone();
-                let _ = opened.send(Ok((owner.log.reader(), Arc::clone(&owner.topology), tails)));
+                let _ = opened.send(Ok((
+                    owner.log.reader(),
+                    Arc::clone(&owner.topology),
+                    tails,
+                    owner.state.kv().clone(),
+                )));
                 let end = owner.run(&timer);
                 owner.close(end, &failed);
             }
@@ -95,7 +100,7 @@ pub(super) async fn start(folder: PathBuf, options: Options) -> Result<Shard, Op
         }
     };
     thread.spawn(run).map_err(OpenError::Thread)?;
-    let (reader, topology, tails) = outcome.await.map_err(|_| OpenError::Recovery)??;
+    let (reader, topology, tails, kv) = outcome.await.map_err(|_| OpenError::Recovery)??;
     Ok(Shard {
         commands,
         room: Arc::new(Semaphore::new(ROOM_UNITS)),
@@ -104,6 +109,7 @@ pub(super) async fn start(folder: PathBuf, options: Options) -> Result<Shard, Op
         failure,
         consumers: Arc::new(AtomicU64::new(1)),
         tails,
+        kv,
     })
 }
 
