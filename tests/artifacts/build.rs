@@ -13,11 +13,12 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip2";
 
 /// Constant, package, features.
-const COMPONENTS: [(&str, &str, &str); 4] = [
+const COMPONENTS: [(&str, &str, &str); 5] = [
     ("GUEST", "wharf-test-guest", ""),
     ("GUEST_HEADERS_ONLY", "wharf-test-guest", "headers-only"),
     ("GUEST_WITH_FILES", "wharf-test-guest", "files"),
     ("GUEST_WITH_NETWORK", "wharf-test-guest", "network"),
+    ("GUEST_WITH_MEMORY", "wharf-test-guest", "remember"),
 ];
 
 fn main() {

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 
+#[cfg(not(feature = "remember"))]
 wit_bindgen::generate!({
     path: "../../wit",
     inline: "
@@ -19,6 +20,30 @@ wit_bindgen::generate!({
     ",
     generate_all,
 });
+
+/// The same, with all that a stage grants by name.
+#[cfg(feature = "remember")]
+wit_bindgen::generate!({
+    path: "../../wit",
+    inline: "
+        package wharf:guest;
+        world guest {
+            include wharf:plugin/validator@0.1.1;
+            include wharf:plugin/router@0.1.1;
+            include wharf:plugin/transformer@0.1.1;
+            include wharf:plugin/enricher@0.1.1;
+            import wharf:plugin/kv@0.1.1;
+            import wharf:plugin/lookup@0.1.1;
+            import wharf:plugin/schema@0.1.1;
+            import wharf:plugin/secrets@0.1.1;
+        }
+    ",
+    generate_all,
+});
+
+#[cfg(feature = "remember")]
+#[path = "remember.rs"]
+mod remember;
 
 use exports::wharf::plugin::{enrich, lifecycle, route, transform, validate};
 use wharf::plugin::emit::{Body, Emitter, Output};
@@ -78,6 +103,11 @@ impl route::Guest for Guest {
     fn route(messages: View, all: &Batch) -> Vec<route::Verdict> {
         let verdict = |i: u32| match (behaviour(&messages, i as usize), behave(&messages, all, i)) {
             (_, Err(failure)) => route::Verdict::Fail(failure),
+            #[cfg(feature = "remember")]
+            (asked, _) if asked.starts_with("once ") => match remember::first_time(asked) {
+                true => route::Verdict::Pass,
+                false => route::Verdict::Drop,
+            },
             ("drop", _) => route::Verdict::Drop,
             ("first", _) => route::Verdict::To(vec![0]),
             ("both", _) => route::Verdict::To(vec![0, 1]),
@@ -104,6 +134,19 @@ impl enrich::Guest for Guest {
     fn enrich(messages: View, all: &Batch) -> Vec<enrich::Verdict> {
         let verdict = |i: u32| match (behaviour(&messages, i as usize), behave(&messages, all, i)) {
             (_, Err(failure)) => enrich::Verdict::Fail(failure),
+            #[cfg(feature = "remember")]
+            (asked, _) if asked.contains(' ') => {
+                let said = remember::ask(asked);
+                if asked.ends_with("and panic") {
+                    panic!("asked to, after {said}");
+                }
+                if asked.ends_with("and reject") {
+                    let (code, path) = ("asked".to_owned(), None);
+                    enrich::Verdict::Fail(Failure::Reject(Problem { code, message: said, path }))
+                } else {
+                    enrich::Verdict::Set(vec![("said".to_owned(), said.into_bytes())])
+                }
+            }
             ("set", _) => enrich::Verdict::Set(vec![("added".to_owned(), b"yes".to_vec())]),
             ("headers-large", _) => enrich::Verdict::Set(vec![("added".to_owned(), vec![0; 100_000])]),
             ("clock", _) => {

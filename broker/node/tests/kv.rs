@@ -1,0 +1,233 @@
+//! What a pipeline remembers is exact: it changes with the message or not at all, through a real log and plugin.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use wharf_node::{
+    Binding, Config, Event, Node, Principal, Publication, QueuePolicy, SubscribeOptions, Transact,
+};
+use wharf_protocol::{
+    Delivery, ErrorCode, HeadersBuilder, Message, Name, ProducerId, Receipt, Session, TransactionReceipt,
+};
+
+struct Broker {
+    node: Node,
+    folder: TempDir,
+}
+
+fn me() -> Principal {
+    Principal::system()
+}
+
+fn name(text: &str) -> Name {
+    text.parse().expect("a name")
+}
+
+async fn start(folder: &Path) -> Node {
+    let config = Config { segment_bytes: 1 << 20, ..Config::new(folder) };
+    Node::start(config).await.expect("it starts")
+}
+
+impl Broker {
+    /// A node with one queue, and a pipeline `p` before it whose stage is the guest that remembers.
+    async fn with_stage(stage: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let node = start(folder.path()).await;
+        let wasm = std::fs::read(wharf_test_artifacts::GUEST_WITH_MEMORY).expect("it was built");
+        node.put_plugin(&me(), name("guest"), name("1"), Bytes::from(wasm)).await.expect("put");
+        let policy = QueuePolicy { max_messages: 1_000, ..QueuePolicy::default() };
+        node.create_queue(&me(), name("q"), policy).await.expect("created");
+        let (pattern, queue) = ("a.#".parse().expect("a pattern"), name("q"));
+        node.bind(&me(), Binding { pattern, queue, pipeline: None }).await.expect("bound");
+        let broker = Self { node, folder };
+        broker.apply("p", stage).await.expect("it fits");
+        broker
+    }
+
+    async fn apply(&self, pipeline: &str, stage: &str) -> Result<(), String> {
+        let spec = format!(
+            "name = \"{pipeline}\"\ningress = \"a.#\"\n[[stage]]\nplugin = \"guest\"\n{stage}\n\
+             grants = [\"kv\", \"lookup:t\", \"schema:s\", \"secrets:x\"]"
+        );
+        let applied = self.node.apply_pipeline(&me(), name(pipeline), &spec, None).await;
+        applied.map(drop).map_err(|error| error.to_string())
+    }
+
+    async fn restart(self) -> Self {
+        let Self { node, folder } = self;
+        node.shutdown().await;
+        drop(node);
+        let node = start(folder.path()).await;
+        Self { node, folder }
+    }
+
+    async fn publish(&self, batch: Vec<Publication>) -> Vec<Receipt> {
+        self.node.publish(&me(), batch).await.await
+    }
+
+    fn kept(&self, key: &str) -> Option<String> {
+        let kept = self.node.kv_get(&me(), &name("p"), key).ok()?;
+        Some(String::from_utf8(kept.value.to_vec()).expect("text"))
+    }
+
+    /// What the queue holds, in order.
+    async fn stored(&self) -> Vec<Message> {
+        let options = SubscribeOptions { credit: 10_000, notify_empty: true, ..SubscribeOptions::default() };
+        let mut subscription = self.node.subscribe(&me(), &name("q"), options).await.expect("subscribed");
+        let mut deliveries: Vec<Delivery> = Vec::new();
+        while subscription.next(&mut deliveries).await.expect("open") != Event::Empty {}
+        deliveries.into_iter().map(|delivery| delivery.message).collect()
+    }
+}
+
+fn asking(behaviour: &str) -> Publication {
+    let mut message = Message::new("a.b".parse().expect("a topic"), "body");
+    message.headers = HeadersBuilder::default().set("behave", behaviour).build().expect("small");
+    Publication { message, session: None }
+}
+
+fn in_session(behaviour: &str, producer: u128, sequence: u64) -> Publication {
+    let session = Some(Session { producer: ProducerId(producer), epoch: 1, sequence });
+    Publication { session, ..asking(behaviour) }
+}
+
+fn said(messages: &[Message]) -> Vec<&str> {
+    messages.iter().map(|message| message.headers.text("said").expect("it was asked")).collect()
+}
+
+#[tokio::test]
+async fn a_count_is_the_number_of_stored_messages_also_after_a_restart() {
+    let broker = Broker::with_stage("kind = \"enricher\"").await;
+    let producer = |producer: u128| {
+        let node = broker.node.clone();
+        async move {
+            for batch in 0..10_u64 {
+                let publications = (1..=5).map(|n| in_session("kv-add n", producer, batch * 5 + n)).collect();
+                let receipts = node.publish(&me(), publications).await.await;
+                assert!(receipts.iter().all(|receipt| matches!(receipt, Receipt::Stored(_))), "{receipts:?}");
+            }
+        }
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    (1..=4).for_each(|id| drop(tasks.spawn(producer(id))));
+    while let Some(done) = tasks.join_next().await {
+        done.expect("it publishes");
+    }
+
+    let messages = broker.stored().await;
+    let counts: BTreeSet<u64> =
+        said(&messages).into_iter().map(|count| count.parse().expect("a number")).collect();
+    assert_eq!(counts, (1..=200).collect(), "each message was another count");
+    let broker = broker.restart().await;
+    assert_eq!(broker.kept("n").as_deref(), Some("200"));
+    broker.publish(vec![asking("kv-add n")]).await;
+    assert_eq!(broker.kept("n").as_deref(), Some("201"));
+}
+
+#[tokio::test]
+async fn a_message_passes_once_whatever_batch_or_life_it_comes_in() {
+    let broker = Broker::with_stage("kind = \"router\"").await;
+    let batch = || vec![asking("once x"), asking("once y"), asking("once x")];
+    broker.publish(batch()).await;
+    let broker = broker.restart().await;
+    broker.publish(batch()).await;
+    assert_eq!(broker.stored().await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_refused_or_breaks_changes_nothing() {
+    let broker = Broker::with_stage("kind = \"enricher\"").await;
+    for behaviour in ["kv-add n and reject", "kv-add n and panic"] {
+        let receipts = broker.publish(vec![asking(behaviour)]).await;
+        assert!(matches!(&receipts[..], [Receipt::Rejected(_)]), "{receipts:?}");
+        assert_eq!(broker.kept("n"), None);
+    }
+    broker.apply("p", "kind = \"enricher\"\non-failure = \"dead-letter\"").await.expect("it fits");
+    broker.publish(vec![asking("kv-add n and reject")]).await;
+    assert_eq!(broker.kept("n"), None, "dead-lettered");
+    broker.apply("p", "kind = \"enricher\"\non-failure = \"bypass\"").await.expect("it fits");
+    broker.publish(vec![asking("kv-add n and panic")]).await;
+    assert_eq!((broker.kept("n"), broker.stored().await.len()), (None, 1), "bypassed");
+}
+
+/// The second message is run on what the first one left. The first one turns out a duplicate, so the second and
+/// the third go again, and in order: a sequence that comes late is refused.
+#[tokio::test]
+async fn what_was_run_on_a_duplicate_is_run_again() {
+    let broker = Broker::with_stage("kind = \"enricher\"").await;
+    broker.publish(vec![in_session("kv-add n", 7, 1)]).await;
+    let batch = (1..=4).map(|sequence| in_session("kv-add n", 7, sequence)).collect();
+
+    let receipts = broker.publish(batch).await;
+    assert!(matches!(receipts[0], Receipt::Duplicate(_)), "{receipts:?}");
+    assert!(receipts[1..].iter().all(|receipt| matches!(receipt, Receipt::Stored(_))), "{receipts:?}");
+    assert_eq!(said(&broker.stored().await), ["1", "2", "3", "4"]);
+}
+
+#[tokio::test]
+async fn the_messages_of_a_transaction_count_together() {
+    let broker = Broker::with_stage("kind = \"enricher\"").await;
+    let transact = |behaviours: &[&str]| Transact {
+        messages: behaviours.iter().map(|behaviour| asking(behaviour).message).collect(),
+        ..Transact::default()
+    };
+    let done = broker.node.transact(&me(), transact(&["kv-add n", "kv-add n"])).await.await;
+    assert!(matches!(done, TransactionReceipt::Committed(_)), "{done:?}");
+    let refused = broker.node.transact(&me(), transact(&["kv-add n", "kv-add n and reject"])).await.await;
+    assert!(matches!(refused, TransactionReceipt::Refused { .. }), "{refused:?}");
+    assert_eq!(broker.kept("n").as_deref(), Some("2"));
+    assert_eq!(said(&broker.stored().await), ["1", "2"]);
+}
+
+/// Duplicates in between, a full queue, and changes by hand: whatever is refused, the count is what is stored.
+#[tokio::test]
+async fn a_count_stays_exact_while_messages_are_refused_and_keys_removed() {
+    let broker = Broker::with_stage("kind = \"enricher\"").await;
+    broker
+        .node
+        .set_policy(&me(), &name("q"), QueuePolicy { max_messages: 30, ..QueuePolicy::default() })
+        .await
+        .expect("set");
+    let mut stored = 0_usize;
+    for round in 0..12_u64 {
+        // Every batch begins with the end of the one before.
+        let first = (round * 4).max(1);
+        let batch = (first..first + 5).map(|sequence| in_session("kv-add n", 7, sequence)).collect();
+        let receipts = broker.publish(batch).await;
+        stored += receipts.iter().filter(|receipt| matches!(receipt, Receipt::Stored(_))).count();
+        let full = |receipt: &&Receipt| matches!(receipt, Receipt::Rejected(rejection) if rejection.code != ErrorCode::Unavailable);
+        assert!(stored < 30 || !receipts.iter().any(|receipt| full(&receipt)), "{receipts:?}");
+    }
+    assert_eq!(stored, 30);
+    assert_eq!(broker.kept("n").as_deref(), Some("30"));
+    broker.node.kv_remove(&me(), &name("p"), "n").await.expect("removed");
+    assert_eq!(broker.kept("n"), None);
+}
+
+#[tokio::test]
+async fn a_plugin_that_needs_what_is_not_granted_is_refused_when_it_is_applied() {
+    let broker = Broker::with_stage("kind = \"enricher\"").await;
+    let spec = "name = \"bare\"\n[[stage]]\nplugin = \"guest\"\nkind = \"enricher\"";
+    let refused = broker.node.apply_pipeline(&me(), name("bare"), spec, None).await.expect_err("refused");
+    assert!(refused.to_string().contains("add \"kv\" to the stage's grants"), "{refused}");
+
+    let spec = format!("{spec}\ngrants = [\"kv\"]").replace("[[stage]]", "delivery = [\"q\"]\n[[stage]]");
+    let refused = broker.node.apply_pipeline(&me(), name("bare"), &spec, None).await.expect_err("refused");
+    assert!(refused.to_string().contains("on delivery has no kv"), "{refused}");
+}
+
+/// A trial reads what is remembered, and leaves it as it is.
+#[tokio::test]
+async fn a_trial_leaves_no_mark() {
+    let broker = Broker::with_stage("kind = \"enricher\"").await;
+    broker.publish(vec![asking("kv-add n")]).await;
+    for _ in 0..2 {
+        let tried =
+            broker.node.try_pipeline(&me(), &name("p"), asking("kv-add n").message).await.expect("it runs");
+        let shown = format!("{:?}", tried.steps);
+        assert!(shown.contains("\"said\": Excerpt { bytes: 1, shown: Text(\"2\") }"), "{shown}");
+    }
+    assert_eq!(broker.kept("n").as_deref(), Some("1"));
+}
