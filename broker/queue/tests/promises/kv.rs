@@ -137,7 +137,7 @@ fn the_messages_of_a_transaction_build_on_each_other_or_none_happens() {
         ],
         ..Transaction::default()
     };
-    let mut transact = |shard: &mut Shard| {
+    let transact = |shard: &mut Shard| {
         let effects = shard.apply(Record::Transaction(Box::new(both(shard))));
         let Some(Effect::Transacted(receipt)) = effects.into_iter().next() else { panic!("it is answered") };
         *receipt
