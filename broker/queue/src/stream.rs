@@ -231,10 +231,12 @@ impl Stream {
     pub(crate) fn group_view(&self, name: &Name) -> Option<GroupView> {
         let group = self.groups.get(name)?;
         let cursor = |(cursor, partition): (&Cursor, &Partition)| {
-            let ahead: u64 = cursor.ahead.iter().map(|(first, last)| last - first + 1).sum();
-            let open = partition.next - cursor.floor.max(partition.first());
+            let from = cursor.floor.max(partition.first());
+            let kept = cursor.ahead.iter().map(|(first, last)| (*first.max(&from), *last));
+            let ahead: u64 = kept.map(|(first, last)| (last + 1).saturating_sub(first)).sum();
+            let open = partition.next - from;
             let (owner, generation) = (cursor.owner, cursor.generation);
-            CursorView { floor: cursor.floor, lag: open.saturating_sub(ahead), owner, generation }
+            CursorView { floor: cursor.floor, lag: open - ahead, owner, generation }
         };
         let cursors = group.cursors.iter().zip(&self.partitions).map(cursor).collect();
         Some(GroupView { name: name.clone(), members: group.members.iter().copied().collect(), cursors })

@@ -14,7 +14,6 @@ const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// A delivery whose body may still lie in the log.
 #[derive(Debug)]
-/// X
 pub struct Outgoing {
     /// What its settlement names it by.
     pub tag: u64,

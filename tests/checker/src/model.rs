@@ -8,7 +8,7 @@ use crate::report::{Case, Report, Tally, Violation};
 use crate::spread::{self, Plan, Trial};
 
 /// Commands in one case.
-const COMMANDS: usize = 40;
+const COMMANDS: usize = 60;
 
 /// Runs the check; cases are histories.
 ///
@@ -36,6 +36,10 @@ async fn compare(Case { seed, .. }: Case) -> Trial {
                 ("expired", tally.expired),
                 ("dropped", tally.dropped),
                 ("moved", tally.moved),
+                ("appended to streams", tally.appended),
+                ("passed by groups", tally.passed),
+                ("partitions assigned", tally.assigned),
+                ("transactions committed", tally.committed),
             ];
         }
         Err(disagreement) => trial.violations.push(Violation::new("model", disagreement.to_string())),

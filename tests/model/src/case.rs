@@ -3,14 +3,17 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use wharf_protocol::{Receipt, Timestamp};
-use wharf_queue::{Effect, Stamped, State};
+use wharf_protocol::{MessageId, Receipt, Start, Timestamp, TransactionReceipt};
+use wharf_queue::{CursorView, Effect, GroupView, QueueId, Stamped, State};
 
-use crate::command::creation;
+use crate::command::{KEYS, creation, stream_creation};
+use crate::model::Stream;
 use crate::{Command, Draw, History, Model, Place};
 
 /// How many queues there are to begin with.
 const QUEUES_AT_FIRST: usize = 4;
+/// How many streams there are to begin with, after the queues.
+const STREAMS_AT_FIRST: usize = 2;
 
 /// What a case did, so that nobody takes a history in which everything is refused for a proof.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,12 +35,17 @@ pub struct Tally {
     pub rejected: u64,
     pub renewed: u64,
     pub cancelled: u64,
+    pub appended: u64,
+    pub committed: u64,
+    pub passed: u64,
+    pub assigned: u64,
 }
 
 impl std::ops::AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         let Self { ok, refused, delivered, redelivered, acked, dead_lettered, expired, .. } = other;
         let Self { purged, redriven, moved, dropped, rejected, renewed, cancelled, .. } = other;
+        let Self { appended, committed, passed, assigned, .. } = other;
         self.ok += ok;
         self.refused += refused;
         self.delivered += delivered;
@@ -52,6 +60,10 @@ impl std::ops::AddAssign for Tally {
         self.rejected += rejected;
         self.renewed += renewed;
         self.cancelled += cancelled;
+        self.appended += appended;
+        self.committed += committed;
+        self.passed += passed;
+        self.assigned += assigned;
     }
 }
 
@@ -119,9 +131,10 @@ fn play(seed: u64, commands: &[Command], log: &mut Vec<Stamped>) -> Result<Tally
     let restore_every = 1 + draw.below(11) as usize;
     let (mut state, mut model, mut history) = (State::default(), Model::default(), History::default());
     let (mut effects, mut tally) = (Vec::new(), Tally::default());
-    for step in 0..QUEUES_AT_FIRST + commands.len() {
-        let (wait, record) = match step.checked_sub(QUEUES_AT_FIRST) {
-            None => (0, creation(&mut draw, step)),
+    for step in 0..QUEUES_AT_FIRST + STREAMS_AT_FIRST + commands.len() {
+        let (wait, record) = match step.checked_sub(QUEUES_AT_FIRST + STREAMS_AT_FIRST) {
+            None if step < QUEUES_AT_FIRST => (0, creation(&mut draw, step)),
+            None => (0, stream_creation(&mut draw, step - QUEUES_AT_FIRST)),
             Some(at) => (commands[at].wait, commands[at].record(&state)),
         };
         let stamped = Stamped { at: Timestamp(state.now().0 + wait), record };
@@ -173,6 +186,14 @@ impl Tally {
                 }
                 Effect::Renewed { renewed, .. } => self.renewed += renewed,
                 Effect::Cancelled { .. } => self.cancelled += 1,
+                Effect::Appended { .. } => self.appended += 1,
+                Effect::Transacted(receipt) => match **receipt {
+                    TransactionReceipt::Committed(_) => self.committed += 1,
+                    TransactionReceipt::Duplicate(_) => {}
+                    TransactionReceipt::Refused { .. } => refused = true,
+                },
+                Effect::Committed { stale, .. } => self.passed += u64::from(stale.is_empty()),
+                Effect::Assigned { .. } => self.assigned += 1,
                 _ => {}
             }
         }
@@ -199,14 +220,121 @@ fn bare(mut effects: Vec<Effect>) -> Vec<Effect> {
         match effect {
             Effect::Refused(refusal) => refusal.reason.clear(),
             Effect::Receipt(Receipt::Rejected(rejection)) => rejection.reason.clear(),
+            Effect::Transacted(receipt) => {
+                if let TransactionReceipt::Refused { rejection, .. } = &mut **receipt {
+                    rejection.reason.clear();
+                }
+            }
             _ => {}
         }
     }
     effects
 }
 
-/// Compares every message of every queue.
+/// Compares everything that can be seen of either.
 fn compare(state: &State, model: &Model) -> Result<(), String> {
+    compare_queues(state, model)?;
+    compare_topology(state, model)?;
+    if state.streams().len() != model.streams.len() {
+        return Err("not the same streams".into());
+    }
+    model.streams.iter().try_for_each(|(id, stream)| {
+        compare_stream(state, *id, stream).map_err(|what| format!("stream {}: {what}", stream.name))
+    })
+}
+
+/// Compares bindings, where topics lead, schedules and the window of message ids.
+fn compare_topology(state: &State, model: &Model) -> Result<(), String> {
+    let topology = state.topology();
+    let bound: Vec<_> =
+        topology.bindings().iter().map(|each| (each.pattern.clone(), each.queue.clone())).collect();
+    if !bound.iter().eq(&model.bindings) {
+        return Err(format!("bound are {bound:?}, and the model has {:?}", model.bindings));
+    }
+    for topic in ["orders.new", "orders", "orders.new.eu", "other"] {
+        let topic = topic.parse().expect("a topic");
+        let resolved = topology.resolve(&topic).into_iter();
+        let resolved: Vec<_> = resolved.map(|each| (each.pattern.clone(), each.queue.clone())).collect();
+        if resolved != model.resolve(&topic) {
+            return Err(format!(
+                "{topic} leads to {resolved:?}, and in the model {:?}",
+                model.resolve(&topic)
+            ));
+        }
+    }
+    if !topology.schedules().eq(&model.schedules) || *topology.deduplication() != model.deduplication {
+        return Err(format!("not the same schedules or windows: the model has {:?}", model.schedules));
+    }
+    Ok(())
+}
+
+/// Compares every message of a stream, what its readers are told, and how far its groups are.
+fn compare_stream(state: &State, id: u32, stream: &Stream) -> Result<(), String> {
+    let view = state.stream(stream.name.as_str()).ok_or("it is not there")?;
+    for (number, (seen, run)) in view.partitions.iter().zip(&stream.partitions).enumerate() {
+        let kept: Vec<(u64, MessageId, Timestamp)> =
+            run.kept().map(|(offset, message)| (offset, message.id, message.at)).collect();
+        let bytes: u64 = run.kept().map(|(_, message)| message.bytes).sum();
+        let places = state.read_stream(QueueId(id), number as u16, 0, usize::MAX).ok_or("no partition")?;
+        let found: Vec<_> = places.places.iter().map(|each| (each.offset, each.id, each.stored_at)).collect();
+        let oldest = kept.first().map(|(.., at)| *at);
+        if found != kept
+            || (seen.first, seen.next, places.first, places.next)
+                != (run.first(), run.next(), run.first(), run.next())
+            || (seen.messages, seen.bytes, seen.oldest_at) != (kept.len() as u64, bytes, oldest)
+        {
+            return Err(format!("partition {number}: {seen:?} with {found:?}, and the model has {kept:?}"));
+        }
+        for start in [
+            Start::First,
+            Start::Last,
+            Start::New,
+            Start::Offset(3),
+            Start::Time(Timestamp(state.now().0.saturating_sub(30))),
+        ] {
+            let (is, expected) = (state.offsets_at(QueueId(id), start), run.offset_of(start));
+            if is.as_ref().map(|offsets| offsets[number]) != Some(expected) {
+                return Err(format!("partition {number}: {start:?} is {is:?}, and in the model {expected}"));
+            }
+        }
+    }
+    for key in KEYS.iter().filter(|_| stream.policy.knows_keys()) {
+        let last = state.last_of_key(stream.name.as_str(), key.as_bytes());
+        let last = last.map(|(partition, waiting)| (usize::from(partition), waiting.offset));
+        let lasts = stream.partitions.iter().enumerate();
+        let mut lasts = lasts.filter_map(|(n, run)| Some((n, run.last_of(key.as_bytes())?)));
+        let expected = lasts.next();
+        if last != expected {
+            return Err(format!("the last of key {key} is {last:?}, and in the model {expected:?}"));
+        }
+    }
+    let groups: Vec<GroupView> = stream
+        .groups
+        .iter()
+        .map(|(name, group)| {
+            let cursor = |(cursor, run): (&crate::model::Cursor, &crate::model::Partition)| {
+                let open = cursor.floor.max(run.first())..run.next();
+                CursorView {
+                    floor: cursor.floor,
+                    lag: open.filter(|offset| !cursor.settled.contains(offset)).count() as u64,
+                    owner: cursor.owner.map(wharf_queue::ConsumerId),
+                    generation: cursor.generation,
+                }
+            };
+            let cursors = group.cursors.iter().zip(&stream.partitions).map(cursor).collect();
+            let members = group.members.iter().copied().map(wharf_queue::ConsumerId).collect();
+            GroupView { name: name.clone(), members, cursors }
+        })
+        .collect();
+    let seen = state.groups(stream.name.as_str());
+    if seen != groups {
+        return Err(format!("groups are {seen:?}, and in the model {groups:?}"));
+    }
+    Ok(())
+}
+
+/// Compares every message of every queue.
+fn compare_queues(state: &State, model: &Model) -> Result<(), String> {
     if state.queues().len() != model.queues.len() {
         return Err("not the same queues".into());
     }

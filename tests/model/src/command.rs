@@ -7,14 +7,22 @@ use wharf_protocol::{
     Timestamp,
 };
 use wharf_queue::{
-    Attach, Backoff, Change, ConsumerId, Destination, Entry, Move, Order, Overflow, Publish, QueueId,
-    QueuePolicy, Record, Redrive, Selection, State,
+    Attach, Backoff, Change, ConsumerId, Destination, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET, Entry, Move,
+    Order, Overflow, Publish, QueueId, QueuePolicy, Record, Redrive, Schedule, Selection, State, Transaction,
 };
 
 use crate::Draw;
 
+mod stream;
+
+pub use stream::stream_creation;
+
 /// The queues that commands are about. The last two are where messages end.
 pub const QUEUES: [&str; 6] = ["a", "b", "c", "d", "dead-letters", "graves"];
+/// The streams.
+pub const STREAMS: [&str; 2] = ["s", "t"];
+/// The keys of messages.
+pub(crate) const KEYS: [&str; 3] = ["x", "y", "z"];
 /// What a message takes without its payload, key and headers: 32 bytes of head and the topic.
 pub const MESSAGE_BYTES: u64 = 42;
 
@@ -39,7 +47,7 @@ impl Command {
             50..59 => 30 + draw.below(90),
             _ => draw.below(20_000),
         };
-        Self { wait, draw: Draw::new(draw.bits()), kind: draw.below(100) }
+        Self { wait, draw: Draw::new(draw.bits()), kind: draw.below(160) }
     }
 
     /// The record that it is after `state`.
@@ -73,7 +81,11 @@ impl Command {
             94..98 => Record::Topology(Change::SetPolicy { name: name(draw), policy: policy(draw) }),
             98 if draw.percent(50) => Record::Topology(Change::DeleteQueue { name: name(draw) }),
             98 => Record::Topology(Change::PurgeQueue { name: name(draw) }),
-            _ => Record::Topology(Change::CreateQueue { name: name(draw), policy: policy(draw) }),
+            99 => Record::Topology(Change::CreateQueue { name: name(draw), policy: policy(draw) }),
+            100..114 => Record::Publish(publish(draw, state)),
+            114..126 => Record::Transaction(Box::new(transaction(draw, state))),
+            126..129 => Record::ClaimProducer(producer(draw)),
+            kind => stream::record(kind, draw, state),
         }
     }
 }
@@ -81,6 +93,42 @@ impl Command {
 /// The record that makes one of the first queues.
 pub fn creation(draw: &mut Draw, queue: usize) -> Record {
     Record::Topology(Change::CreateQueue { name: queue_name(queue), policy: policy(draw) })
+}
+
+/// Publishes, settlements and moved cursors: some of them hold, some do not.
+fn transaction(draw: &mut Draw, state: &State) -> Transaction {
+    let mut publishes: Vec<Publish> =
+        (0..draw.one_of(&[0, 1, 1, 2, 3])).map(|_| publish(draw, state)).collect();
+    publishes.iter_mut().for_each(|publish| (publish.session, publish.needs_consumer) = (None, false));
+    let settles = (0..draw.one_of(&[0, 0, 1, 1, 2])).map(|_| {
+        let settlement = |draw: &mut Draw| {
+            let first = 1 + draw.below(5);
+            let last = first + draw.one_of(&[0, 0, 0, 1, 2]);
+            let outcome = match draw.below(5) {
+                0 => Outcome::Nack { delay: None },
+                1 => Outcome::DeadLetter { reason: "not mine".into() },
+                _ => Outcome::Ack,
+            };
+            Settlement { first, last, outcome }
+        };
+        let settlements = (0..draw.one_of(&[1, 1, 1, 2])).map(|_| settlement(draw)).collect();
+        (consumer(draw), settlements)
+    });
+    let settles = settles.collect();
+    let cursors = (0..draw.one_of(&[0, 0, 1])).map(|_| stream::commit(draw, state)).collect();
+    let session = draw.maybe(60, session);
+    Transaction { session, publishes, settles, cursors }
+}
+
+fn session(draw: &mut Draw) -> Session {
+    Session { producer: producer(draw), epoch: 1 + small(draw, 2), sequence: draw.below(8) }
+}
+
+fn producer(draw: &mut Draw) -> ProducerId {
+    match draw.below(9) {
+        0 => Schedule::producer(&"nightly".parse().expect("a name")),
+        number => ProducerId(u128::from(number % 2)),
+    }
 }
 
 /// A policy with some of all that there is: short times, so that they run out, and low limits.
@@ -111,24 +159,34 @@ fn policy(draw: &mut Draw) -> QueuePolicy {
 
 fn publish(draw: &mut Draw, state: &State) -> Publish {
     let entries = (0..draw.one_of(&[1, 1, 1, 2])).map(|_| entry(draw, state)).collect();
-    let session = draw.maybe(30, |draw| Session {
-        producer: ProducerId(u128::from(draw.below(2))),
-        epoch: 1 + small(draw, 2),
-        sequence: draw.below(8),
-    });
+    let session = draw.maybe(30, session);
     let dedup = draw.maybe(20, |draw| u128::from(draw.below(4)));
-    Publish { session, dedup, topology: state.topology().revision(), entries, ..Publish::default() }
+    let needs_consumer = draw.percent(5);
+    Publish {
+        session,
+        dedup,
+        topology: state.topology().revision(),
+        needs_consumer,
+        entries,
+        ..Publish::default()
+    }
 }
 
 fn entry(draw: &mut Draw, state: &State) -> Entry {
-    let payload = vec![b'x'; draw.one_of(&[1, 1, 20, 200])];
+    let payload = vec![b'x'; draw.one_of(&[0, 1, 1, 1, 20, 200])];
     let mut message = Message::new("orders.new".parse().expect("a topic"), payload);
-    let word = |draw: &mut Draw| draw.one_of(&["x", "y", "z"]);
+    let word = |draw: &mut Draw| draw.one_of(&KEYS);
     message.key = draw.maybe(60, |draw| word(draw).into());
+    let mut headers = HeadersBuilder::default();
     if draw.percent(60) {
-        let headers = HeadersBuilder::default().set(TENANT, word(draw)).build();
-        message.headers = headers.expect("small");
+        headers.set(TENANT, word(draw));
     }
+    for expected in [EXPECT_LAST_OFFSET, EXPECT_KEY_OFFSET] {
+        if draw.percent(4) {
+            headers.set(expected, draw.one_of(&["none", "0", "1", "2", "?"]));
+        }
+    }
+    message.headers = headers.build().expect("small");
     if draw.percent(35) {
         let milliseconds = |draw: &mut Draw| Duration::from_millis(1 + draw.below(100));
         message.priority = draw.one_of(&[0, 1, 1, 2, 31]);
@@ -136,8 +194,8 @@ fn entry(draw: &mut Draw, state: &State) -> Entry {
         message.delay = draw.maybe(40, milliseconds);
     }
     let destinations = (0..draw.one_of(&[0, 1, 1, 1, 1, 2])).map(|_| {
-        let queue = state.topology().queue(QUEUES[queue(draw)]);
-        let queue = queue.map_or(QueueId(1_000), |queue| queue.id);
+        let name = if draw.percent(30) { draw.one_of(&STREAMS) } else { QUEUES[queue(draw)] };
+        let queue = state.topology().backlog(name).unwrap_or(QueueId(1_000));
         Destination { queue, death: draw.maybe(7, |_| Box::new(death())) }
     });
     let destinations = destinations.collect();

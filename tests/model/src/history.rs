@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use wharf_protocol::{MessageId, Outcome, Receipt, Timestamp};
-use wharf_queue::{Deliver, Effect, Order, QueueId, QueuePolicy, Record, Stamped, State};
+use wharf_protocol::{MessageId, Outcome, Receipt, Session, Settlement, Timestamp, TransactionReceipt};
+use wharf_queue::{
+    ConsumerId, Deliver, Effect, Entry, Order, QueueId, QueuePolicy, Record, Stamped, State, Transaction,
+};
 
 /// A message's place: a queue and an offset.
 type Place = (QueueId, u64);
@@ -33,6 +35,8 @@ pub struct History {
     /// Dead letters that were delivered: one that died in a queue without an order by key has none after it.
     dead: BTreeSet<Place>,
     redriven: bool,
+    /// Of each partition of a stream, the next offset, and what was seen at each.
+    offsets: BTreeMap<(QueueId, u16), (u64, BTreeMap<u64, MessageId>)>,
 }
 
 impl History {
@@ -44,23 +48,11 @@ impl History {
                 let receipts = effects.iter().filter(|each| matches!(each, Effect::Receipt(_)));
                 assert_eq!(receipts.count(), 1, "one answer to a publish");
                 if effects.iter().any(|each| matches!(each, Effect::Receipt(Receipt::Stored(_)))) {
-                    if let Some(session) = &publish.session {
-                        let key = (session.producer.0, session.epoch, session.sequence);
-                        assert!(self.sessions.insert(key), "I4: one enqueue for a sequence");
-                    }
-                    for (entry, stored) in (0..).zip(&publish.entries) {
-                        let from = stored.message.delay.map_or(stamped.at, |delay| stamped.at.after(delay));
-                        let until = stored.message.ttl.map(|ttl| stamped.at.after(ttl));
-                        let id = MessageId { index, entry };
-                        self.stored.insert(id, (from, until));
-                        self.priorities.insert(id, stored.message.priority);
-                        self.keys.extend(stored.message.key.as_ref().map(|key| (id, key.to_vec())));
-                        if stored.message.delay.is_some() {
-                            self.delayed.insert(id);
-                        }
-                    }
+                    self.happened(publish.session.as_ref());
+                    self.stored(MessageId { index, entry: 0 }, stamped.at, &publish.entries);
                 }
             }
+            Record::Transaction(transaction) => self.transaction(index, stamped.at, transaction, effects),
             Record::Attach(attach) if !effects.iter().any(|each| matches!(each, Effect::Refused(_))) => {
                 let queue = state.topology().queue(attach.queue.as_str()).expect("attached to").id;
                 self.consumers.insert(attach.consumer.0, (queue, attach.auto_settle));
@@ -69,18 +61,7 @@ impl History {
             Record::Restart => self.leases.clear(),
             Record::Renew { consumer, tags } => self.renewal(stamped.at, consumer.0, tags, effects, state),
             Record::Settle { consumer, settlements } => {
-                let mut ended = 0;
-                for settlement in settlements {
-                    let held = self.leases.extract_if(.., |(holder, tag), _| {
-                        *holder == consumer.0 && (settlement.first..=settlement.last).contains(tag)
-                    });
-                    for (_, (Held(place, _), _)) in held.collect::<Vec<_>>() {
-                        ended += 1;
-                        if settlement.outcome == Outcome::Ack {
-                            self.acked.insert(place);
-                        }
-                    }
-                }
+                let ended = self.settled(*consumer, settlements);
                 let told = effects.iter().any(
                     |effect| matches!(effect, Effect::Settled { accepted, .. } if *accepted == ended as u64),
                 );
@@ -88,12 +69,104 @@ impl History {
             }
             _ => {}
         }
+        self.offsets(state);
         for effect in effects {
             match effect {
                 Effect::Redriven { moved, .. } | Effect::Moved { moved, .. } => self.redriven |= *moved > 0,
                 Effect::Cancelled { consumer } => self.leases.retain(|(holder, _), _| *holder != consumer.0),
                 Effect::Deliver(deliver) => self.delivery(stamped.at, deliver, state),
                 _ => {}
+            }
+        }
+    }
+
+    /// What belongs to a session happens once.
+    fn happened(&mut self, session: Option<&Session>) {
+        if let Some(session) = session {
+            let key = (session.producer.0, session.epoch, session.sequence);
+            assert!(self.sessions.insert(key), "I4: one enqueue for a sequence");
+        }
+    }
+
+    /// Messages are stored, from `first` on.
+    fn stored(&mut self, first: MessageId, at: Timestamp, entries: &[Entry]) {
+        for (entry, stored) in (first.entry..).zip(entries) {
+            let from = stored.message.delay.map_or(at, |delay| at.after(delay));
+            let until = stored.message.ttl.map(|ttl| at.after(ttl));
+            let id = MessageId { entry, ..first };
+            self.stored.insert(id, (from, until));
+            self.priorities.insert(id, stored.message.priority);
+            self.keys.extend(stored.message.key.as_ref().map(|key| (id, key.to_vec())));
+            if stored.message.delay.is_some() {
+                self.delayed.insert(id);
+            }
+        }
+    }
+
+    /// How many live leases these settlements end.
+    fn settled(&mut self, consumer: ConsumerId, settlements: &[Settlement]) -> usize {
+        let mut ended = 0;
+        for settlement in settlements {
+            let held = self.leases.extract_if(.., |(holder, tag), _| {
+                *holder == consumer.0 && (settlement.first..=settlement.last).contains(tag)
+            });
+            for (_, (Held(place, _), _)) in held.collect::<Vec<_>>() {
+                ended += 1;
+                if settlement.outcome == Outcome::Ack {
+                    self.acked.insert(place);
+                }
+            }
+        }
+        ended
+    }
+
+    /// I7: all of it, or nothing.
+    fn transaction(&mut self, index: u64, at: Timestamp, transaction: &Transaction, effects: &[Effect]) {
+        let mut receipts = effects.iter().filter_map(|effect| match effect {
+            Effect::Transacted(receipt) => Some(&**receipt),
+            _ => None,
+        });
+        let (receipt, more) = (receipts.next().expect("a transaction is answered"), receipts.next());
+        assert_eq!(more, None, "one answer to a transaction");
+        let TransactionReceipt::Committed(committed) = receipt else {
+            let done = |effect: &Effect| {
+                matches!(effect, Effect::Receipt(_) | Effect::Appended { .. } | Effect::Committed { .. })
+            };
+            assert!(!effects.iter().any(done), "I7: nothing of what was refused happens");
+            return;
+        };
+        self.happened(transaction.session.as_ref());
+        let mut first = MessageId { index, entry: 0 };
+        for (number, publish) in (0..).zip(&transaction.publishes) {
+            if !committed.duplicates.contains(&number) {
+                self.stored(first, at, &publish.entries);
+            }
+            first.entry += publish.entries.len() as u16;
+        }
+        for (consumer, settlements) in &transaction.settles {
+            let named: u64 = settlements.iter().map(|each| each.last - each.first + 1).sum();
+            let ended = self.settled(*consumer, settlements);
+            assert_eq!(ended as u64, named, "I7, I9: all that a transaction settles is held");
+        }
+        let stale = |effect: &Effect| matches!(effect, Effect::Committed { stale, .. } if !stale.is_empty());
+        assert!(!effects.iter().any(stale), "I7: all that a transaction passes is its member's");
+    }
+
+    /// I5: an offset is given once, the next one follows, and what lies there is never another.
+    fn offsets(&mut self, state: &State) {
+        for stream in state.streams() {
+            for (number, partition) in (0..).zip(&stream.partitions) {
+                let run = self.offsets.entry((stream.id, number)).or_default();
+                assert!(partition.next >= run.0, "I5: the next offset never goes back");
+                let from = run.0;
+                run.0 = partition.next;
+                let places = state.read_stream(stream.id, number, 0, usize::MAX).expect("there").places;
+                for place in places {
+                    let known = *run.1.entry(place.offset).or_insert(place.id);
+                    assert_eq!(known, place.id, "I5: what lies at an offset is never another");
+                    let new = place.offset >= from;
+                    assert!(!new || place.id.index == state.applied(), "I5: offsets are dense");
+                }
             }
         }
     }

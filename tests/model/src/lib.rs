@@ -17,7 +17,7 @@ mod history;
 mod model;
 
 pub use case::{Disagreement, Tally, check, commands_of};
-pub use command::{Command, MESSAGE_BYTES, QUEUES, creation};
+pub use command::{Command, MESSAGE_BYTES, QUEUES, STREAMS, creation, stream_creation};
 pub use draw::Draw;
 pub use history::History;
-pub use model::{Message, Model, Place};
+pub use model::{Message, Model, Place, Stream};

@@ -3,18 +3,23 @@
 //! It knows every message that ever came to a queue, by offset, and looks at all of them to find what is due, who is
 //! next and what is full. Nothing is kept for speed, so nothing can be out of step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use wharf_protocol::{Death, ErrorCode, MessageId, Stored, Timestamp};
-use wharf_queue::{ConsumerId, Effect, QueuePolicy, Record, Refusal, Stamped};
+use wharf_protocol::{Death, ErrorCode, MessageId, Name, Pattern, Stored, Timestamp};
+use wharf_queue::{ConsumerId, Deduplication, Effect, QueuePolicy, Record, Refusal, Schedule, Stamped};
 
 mod change;
 mod consumer;
 mod death;
 mod publish;
+mod stream;
+mod topology;
+mod transaction;
 mod turn;
 
+pub use stream::Stream;
+pub(crate) use stream::{Cursor, Partition};
 pub(crate) use turn::Tenant;
 
 /// The reference.
@@ -27,7 +32,17 @@ pub struct Model {
     pub queues: BTreeMap<u32, Queue>,
     consumers: BTreeMap<u64, Consumer>,
     producers: BTreeMap<u128, (u32, BTreeMap<u64, Stored>)>,
-    ids: BTreeMap<u128, Stored>,
+    /// Message ids, as they came.
+    ids: Vec<(Timestamp, u128, Stored)>,
+    pub(crate) deduplication: Deduplication,
+    /// By number.
+    pub streams: BTreeMap<u32, Stream>,
+    /// The stream and group of each member.
+    members: BTreeMap<u64, (u32, Name)>,
+    /// Partitions that this record appended to.
+    appended: BTreeSet<(u32, usize)>,
+    pub(crate) bindings: BTreeSet<(Pattern, Name)>,
+    pub(crate) schedules: BTreeMap<Name, Schedule>,
     effects: Vec<Effect>,
 }
 
@@ -108,7 +123,9 @@ impl Model {
     /// Folds a record: what is to be done about it, without sentences for people.
     pub fn apply(&mut self, index: u64, stamped: &Stamped) -> Vec<Effect> {
         (self.index, self.now) = (index, stamped.at);
+        self.forget_ids();
         self.pass_time();
+        self.retain();
         match &stamped.record {
             Record::Publish(publish) => self.publish(publish),
             Record::Settle { consumer, settlements } => self.settle(consumer.0, settlements),
@@ -129,11 +146,20 @@ impl Model {
             Record::Redrive(redrive) => self.redrive(redrive),
             Record::Renew { consumer, tags } => self.renew(consumer.0, tags),
             Record::Move(order) => self.relocate(order),
+            Record::Transaction(transaction) => self.transact(transaction),
+            Record::ClaimProducer(producer) => self.claim(producer.0),
+            Record::JoinGroup(join) => self.join_group(join),
+            Record::LeaveGroup { member } => self.leave_group(member.0),
+            Record::Commit(commit) => self.commit(commit),
+            Record::ResetGroup(reset) => self.reset_group(reset),
+            Record::DeleteGroup { stream, group } => self.delete_group(stream, group),
+            // What pipelines remember is tested where they are.
             other => panic!("the model knows no {other:?}"),
         }
         for queue in self.queues.keys().copied().collect::<Vec<_>>() {
             self.deliver(queue);
         }
+        self.tell_appended();
         std::mem::take(&mut self.effects)
     }
 

@@ -105,6 +105,12 @@ impl State {
         id
     }
 
+    /// The queue where `backlog`, a queue or stream, has its dead letters, if both are there.
+    pub(super) fn grave_of(&self, backlog: QueueId) -> Option<&Queue> {
+        let known = self.queues.contains_key(&backlog) || self.streams.contains_key(&backlog);
+        known.then(|| self.queue_named(self.dead_letters_to(backlog).as_str()))?
+    }
+
     /// The name of the queue where `backlog`, a queue or stream that is there, has its dead letters.
     fn dead_letters_to(&self, backlog: QueueId) -> Name {
         match self.queues.get(&backlog) {

@@ -58,7 +58,7 @@ impl State {
         if !known && !self.is_current(publish) {
             return rejected(kv::stale());
         }
-        if !known && let Some((_, rejection)) = self.unmet_expectation(publish.entries.iter()) {
+        if !known && let Some((_, rejection)) = self.unmet_expectation((0..).zip(&publish.entries)) {
             return Receipt::Rejected(rejection);
         }
         if !known && let Err(refusal) = self.find_room(&publish.entries) {

@@ -31,12 +31,11 @@ impl State {
         let mut coming: BTreeMap<QueueId, Coming> = BTreeMap::new();
         for entry in entries {
             for destination in &entry.destinations {
-                // Streams have their own bounds, and a queue may be gone by now.
-                let Some(queue) = self.queues.get(&destination.queue) else { continue };
-                // A dead-letter queue that is not there yet has no limits.
+                // Streams have their own bounds, a queue may be gone by now, and a dead-letter queue that is not there
+                // yet has no limits.
                 let to = match &destination.death {
-                    None => Some(queue),
-                    Some(_) => self.queue_named(queue.dead_letters_to().as_str()),
+                    None => self.queues.get(&destination.queue),
+                    Some(_) => self.grave_of(destination.queue),
                 };
                 if let Some(to) = to.filter(|queue| queue.policy.is_limited()) {
                     let coming = coming.entry(to.id).or_default();
@@ -76,11 +75,11 @@ impl State {
         }
         let destinations = entries.iter().flat_map(|entry| &entry.destinations);
         let met = destinations.filter_map(|destination| {
-            let queue = self.queues.get(&destination.queue)?;
-            match &destination.death {
-                None => Some(queue.id),
-                Some(_) => Some(self.queue_named(queue.dead_letters_to().as_str())?.id),
-            }
+            let queue = match &destination.death {
+                None => self.queues.get(&destination.queue),
+                Some(_) => self.grave_of(destination.queue),
+            };
+            Some(queue?.id)
         });
         for id in met.collect::<BTreeSet<QueueId>>() {
             self.make_room_in(id, effects);

@@ -87,18 +87,18 @@ impl State {
         self.stream_named(stream)?.last(key)
     }
 
-    /// The first of a record's entries whose headers expect another last offset than there is. What the record itself
-    /// stores before it counts.
+    /// The first of these entries, each with its number in the record, whose headers expect another last offset than
+    /// there is. What the record itself stores before it counts.
     pub(super) fn unmet_expectation<'a>(
         &self,
-        entries: impl Iterator<Item = &'a Entry> + Clone,
+        entries: impl Iterator<Item = (u16, &'a Entry)> + Clone,
     ) -> Option<(u16, Rejection)> {
-        if self.streams.is_empty() || !entries.clone().any(|entry| expects(&entry.message)) {
+        if self.streams.is_empty() || !entries.clone().any(|(_, entry)| expects(&entry.message)) {
             return None;
         }
         let mut lasts: BTreeMap<(QueueId, u16), Option<u64>> = BTreeMap::new();
         let mut keys: BTreeMap<(QueueId, u128), Option<u64>> = BTreeMap::new();
-        for (number, entry) in (0..=u16::MAX).zip(entries) {
+        for (number, entry) in entries {
             let id = MessageId { index: self.applied, entry: number };
             let message = &entry.message;
             for destination in entry.destinations.iter().filter(|each| each.death.is_none()) {

@@ -12,7 +12,7 @@ use wharf_protocol::{
 use super::State;
 use crate::effect::Refusal;
 use crate::producers::Seen;
-use crate::{Commit, ConsumerId, Effect, Passed, Publish, Transaction, kv};
+use crate::{Commit, ConsumerId, Effect, Entry, Passed, Publish, Transaction, kv};
 
 impl State {
     /// Does all of `transaction`, or nothing of it.
@@ -57,18 +57,26 @@ impl State {
     /// is asked neither.
     fn check_publishes(&self, publishes: &[Publish]) -> Result<(), (Part, Refusal)> {
         let mut ids = BTreeSet::new();
-        let mut is_new = |publish: &Publish| {
-            publish.dedup.is_none_or(|key| self.message_ids.find(key).is_none() && ids.insert(key))
-        };
-        let new: Vec<(u32, &Publish)> = (0..).zip(publishes).filter(|(_, publish)| is_new(publish)).collect();
-        if !self.kv.are_current(new.iter().filter_map(|(_, publish)| publish.kv.as_deref())) {
+        // Each entry with the number of its publish and its own number in the record: what is left out is counted too.
+        let (mut new, mut first) = (Vec::<(u32, u16, &Entry)>::new(), 0);
+        let mut changes = Vec::new();
+        for (publish, n) in publishes.iter().zip(0..) {
+            let known = |key| self.message_ids.find(key).is_some();
+            if publish.dedup.is_none_or(|key| !known(key) && ids.insert(key)) {
+                new.extend(publish.entries.iter().zip(first..).map(|(entry, number)| (n, number, entry)));
+                changes.extend(publish.kv.as_deref());
+            }
+            first += u16::try_from(publish.entries.len()).expect("a transaction has at most 65,535 entries");
+        }
+        if !self.kv.are_current(changes) {
             return Err((Part::Whole, kv::stale()));
         }
-        let entries = || new.iter().flat_map(|(_, publish)| &publish.entries);
-        if let Some((number, Rejection { code, reason, .. })) = self.unmet_expectation(entries()) {
-            let mut of = new.iter().flat_map(|(n, publish)| publish.entries.iter().map(move |_| *n));
-            let n = of.nth(usize::from(number)).expect("it is one of these entries");
-            return Err((Part::Message(n), Refusal { code, reason }));
+        let entries = || new.iter().map(|(.., entry)| *entry);
+        let numbered = new.iter().map(|(_, number, entry)| (*number, *entry));
+        if let Some((number, Rejection { code, reason, .. })) = self.unmet_expectation(numbered) {
+            let (n, ..) =
+                new.iter().find(|(_, each, _)| *each == number).expect("it is one of these entries");
+            return Err((Part::Message(*n), Refusal { code, reason }));
         }
         self.find_room(entries()).map_err(|refusal| (Part::Whole, refusal))
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wharf_model::{Tally, check};
 
 const CASES: u64 = 2_000;
-const COMMANDS: usize = 40;
+const COMMANDS: usize = 60;
 
 #[test]
 fn the_state_does_what_the_model_does() {
@@ -24,7 +24,7 @@ fn the_state_does_what_the_model_does() {
 
     // Commands that never meet prove nothing.
     let tally = all.into_inner().expect("nobody panicked");
-    assert_eq!(tally.ok + tally.refused, CASES * (COMMANDS as u64 + 4), "{tally:?}");
+    assert_eq!(tally.ok + tally.refused, CASES * (COMMANDS as u64 + 6), "{tally:?}");
     assert!(tally.refused < tally.ok / 2, "most records do what they say: {tally:?}");
     let met = [
         tally.delivered,
@@ -38,15 +38,16 @@ fn the_state_does_what_the_model_does() {
         tally.rejected,
         tally.renewed,
         tally.cancelled,
+        tally.appended,
+        tally.committed,
+        tally.passed,
+        tally.assigned,
     ];
     assert!(met.into_iter().all(|count| count > 50), "all of it happens: {tally:?}");
 }
 
-/// Each was a disagreement once: a key's turn and a dead letter that has none, and a consumer that was not told that
-/// a redrive had emptied its queue.
+/// A disagreement once: the limits of a dead-letter queue did not hold for what died on its way to a stream.
 #[test]
 fn histories_that_disagreed_once_agree() {
-    for seed in [1_010_370, 1_111_909] {
-        check(seed, COMMANDS).unwrap_or_else(|disagreement| panic!("{disagreement}"));
-    }
+    check(1_664, COMMANDS).unwrap_or_else(|disagreement| panic!("{disagreement}"));
 }

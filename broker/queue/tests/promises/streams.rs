@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use wharf_protocol::{ErrorCode, HeadersBuilder, Message, Part, Receipt, TransactionReceipt};
+use wharf_protocol::{
+    Death, DeathCause, ErrorCode, HeadersBuilder, Message, MessageId, Part, Receipt, Timestamp,
+    TransactionReceipt,
+};
 use wharf_queue::{
     Assignment, Change, Commit, ConsumerId, DEAD_LETTERS, Destination, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET,
     Effect, Entry, JoinGroup, Passed, Publish, QueuePolicy, Record, ResetGroup, Start, StreamPolicy,
@@ -483,4 +486,84 @@ fn a_transaction_moves_a_groups_cursor_or_nothing() {
         assert!(matches!(receipt, TransactionReceipt::Refused { part: Part::Cursor(0), .. }), "{receipt:?}");
         assert_eq!((floor(&shard), shard.queue("out").enqueued), (2, 1));
     }
+}
+
+fn death() -> Death {
+    Death {
+        queue: String::new(),
+        cause: DeathCause::Stage,
+        reason: "not JSON".into(),
+        stage: Some("p/json".into()),
+        plugin: None,
+        attempts: 0,
+        first_at: Timestamp(0),
+        last_at: Timestamp(0),
+        original: MessageId { index: 0, entry: 0 },
+    }
+}
+
+/// Found by random commands: the limits of a dead-letter queue held for what died on its way to a queue alone.
+#[test]
+fn what_dies_on_its_way_to_a_stream_needs_room_among_the_dead() {
+    let mut shard = Shard::new();
+    shard.create_stream("s", StreamPolicy::default());
+    let policy = QueuePolicy { max_messages: 1, ..QueuePolicy::default() };
+    shard.change(Change::CreateQueue { name: name(DEAD_LETTERS), policy }).expect("created");
+    let stream = shard.stream("s").id;
+    let mut dies = || {
+        let destination = Destination { death: Some(Box::new(death())), ..stream.into() };
+        let entry = Entry { message: message(None, "x"), destinations: vec![destination] };
+        shard.send(Publish::from(entry)).0
+    };
+    assert!(matches!(dies(), Receipt::Stored(_)));
+    let Receipt::Rejected(rejection) = dies() else { panic!("there is no room") };
+    assert_eq!(rejection.code, ErrorCode::Unavailable);
+}
+
+/// Found by writing the model: messages after one that was left out were counted as if it had not been there, and so
+/// looked for in another partition.
+#[test]
+fn an_expectation_holds_where_the_message_goes_also_after_one_that_is_left_out() {
+    let mut shard = Shard::new();
+    shard.create_stream("s", StreamPolicy { partitions: 2, ..StreamPolicy::default() });
+    let to = |shard: &Shard, message| {
+        let destinations = vec![shard.stream("s").id.into()];
+        Publish::from(Entry { message, destinations })
+    };
+    let known = Publish { dedup: Some(7), ..to(&shard, message(None, "known")) };
+    shard.send(known.clone());
+    shard.append(&["s"], message(None, "other"));
+    shard.append(&["s"], message(None, "third"));
+    let nexts: Vec<u64> = shard.stream("s").partitions.iter().map(|each| each.next).collect();
+    assert_eq!(nexts.iter().sum::<u64>(), 3);
+
+    // Messages without a key go round by where they lie: this one is entry 1 of the next record.
+    let index = shard.state.applied() + 1;
+    let partition = ((index + 1) % 2) as usize;
+    let last = (nexts[partition] - 1).to_string();
+    let expects = to(&shard, expecting(message(None, "new"), EXPECT_LAST_OFFSET, &last));
+    let transaction = Transaction { publishes: vec![known, expects], ..Transaction::default() };
+    let effects = shard.apply(Record::Transaction(Box::new(transaction)));
+    let Some(Effect::Transacted(receipt)) = effects.first() else { panic!("{effects:?}") };
+    assert!(matches!(**receipt, TransactionReceipt::Committed(_)), "{receipt:?}");
+    assert_eq!(shard.stream("s").partitions[partition].next, nexts[partition] + 1);
+}
+
+#[test]
+fn a_group_lags_by_what_is_kept_and_not_settled() {
+    let mut shard = Shard::new();
+    shard.create_stream("s", StreamPolicy { max_messages: 4, ..StreamPolicy::default() });
+    for _ in 0..4 {
+        shard.append(&["s"], message(None, "x"));
+    }
+    let effects = shard.join("s", "g", MEMBER, Start::First);
+    let mine = assigned(&effects, MEMBER).remove(0);
+    shard.commit(MEMBER, passed(&mine, 2, 3));
+    for _ in 0..3 {
+        shard.append(&["s"], message(None, "x"));
+    }
+    // 0 to 2 are gone, 2 and 3 are settled: 4, 5 and 6 are left.
+    assert_eq!(shard.stream("s").partitions[0].first, 3);
+    let cursor = shard.state.groups("s")[0].cursors[0];
+    assert_eq!((cursor.floor, cursor.lag), (0, 3));
 }

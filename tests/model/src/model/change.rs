@@ -1,7 +1,7 @@
 //! Queues come, change and go.
 
 use wharf_protocol::ErrorCode;
-use wharf_queue::{Change, ConsumerId, Effect, Order, QueuePolicy};
+use wharf_queue::{Change, ConsumerId, Effect, Order, QueuePolicy, Schedule};
 
 use super::{Model, Place, Queue};
 
@@ -11,6 +11,9 @@ impl Model {
             Change::CreateQueue { name, policy } => {
                 if is_impossible(policy) {
                     return self.refuse(ErrorCode::Malformed);
+                }
+                if self.stream_named(name).is_some() || self.leads_to_stream(policy) {
+                    return self.refuse(ErrorCode::Conflict);
                 }
                 match self.named(name.as_str()) {
                     None => {
@@ -36,6 +39,19 @@ impl Model {
                 let Some(id) = self.named(name.as_str()) else { return self.refuse(ErrorCode::NotFound) };
                 self.set_policy(id, policy);
             }
+            Change::CreateStream { name, policy } => self.create_stream(name, policy),
+            Change::SetStreamPolicy { name, policy } => self.set_stream_policy(name, policy),
+            Change::DeleteStream { name } => self.delete_stream(name),
+            Change::Bind { pattern, queue, pipeline } => self.bind(pattern, queue, pipeline.as_ref()),
+            Change::Unbind { pattern, queue } => self.unbind(pattern, queue),
+            Change::PutSchedule { name, cron, time_zone, message, by } => {
+                let (cron, time_zone, message) = (cron.clone(), time_zone.clone(), message.clone());
+                let (by, since, paused) = (by.clone(), self.now, false);
+                self.put_schedule(name, Schedule { cron, time_zone, message, paused, since, by });
+            }
+            Change::PauseSchedule { name, paused } => self.pause_schedule(name, *paused),
+            Change::RemoveSchedule { name } => self.remove_schedule(name),
+            Change::SetDeduplication(deduplication) => self.set_deduplication(deduplication),
             other => panic!("the model knows no {other:?}"),
         }
     }
@@ -51,6 +67,10 @@ impl Model {
         if is_impossible(policy) {
             return self.refuse(ErrorCode::Malformed);
         }
+        if self.leads_to_stream(policy) {
+            return self.refuse(ErrorCode::Conflict);
+        }
+        let queue = self.queues.get_mut(&id).expect("there");
         if queue.policy == *policy {
             return;
         }
@@ -85,8 +105,14 @@ impl Model {
         self.next_queue - 1
     }
 
+    /// Whether dead letters would go to a stream.
+    fn leads_to_stream(&self, policy: &QueuePolicy) -> bool {
+        policy.dead_letter.as_ref().is_some_and(|name| self.stream_named(name).is_some())
+    }
+
     pub(super) fn delete(&mut self, id: u32) {
-        self.queues.remove(&id);
+        let queue = self.queues.remove(&id).expect("there");
+        self.bindings.retain(|(_, to)| to.as_str() != queue.name);
         for (consumer, _) in self.consumers.extract_if(.., |_, consumer| consumer.queue == id) {
             self.effects.push(Effect::Cancelled { consumer: ConsumerId(consumer) });
         }

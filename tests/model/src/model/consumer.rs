@@ -65,6 +65,7 @@ impl Model {
             self.leave(consumer);
         }
         bereft.into_iter().for_each(|queue| self.delete(queue));
+        self.restart_groups();
     }
 
     pub(super) fn choose_active(&mut self, id: u32) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wharf_protocol::{Death, DeathCause, ErrorCode, MessageId};
+use wharf_protocol::{Death, DeathCause, ErrorCode, MessageId, Name};
 use wharf_queue::{Effect, Move, Order, QueuePolicy, Redrive, Selection};
 
 use super::publish::has_room;
@@ -59,9 +59,9 @@ impl Model {
         self.make_room(to);
     }
 
-    /// The queue where `of` has its dead letters.
+    /// The queue where `of`, a queue or stream, has its dead letters.
     pub(super) fn grave(&mut self, of: u32) -> u32 {
-        let name = grave_name(&self.queues[&of]);
+        let name = self.grave_name_of(of).expect("there");
         self.named(&name).unwrap_or_else(|| {
             self.effects.push(Effect::TopologyChanged);
             self.create(&name, QueuePolicy::default())
@@ -136,12 +136,18 @@ impl Model {
         self.effects.push(Effect::Moved { moved, kept });
     }
 
+    /// The name of the queue where `of`, a queue or stream, has its dead letters.
+    pub(super) fn grave_name_of(&self, of: u32) -> Option<String> {
+        let stream = || self.streams.get(&of).map(|stream| named(stream.policy.dead_letter.as_ref()));
+        self.queues.get(&of).map(grave_name).or_else(stream)
+    }
+
     fn can_go(&self, message: &Message, to: u32) -> bool {
         message.place != Place::Leased && has_room(&self.queues[&to], (1, u64::from(message.bytes)))
     }
 
     /// A message of another queue comes to this one.
-    fn lay(&mut self, queue: u32, message: Message, place: Place) {
+    pub(super) fn lay(&mut self, queue: u32, message: Message, place: Place) {
         let (failures, came_at, plain, overdue) = (0, self.now, false, false);
         let mut message = Message { failures, came_at, plain, overdue, place, ..message };
         let expired = self.queues[&queue].expiry(&message).is_some_and(|at| at <= self.now);
@@ -152,7 +158,11 @@ impl Model {
 
 /// The name of the queue where a queue has its dead letters.
 pub(super) fn grave_name(queue: &Queue) -> String {
-    queue.policy.dead_letter.as_ref().map_or("dead-letters".into(), ToString::to_string)
+    named(queue.policy.dead_letter.as_ref())
+}
+
+fn named(dead_letter: Option<&Name>) -> String {
+    dead_letter.map_or("dead-letters".into(), ToString::to_string)
 }
 
 fn selects(select: &Selection, offset: usize, message: &Message) -> bool {

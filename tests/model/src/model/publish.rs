@@ -1,7 +1,7 @@
 //! What is published: stored in all its queues, or refused as a whole.
 
 use wharf_protocol::{ErrorCode, MessageId, Receipt, Rejection, Session, Stored};
-use wharf_queue::{Effect, Order, Overflow, Publish, QueuePolicy};
+use wharf_queue::{Effect, Entry, Order, Overflow, Publish, QueuePolicy};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::death::grave_name;
@@ -12,21 +12,30 @@ impl Model {
         let receipt = self.receipt(publish);
         let new = matches!(receipt, Receipt::Stored(_));
         self.effects.push(Effect::Receipt(receipt));
-        if !new {
-            return;
+        if new {
+            self.store(0, &publish.entries);
         }
+    }
+
+    /// Lays every message where it goes; the first has number `first` of its record.
+    pub(super) fn store(&mut self, first: u16, entries: &[Entry]) {
         let mut met = Vec::new();
-        for (entry, published) in (0..).zip(&publish.entries) {
+        for (entry, published) in (first..).zip(entries) {
             let id = MessageId { index: self.index, entry };
             for destination in &published.destinations {
-                let Some(queue) = self.queues.get(&destination.queue.0) else { continue };
                 let mut to = destination.queue.0;
+                if self.streams.contains_key(&to) && destination.death.is_none() {
+                    self.append(to, entry, &published.message);
+                    continue;
+                }
+                let Some(name) = self.name_of(to) else { continue };
                 let mut message = self.plain(id, &published.message);
-                message.lane = lane(&published.message, &queue.policy);
+                message.lane =
+                    self.queues.get(&to).map_or(0, |queue| lane(&published.message, &queue.policy));
                 match &destination.death {
                     Some(death) => {
                         let mut death = death.clone();
-                        death.queue = queue.name.clone();
+                        death.queue = name;
                         (death.first_at, death.last_at, death.original) = (self.now, self.now, id);
                         (message.death, message.plain) = (Some(death), false);
                         to = self.grave(to);
@@ -53,30 +62,47 @@ impl Model {
         met.into_iter().for_each(|queue| self.make_room(queue));
     }
 
+    /// The name of a queue or stream.
+    fn name_of(&self, id: u32) -> Option<String> {
+        let stream = || self.streams.get(&id).map(|stream| stream.name.to_string());
+        self.queues.get(&id).map(|queue| queue.name.clone()).or_else(stream)
+    }
+
     fn receipt(&mut self, publish: &Publish) -> Receipt {
         let stored = Stored { index: self.index, entries: publish.entries.len() as u16 };
         if let Some(receipt) = publish.session.as_ref().and_then(|session| self.seen(session)) {
             return receipt;
         }
-        let before = publish.dedup.and_then(|key| self.ids.get(&key).copied());
-        if before.is_none() && !self.has_room_for_all(publish) {
-            return rejected(ErrorCode::Unavailable);
-        }
-        if let Some(Session { producer, epoch, sequence }) = publish.session {
-            let known = self.producers.entry(producer.0).or_default();
-            if known.0 != epoch {
-                *known = (epoch, Default::default());
+        let before = publish.dedup.and_then(|key| self.known_id(key));
+        let entries: Vec<&Entry> = publish.entries.iter().collect();
+        if before.is_none() {
+            let numbered: Vec<(u16, &Entry)> = (0..).zip(&publish.entries).collect();
+            if self.unmet(&numbered).is_some() {
+                return rejected(ErrorCode::Conflict);
             }
-            known.1.insert(sequence, before.unwrap_or(stored));
+            if !self.has_room_for_all(&entries) {
+                return rejected(ErrorCode::Unavailable);
+            }
+            if publish.needs_consumer && !self.has_consumer(&entries) {
+                return rejected(ErrorCode::NoListener);
+            }
+        }
+        if let Some(session) = &publish.session {
+            self.remember_sequence(session, before.unwrap_or(stored));
         }
         if before.is_some() {
             return Receipt::Duplicate(before);
         }
-        self.ids.extend(publish.dedup.map(|key| (key, stored)));
+        publish.dedup.into_iter().for_each(|key| self.remember_id(key, stored));
         Receipt::Stored(stored)
     }
 
-    fn seen(&self, session: &Session) -> Option<Receipt> {
+    fn has_consumer(&self, entries: &[&Entry]) -> bool {
+        let mut to = entries.iter().flat_map(|entry| &entry.destinations).filter(|to| to.death.is_none());
+        to.any(|to| self.consumers.values().any(|consumer| consumer.queue == to.queue.0))
+    }
+
+    pub(super) fn seen(&self, session: &Session) -> Option<Receipt> {
         if session.sequence == 0 {
             return Some(rejected(ErrorCode::Malformed));
         }
@@ -92,15 +118,14 @@ impl Model {
         }
     }
 
-    fn has_room_for_all(&self, publish: &Publish) -> bool {
+    pub(super) fn has_room_for_all(&self, entries: &[&Entry]) -> bool {
         self.queues.iter().all(|(id, queue)| {
             let mut coming = (0, 0);
-            for entry in &publish.entries {
+            for entry in entries {
                 for destination in &entry.destinations {
-                    let Some(meant) = self.queues.get(&destination.queue.0) else { continue };
                     let to = match destination.death {
                         None => Some(destination.queue.0),
-                        Some(_) => self.named(&grave_name(meant)),
+                        Some(_) => self.grave_name_of(destination.queue.0).and_then(|name| self.named(&name)),
                     };
                     if to == Some(*id) {
                         coming = (coming.0 + 1, coming.1 + entry.message.encoded_bytes() as u64);
