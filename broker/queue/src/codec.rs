@@ -58,6 +58,7 @@ const RENEW: u8 = 9;
 const MOVE: u8 = 10;
 const TRANSACTION: u8 = 24;
 const CLAIM_PRODUCER: u8 = 25;
+const REFUSE: u8 = 36;
 const JOIN_GROUP: u8 = 16;
 const LEAVE_GROUP: u8 = 17;
 const COMMIT: u8 = 18;
@@ -128,6 +129,7 @@ impl Stamped {
                 out.put_u128_le(producer.0);
             }
             Record::ChangeKv(changes) => encode_fields(CHANGE_KV, at, changes, out),
+            Record::Refuse { consumer, refused } => encode_fields(REFUSE, at, &(consumer, refused), out),
             Record::JoinGroup(join) => encode_fields(JOIN_GROUP, at, join, out),
             Record::LeaveGroup { member } => encode_fields(LEAVE_GROUP, at, member, out),
             Record::Commit(commit) => encode_fields(COMMIT, at, commit, out),
@@ -208,6 +210,10 @@ impl Stamped {
             DELETE_GROUP => {
                 let (stream, group) = decode_fields(&bytes)?;
                 Record::DeleteGroup { stream, group }
+            }
+            REFUSE => {
+                let (consumer, refused) = decode_fields(&bytes)?;
+                Record::Refuse { consumer, refused }
             }
             kind => return Err(DecodeRecordError::Kind(kind)),
         };

@@ -5,7 +5,9 @@ use std::fmt;
 use bytes::Bytes;
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
-use wharf_protocol::{Death, Message, MessageId, Name, Pattern, ProducerId, Session, Settlement, Timestamp};
+use wharf_protocol::{
+    Death, DeathCause, Message, MessageId, Name, Pattern, ProducerId, Session, Settlement, Timestamp,
+};
 
 use crate::{
     Deduplication, KvChange, KvPart, PipelineEventKind, QueuePolicy, StreamPolicy, Transaction, TrialKind,
@@ -94,6 +96,13 @@ pub enum Record {
     ClaimProducer(ProducerId),
     /// What pipelines remember is changed by hand.
     ChangeKv(Vec<KvChange>),
+    /// A pipeline on the way to a consumer gave up deliveries of its: they are dead letters.
+    Refuse {
+        /// The consumer that holds them.
+        consumer: ConsumerId,
+        /// Which, and why.
+        refused: Vec<Refused>,
+    },
 }
 
 impl Record {
@@ -433,6 +442,21 @@ pub struct Redrive {
     pub select: Selection,
     /// Where to; `None`: each to the queue where it died. One whose queue is gone stays.
     pub to: Option<Name>,
+}
+
+/// A delivery that a stage gave up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its tag.
+    pub tag: u64,
+    /// What kind of reason.
+    pub cause: DeathCause,
+    /// One sentence for a person.
+    pub reason: String,
+    /// The stage, as `pipeline/stage`.
+    pub stage: String,
+    /// The SHA-256 of the stage's plugin, in hexadecimal.
+    pub plugin: String,
 }
 
 /// Takes messages that wait, ready or delayed, from one queue to another. They keep their priority, delay,

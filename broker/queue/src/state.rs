@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wharf_protocol::{DeathCause, Name, ProducerId, Receipt, Rejection, Session, Timestamp};
 
+use self::death::GivenUp;
 use crate::consumer::Consumer;
 use crate::effect::Refusal;
 use crate::live::LiveRecords;
@@ -108,6 +109,10 @@ impl State {
                 Ok(())
             }
             Record::Move(order) => self.move_messages(order, effects),
+            Record::Refuse { consumer, refused } => {
+                self.refuse(*consumer, refused, effects);
+                Ok(())
+            }
             Record::Transaction(transaction) => {
                 self.transact(transaction, effects);
                 Ok(())
@@ -307,7 +312,12 @@ impl State {
         let queue = self.queues.get_mut(&id).expect("the caller found it");
         let dead = queue.extras.get(&offset).is_some_and(|extra| extra.death.is_some());
         if queue.policy.dead_letter_expired && !dead {
-            self.dead_letter(id, offset, DeathCause::Expired, "its time to live ran out".into(), effects);
+            self.dead_letter(
+                id,
+                offset,
+                GivenUp::new(DeathCause::Expired, "its time to live ran out"),
+                effects,
+            );
         } else {
             queue.remove(offset, Fate::Expired, &mut self.timers, &mut self.live);
         }

@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use wharf_log::LogReader;
 use wharf_protocol::{Message, MessageId, Receipt, Settlement, Timestamp};
 use wharf_queue::{
-    Attach, Change, ConsumerId, Durability, Kv, KvChange, Move, Publish, Record, Redrive, Stamped, State,
+    Attach, Change, ConsumerId, Durability, Kv, KvChange, Move, Publish, Record, Redrive, Refused, Stamped, State,
     Topology,
 };
 
@@ -81,6 +81,12 @@ enum Command {
     Settle {
         consumer: ConsumerId,
         settlements: Vec<Settlement>,
+        durability: Durability,
+        reply: oneshot::Sender<Result<Vec<u64>, ShardError>>,
+    },
+    Refuse {
+        consumer: ConsumerId,
+        refused: Vec<Refused>,
         durability: Durability,
         reply: oneshot::Sender<Result<Vec<u64>, ShardError>>,
     },
@@ -186,6 +192,18 @@ impl Shard {
     ) -> Result<oneshot::Receiver<Result<Vec<u64>, ShardError>>, ShardError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Settle { consumer, settlements, durability, reply }, 0).await?;
+        Ok(answer)
+    }
+
+    /// Gives up deliveries that a pipeline refused on their way to a consumer; the answer is the tags that were stale.
+    pub async fn refuse(
+        &self,
+        consumer: ConsumerId,
+        refused: Vec<Refused>,
+        durability: Durability,
+    ) -> Result<oneshot::Receiver<Result<Vec<u64>, ShardError>>, ShardError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Refuse { consumer, refused, durability, reply }, 0).await?;
         Ok(answer)
     }
 

@@ -18,6 +18,21 @@ const DEATH_TEXT_BYTES_MAX: usize = 1_024;
 /// The shortest rest of a message that is given up and has nowhere to go: it must not spin.
 const GIVEN_UP_REST_MIN: Duration = Duration::from_millis(1);
 
+/// Why a message is given up.
+pub(super) struct GivenUp {
+    pub(super) cause: DeathCause,
+    pub(super) reason: String,
+    /// The stage, when one gave it up, and its plugin.
+    pub(super) stage: Option<String>,
+    pub(super) plugin: Option<String>,
+}
+
+impl GivenUp {
+    pub(super) fn new(cause: DeathCause, reason: impl Into<String>) -> Self {
+        Self { cause, reason: reason.into(), stage: None, plugin: None }
+    }
+}
+
 impl State {
     /// Lays a message that a pipeline stage gave up where the queue it was on its way to has its dead letters.
     pub(super) fn enqueue_dead(
@@ -49,8 +64,7 @@ impl State {
         &mut self,
         from: QueueId,
         offset: u64,
-        cause: DeathCause,
-        reason: String,
+        given_up: GivenUp,
         effects: &mut Vec<Effect>,
     ) {
         let room = self.has_room_for_dead(from, offset);
@@ -60,10 +74,10 @@ impl State {
         let death = known.death.unwrap_or_else(|| {
             Box::new(Death {
                 queue: queue.name.to_string(),
-                cause,
-                reason: bounded(&reason),
-                stage: None,
-                plugin: None,
+                cause: given_up.cause,
+                reason: bounded(&given_up.reason),
+                stage: given_up.stage.as_deref().map(bounded),
+                plugin: given_up.plugin.as_deref().map(bounded),
                 attempts: known.attempts,
                 first_at: slot.stored_at,
                 last_at: self.now,

@@ -5,13 +5,14 @@ use std::time::Duration;
 use wharf_protocol::{DeathCause, Outcome, Settlement};
 
 use super::State;
+use super::death::GivenUp;
 use super::line::join_line;
 use crate::consumer::Consumer;
 use crate::effect::{Refusal, STALE_TAGS_MAX};
 use crate::queue::{Fate, Queue};
 use crate::seeded::{self, Fault};
 use crate::timers::Timer;
-use crate::{Attach, ConsumerId, Effect, QueueId};
+use crate::{Attach, ConsumerId, Effect, QueueId, Refused};
 
 /// The most consumers at a time.
 const CONSUMERS_MAX: usize = 65_536;
@@ -24,8 +25,8 @@ enum Return {
     Lapsed,
     /// The consumer said "again", and when.
     Nacked(Option<Duration>),
-    /// The consumer said "never", and why.
-    Refused(String),
+    /// The consumer said "never", or a pipeline on the way to it, and why.
+    Refused(GivenUp),
 }
 
 impl State {
@@ -172,10 +173,31 @@ impl State {
             }
             Outcome::Nack { delay } => self.give_back(queue, offset, Return::Nacked(*delay), effects),
             Outcome::DeadLetter { reason } => {
-                self.give_back(queue, offset, Return::Refused(reason.clone()), effects);
+                let how = Return::Refused(GivenUp::new(DeathCause::Rejected, reason.clone()));
+                self.give_back(queue, offset, how, effects);
             }
         }
         true
+    }
+
+    /// Gives up what pipelines on the way to a consumer refused; what it does not hold is told as stale.
+    pub(super) fn refuse(&mut self, id: ConsumerId, refused: &[Refused], effects: &mut Vec<Effect>) {
+        let (mut accepted, mut stale) = (0_u64, Vec::new());
+        for each in refused {
+            let consumer = self.consumers.get_mut(&id);
+            let held = consumer.and_then(|consumer| Some((consumer.queue, consumer.release(each.tag)?)));
+            match held {
+                Some((queue, offset)) => {
+                    let (stage, plugin) = (Some(each.stage.clone()), Some(each.plugin.clone()));
+                    let given_up = GivenUp { stage, plugin, ..GivenUp::new(each.cause, each.reason.clone()) };
+                    self.give_back(queue, offset, Return::Refused(given_up), effects);
+                    accepted += 1;
+                }
+                None => add_stale(&mut stale, each.tag, each.tag.saturating_add(1)),
+            }
+        }
+        self.go_on(id);
+        effects.push(Effect::Settled { consumer: id, accepted, stale });
     }
 
     /// Starts leases anew; tags that the consumer does not hold are told as stale.
@@ -262,15 +284,15 @@ impl State {
         let (failures, dead) = (extra.failures, extra.death.is_some());
         let expired = queue.is_expired(offset, now);
 
-        if let Return::Refused(reason) = how {
-            return self.dead_letter(id, offset, DeathCause::Rejected, reason, effects);
+        if let Return::Refused(given_up) = how {
+            return self.dead_letter(id, offset, given_up, effects);
         }
         if failed && !dead && failures >= queue.policy.max_attempts {
             let reason = match how {
                 Return::Lapsed => format!("failed {failures} times, at last by holding it past its lease"),
                 _ => format!("failed {failures} times, at last by a nack"),
             };
-            return self.dead_letter(id, offset, DeathCause::MaxAttempts, reason, effects);
+            return self.dead_letter(id, offset, GivenUp::new(DeathCause::MaxAttempts, reason), effects);
         }
         if expired {
             return self.expire(id, offset, effects);

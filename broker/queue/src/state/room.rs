@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wharf_protocol::{DeathCause, ErrorCode};
 
 use super::State;
+use super::death::GivenUp;
 use super::enqueue::bytes_of;
 use crate::effect::Refusal;
 use crate::queue::{Fate, Queue};
@@ -104,7 +105,7 @@ impl State {
             assert!(queue.withdraw(oldest, &mut self.timers), "what goes to make room is ready");
             if dead_letters {
                 let reason = "it was the oldest when its queue was full";
-                self.dead_letter(id, oldest, DeathCause::Overflow, reason.into(), effects);
+                self.dead_letter(id, oldest, GivenUp::new(DeathCause::Overflow, reason), effects);
             } else {
                 queue.remove(oldest, Fate::Dropped, &mut self.timers, &mut self.live);
             }

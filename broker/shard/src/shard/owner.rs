@@ -209,6 +209,10 @@ impl Owner {
                     let record = Record::Settle { consumer, settlements };
                     pending.add(record, durability, Reply::Settle(reply));
                 }
+                Command::Refuse { consumer, refused, durability, reply } => {
+                    let record = Record::Refuse { consumer, refused };
+                    pending.add(record, durability, Reply::Settle(reply));
+                }
                 Command::Attach { attach, outlet, reply } => {
                     let settles = attach.auto_settle.then(|| attach.queue.clone());
                     let consumer = Consumer { outlet, fresh: Vec::new(), empty: false, settles };
