@@ -1,9 +1,12 @@
 //! A broker for a test, with its data in a temporary folder.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use tempfile::TempDir;
-use wharf_node::{Binding, Config, Event, Node, Principal, Publication, QueuePolicy, SubscribeOptions};
+use wharf_node::{
+    Binding, Candidate, Config, Event, Node, Principal, Publication, QueuePolicy, Shown, SubscribeOptions,
+};
 use wharf_protocol::{Delivery, HeadersBuilder, Message, Name, Receipt};
 
 /// The plugin that does what the header `behave` of a message says.
@@ -11,7 +14,7 @@ pub(crate) const GUEST: &str = "guest";
 
 pub(crate) struct TestBroker {
     pub(crate) node: Node,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// Whoever may do everything.
@@ -39,7 +42,31 @@ impl TestBroker {
         for (plugin, wasm) in [(GUEST, guest.into()), ("xml-to-json", converter.into())] {
             node.put_plugin(&me(), name(plugin), name("1"), wasm).await.expect("a plugin");
         }
-        Self { node, _folder: folder }
+        Self { node, folder }
+    }
+
+    /// Stops it, and starts it again with its data.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { node, folder } = self;
+        node.shutdown().await;
+        drop(node);
+        let node = Node::start(Config::new(folder.path())).await.expect("it starts again");
+        Self { node, folder }
+    }
+
+    /// Of each version of a pipeline that begins with `xml-to-json`: whether it writes numbers.
+    pub(crate) async fn numbers_of(&self, pipeline: &str) -> BTreeMap<u32, bool> {
+        let mut numbers = BTreeMap::new();
+        for version in self.node.pipeline(&me(), &name(pipeline)).await.expect("it is there").versions {
+            let candidate = Candidate::Version(version.number);
+            let tried = message("in", "<n>1</n>", &[]);
+            let report =
+                self.node.try_candidate(&me(), &name(pipeline), &candidate, tried).await.expect("it runs");
+            let payload = report.steps[0].outputs[0].payload.clone().expect("it was changed");
+            let Shown::Text(text) = payload.shown else { panic!("it is text") };
+            numbers.insert(version.number, !text.ends_with("\"}"));
+        }
+        numbers
     }
 
     pub(crate) async fn queue(&self, queue: &str, pattern: &str, pipeline: Option<&str>) {

@@ -3,3 +3,5 @@
 mod broker;
 mod pipelines;
 mod swap;
+mod trials;
+mod way_out;

@@ -1,7 +1,7 @@
 //! The admin API of a broker: HTTP and JSON over [`wharf_node::Node`].
 //!
 //! A request is authenticated (`auth`), bounded in size and time (here), parsed at the edge (`extract`), answered
-//! by the route of its noun ([`queue`], [`messages`], [`binding`], [`schedule`], [`stream`], [`plugin`], [`pipeline`], [`dead_letter`],
+//! by the route of its noun ([`queue`], [`messages`], [`binding`], [`schedule`], [`stream`], [`plugin`], [`pipeline`], [`trial`], [`dead_letter`],
 //! [`status`], `metrics`), and what goes wrong is an [`error::Problem`]. The routes describe themselves: `/v1/openapi.json` is
 //! made from them. The types of the bodies are public: the command line reads what this crate writes.
 
@@ -25,6 +25,7 @@ pub mod schedule;
 pub mod status;
 pub mod stream;
 pub mod trace;
+pub mod trial;
 
 use std::future::Future;
 use std::io;
@@ -97,6 +98,7 @@ fn routes(plugin_bytes_max: usize) -> (Router<Node>, Router<Node>, OpenApi) {
         .merge(binding::routes())
         .merge(plugin::routes(plugin_bytes_max))
         .merge(pipeline::routes())
+        .merge(trial::routes())
         .merge(dead_letter::routes())
         .merge(dedup::routes())
         .merge(metrics::routes())

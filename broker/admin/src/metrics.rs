@@ -10,7 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use wharf_node::{CALL_TIME_EDGES_US, LogView, Metrics, Node, QueueView, StageStats};
+use wharf_node::{CALL_TIME_EDGES_US, LogView, Metrics, Node, QueueView, StageStats, TrialView};
 
 use crate::error::Problem;
 use crate::trace::word;
@@ -60,6 +60,7 @@ fn text(metrics: &Metrics, memory_bytes: Option<u64>) -> String {
     page.sample("", &[], u64::from(metrics.alarm));
     queues(&mut page, &metrics.queues);
     stages(&mut page, metrics);
+    trials(&mut page, metrics);
     log(&mut page, &metrics.log);
     if let Some(bytes) = memory_bytes {
         page.family("process_resident_memory_bytes", "gauge", "Resident memory of the process.");
@@ -99,6 +100,28 @@ fn queues(page: &mut Page, queues: &[QueueView]) {
         page.family(name, kind, help);
         for queue in queues {
             page.sample("", &[("queue", queue.name.as_str())], read(queue));
+        }
+    }
+}
+
+/// Versions on trial: what they did since the trial or the broker began.
+fn trials(page: &mut Page, metrics: &Metrics) {
+    type Read = fn(&TrialView) -> u64;
+    const FAMILIES: [(&str, &str, Read); 5] = [
+        ("wharf_trial_processed", "Messages that the canary processed.", |trial| trial.processed),
+        ("wharf_trial_failed", "Messages that failed in the canary.", |trial| trial.failed),
+        ("wharf_trial_compared", "Messages compared with the version in use.", |trial| {
+            trial.comparison.compared
+        }),
+        ("wharf_trial_different", "Messages that came out otherwise.", |trial| trial.comparison.different),
+        ("wharf_trial_skipped", "Messages that there was no room to compare.", |trial| trial.skipped),
+    ];
+    for (name, help, read) in FAMILIES {
+        // A trial's end takes its series away, and the next begins anew: a gauge, by Prometheus' rules.
+        page.family(name, "gauge", help);
+        for (pipeline, view) in &metrics.trials {
+            let version = view.trial.number.to_string();
+            page.sample("", &[("pipeline", pipeline.as_str()), ("version", &version)], read(view));
         }
     }
 }

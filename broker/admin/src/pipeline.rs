@@ -14,9 +14,10 @@ use crate::error::{Code, ErrorBody, Problem};
 use crate::extract::{Body, Json, Path, Query, content_type};
 use crate::message::MessageJson;
 use crate::trace::{Trace, word};
+use crate::trial::{Trial, candidate};
 
 /// A pipeline, as its active version has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Pipeline {
     /// Its name.
     pub name: String,
@@ -40,6 +41,9 @@ pub struct Pipeline {
     /// Why it does not run, when it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken: Option<String>,
+    /// The version that is tried beside the active one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
 }
 
 /// A stage of a pipeline, and what it has done since this version was activated or the broker started.
@@ -126,6 +130,20 @@ pub struct Rollback {
     /// Why; kept in the history.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// A message to try, and on which version: the active one, unless it says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Try {
+    /// The message.
+    #[serde(flatten)]
+    pub message: MessageJson,
+    /// The version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// The text of a pipeline file, TOML or JSON, in place of a version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<String>,
 }
 
 /// Which version is activated.
@@ -307,9 +325,9 @@ async fn rollback(
     Ok(axum::Json(node.rollback_pipeline(&who, &name, to, note).await?.into()))
 }
 
-/// Runs a message through the active version and tells what every stage did. Delivers nothing.
+/// Runs a message through a version and tells what every stage did. Delivers nothing.
 #[utoipa::path(
-    post, path = "/v1/pipelines/{name}/try", tag = "pipelines", request_body = MessageJson,
+    post, path = "/v1/pipelines/{name}/try", tag = "pipelines", request_body = Try,
     params(("name" = String, Path, description = "the pipeline")),
     responses((status = 200, body = Trace), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)),
 )]
@@ -317,10 +335,11 @@ async fn try_message(
     State(node): State<Node>,
     Extension(who): Extension<Principal>,
     Path(name): Path<Name>,
-    Json(message): Json<MessageJson>,
+    Json(Try { message, version, spec }): Json<Try>,
 ) -> Result<axum::Json<Trace>, Problem> {
     let message = Message::try_from(message).map_err(Problem::invalid)?;
-    Ok(axum::Json(node.try_pipeline(&who, &name, message).await?.into()))
+    let candidate = candidate(version, spec)?;
+    Ok(axum::Json(node.try_candidate(&who, &name, &candidate, message).await?.into()))
 }
 
 impl From<PipelineView> for Pipeline {
@@ -335,6 +354,7 @@ impl From<PipelineView> for Pipeline {
             stages: view.stages.into_iter().map(Stage::from).collect(),
             spec: view.spec,
             broken: view.broken,
+            trial: view.trial.map(Trial::from),
         }
     }
 }

@@ -102,6 +102,16 @@ impl Admin {
         Ok(())
     }
 
+    /// For the answer, with parameters in the query.
+    pub(crate) fn delete_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<T> {
+        let request = self.prepared(self.agent.delete(self.url(path)));
+        self.read(request.query_pairs(query.iter().copied()).call())
+    }
+
     /// For the answer.
     pub(crate) fn delete_for<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.read(self.prepared(self.agent.delete(self.url(path))).call())

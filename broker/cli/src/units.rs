@@ -50,6 +50,13 @@ pub(crate) fn rate(text: &str) -> Result<u32, String> {
     }
 }
 
+/// A share: `5%`, `0.5%` or `5`, in percent.
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    let percent = number.parse::<f64>().ok().filter(|percent| (0.0..=100.0).contains(percent));
+    percent.ok_or_else(|| format!("{text:?} is no share; one is 0% to 100%, such as 2.5%"))
+}
+
 /// A header: `name=value`; the value may be empty and may hold `=`.
 pub(crate) fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

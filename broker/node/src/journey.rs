@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use wharf_pipeline::{Failure, FailureKind, Item, OnFailure, Output, Processed, Recall, Target};
 use wharf_protocol::{
@@ -17,7 +18,7 @@ use wharf_queue::{
 
 use crate::Node;
 use crate::memories::Turn;
-use crate::pipelines::{Active, Entered};
+use crate::pipelines::{Active, Entered, Run};
 
 /// The header that says which versions of which pipelines a message passed: `orders/3, billing/1`.
 const PIPELINE_HEADER: &str = "wharf-pipeline";
@@ -249,24 +250,24 @@ impl Journey {
     }
 
     /// Runs messages through a pipeline that remembers, and notes what it read and changed for each.
-    async fn run_remembering(
-        &mut self,
-        name: &Name,
-        group: &[Traveller],
-    ) -> Result<(u32, Vec<Processed>), String> {
+    async fn run_remembering(&mut self, name: &Name, group: &[Traveller]) -> Result<Run, String> {
         let active = self.entered(name).map(|entered| &**entered);
-        let (Some(Active::Ready { number, pipeline }), Some(turn)) = (active, &self.turn) else {
+        let (Some(Active::Ready { number, pipeline, trial }), Some(turn)) = (active, &self.turn) else {
             // It began to remember after the journey had begun.
             return Err("it was changed while the message was on its way; send it again".to_owned());
         };
-        let items = group.iter().map(|traveller| Item::new(traveller.message.clone())).collect();
+        let items: Vec<Item> = group.iter().map(|traveller| Item::new(traveller.message.clone())).collect();
+        let copies = trial.as_ref().map(|trial| (Arc::clone(trial), trial.copies(&items), Instant::now()));
         let (number, ran) = (*number, pipeline.run_remembering(items, self.now, turn.memory(name)).await);
         let mut processed = Vec::with_capacity(ran.len());
         for (traveller, (each, recall)) in group.iter().zip(ran) {
             self.note(traveller.origin, name, recall);
             processed.push(each);
         }
-        Ok((number, processed))
+        if let Some((trial, copies, began)) = copies {
+            trial.show_all(copies, &processed, began.elapsed(), self.now);
+        }
+        Ok(Run::of(number, processed))
     }
 
     /// Notes what a pipeline read and changed for a publication.
@@ -404,19 +405,20 @@ impl Node {
     ) -> Vec<(Traveller, Processed)> {
         group.retain(|traveller| journey.decided[traveller.origin].is_none());
         journey.enter(self, name).await;
-        let messages = || group.iter().map(|traveller| traveller.message.clone()).collect::<Vec<Message>>();
-        let (number, outcome) = match journey.entered(name) {
-            Some(active) if active.remembers() => match journey.run_remembering(name, &group).await {
-                Ok((number, processed)) => (number, Ok(processed)),
-                Err(reason) => (0, Err(reason)),
-            },
-            Some(active) => (active.number(), active.run(messages(), journey.now).await),
+        let items =
+            || group.iter().map(|traveller| Item::new(traveller.message.clone())).collect::<Vec<Item>>();
+        let outcome = match journey.entered(name) {
+            Some(active) if active.remembers() => journey.run_remembering(name, &group).await,
+            Some(active) => active.run(items(), journey.now).await,
             // It was removed: its messages pass unprocessed from then on.
-            None => (0, Ok(messages().into_iter().map(pass_unchanged).collect())),
+            None => Ok(Run::of(0, items().into_iter().map(|item| pass_unchanged(item.message)).collect())),
         };
         match outcome {
-            Ok(mut processed) => {
-                processed.iter_mut().for_each(|each| mark(each, name, number));
+            Ok(mut run) => {
+                let mut processed = std::mem::take(&mut run.processed);
+                for (i, each) in processed.iter_mut().enumerate() {
+                    mark(each, name, run.number(i));
+                }
                 group.into_iter().zip(processed).collect()
             }
             Err(reason) => {
@@ -509,7 +511,7 @@ fn pass_unchanged(message: Message) -> Processed {
 }
 
 /// Notes in its headers which version of which pipeline a message passed.
-fn mark(processed: &mut Processed, name: &Name, number: u32) {
+pub(crate) fn mark(processed: &mut Processed, name: &Name, number: u32) {
     let Processed::Passed(outputs) = processed else { return };
     for output in outputs {
         let headers = &output.message.headers;

@@ -41,6 +41,7 @@ mod timetable;
 mod transact;
 mod transfers;
 mod view;
+mod way_out;
 
 pub use access::{Action, Credentials, Identity, Principal};
 pub use browse::{BrowsedView, MessagePlace};
@@ -51,6 +52,7 @@ pub use error::{NodeError, StartError};
 pub use kv::{KV_LIST_MAX, KvEntryView, KvView};
 pub use memory::resident_bytes;
 pub use node::Node;
+pub use pipelines::{Candidate, Replay, ReplayReport, ReplaySource, TrialSpec, TrialView};
 pub use producers::NewLife;
 pub use publish::Publication;
 pub use quota::{Presence, Quota};
@@ -66,11 +68,13 @@ pub use view::{
     Binding, DeadLetterView, LogView, Metrics, PipelineChange, PipelineVersionView, PipelineView, PluginView,
     PrincipalView, PublishCounts, QueueView, Status, TryDestination, TryReport, TryResult,
 };
+pub use wharf_pipeline::compare;
 pub use wharf_pipeline::{
     BreakerState, CALL_TIME_EDGES_US, Excerpt, Kind, Reads, Shown, StageStats, Step, Verdict, Verdicts,
 };
 pub use wharf_queue::{
-    Backoff, CursorView, Deduplication, Durability, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET, GroupView, Order,
-    Overflow, PartitionView, PipelineEventKind, QueuePolicy, StreamPolicy,
+    Backoff, CanaryBounds, CursorView, Deduplication, Durability, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET,
+    GroupView, Order, Overflow, PartitionView, PipelineEventKind, QueuePolicy, SHARE_WHOLE_PPM, StreamPolicy,
+    TrialKind,
 };
 pub use wharf_shard::StreamMessage;

@@ -123,7 +123,8 @@ impl Node {
             transfers: Transfers::default(),
             config,
         }));
-        node.0.scheduler.start(WeakNode(Arc::downgrade(&node.0)));
+        node.resume_trials().await?;
+        node.0.scheduler.start(node.downgrade());
         Ok(node)
     }
 
@@ -161,8 +162,14 @@ impl Node {
             watch.abort();
         }
         self.0.scheduler.stop().await;
+        self.0.pipelines.trials.stop().await;
         self.0.taps.close();
         self.0.shard.stop().await;
+    }
+
+    /// A handle that does not keep the node.
+    pub(crate) fn downgrade(&self) -> WeakNode {
+        WeakNode(Arc::downgrade(&self.0))
     }
 
     pub(crate) fn access(&self) -> &Access {

@@ -12,21 +12,42 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use wharf_pipeline::{Engine, Item, Pipeline, PipelineSpec, Processed, StageStats};
-use wharf_protocol::{Message, Name, Timestamp};
+use wharf_protocol::{Name, Timestamp};
 use wharf_queue::{Change, Topology};
 
 use crate::plugins::{Components, pin};
-use crate::view::{PipelineVersionView, PipelineView, TryDestination, TryReport, TryResult};
+use crate::view::{PipelineVersionView, PipelineView};
 use crate::{Action, Node, NodeError, Principal};
 
+mod candidate;
+mod replay;
+mod trial;
 mod versions;
+mod watch;
+
+pub use candidate::Candidate;
+pub use replay::{Replay, ReplayReport, ReplaySource};
+pub(crate) use trial::Trials;
+pub use trial::{TrialSpec, TrialView};
+
+use trial::TrialRun;
 
 /// The version of a pipeline that messages pass now.
 pub(crate) enum Active {
-    /// It runs.
-    Ready { number: u32, pipeline: Arc<Pipeline> },
+    /// It runs; another may be on trial beside it.
+    Ready { number: u32, pipeline: Arc<Pipeline>, trial: Option<Arc<TrialRun>> },
     /// It could not be prepared; messages that would pass it are refused with this reason.
-    Broken { number: u32, reason: String },
+    Broken { reason: String },
+}
+
+/// What a pipeline made of messages, each by one version.
+pub(crate) struct Run {
+    /// An answer for each message, in order.
+    pub(crate) processed: Vec<Processed>,
+    /// The version in use.
+    number: u32,
+    /// The canary's version, and which messages it processed; `None`: none.
+    canary: Option<(u32, Vec<bool>)>,
 }
 
 type Slot = Arc<RwLock<Active>>;
@@ -40,6 +61,8 @@ pub(crate) struct Pipelines {
     slots: ArcSwap<BTreeMap<Name, Slot>>,
     /// One change at a time: what a change was checked against still holds when it is made.
     changing: Mutex<()>,
+    /// What runs beside the versions in use.
+    pub(crate) trials: Trials,
 }
 
 impl Pipelines {
@@ -56,10 +79,10 @@ impl Pipelines {
             let number = pipeline.active;
             let spec = parse(name, &pipeline.active_version().spec)?;
             let active = match prepare(engine, components, topology, &spec).await {
-                Ok(pipeline) => Active::Ready { number, pipeline },
+                Ok(pipeline) => Active::Ready { number, pipeline, trial: None },
                 Err(error) => {
                     tracing::error!(%name, number, %error, "a pipeline does not run");
-                    Active::Broken { number, reason: error.to_string() }
+                    Active::Broken { reason: error.to_string() }
                 }
             };
             slots.insert(name.clone(), Arc::new(RwLock::new(active)));
@@ -79,7 +102,7 @@ impl Pipelines {
         if let Some(slot) = self.slots.load().get(name) {
             return (Arc::clone(slot).write_owned().await, false);
         }
-        let active = Active::Broken { number: 0, reason: format!("pipeline {name} is being made") };
+        let active = Active::Broken { reason: format!("pipeline {name} is being made") };
         let slot = Arc::new(RwLock::new(active));
         let guard = Arc::clone(&slot).write_owned().await;
         let mut slots = BTreeMap::clone(&self.slots.load());
@@ -94,6 +117,16 @@ impl Pipelines {
         self.slots.store(Arc::new(slots));
     }
 
+    /// Every trial that is under way.
+    pub(crate) async fn trial_views(&self) -> Vec<(Name, TrialView)> {
+        let mut views = Vec::new();
+        let slots = self.slots.load_full();
+        for (name, slot) in slots.iter() {
+            views.extend(slot.read().await.trial().map(|trial| (name.clone(), trial.view())));
+        }
+        views
+    }
+
     /// What the stages of every pipeline have done.
     pub(crate) async fn stats(&self) -> BTreeMap<Name, Vec<StageStats>> {
         let mut stats = BTreeMap::new();
@@ -106,27 +139,38 @@ impl Pipelines {
 }
 
 impl Active {
-    pub(crate) fn number(&self) -> u32 {
-        match self {
-            Self::Ready { number, .. } | Self::Broken { number, .. } => *number,
-        }
-    }
-
     /// Whether what it does hangs on what it remembers.
     pub(crate) fn remembers(&self) -> bool {
         matches!(self, Self::Ready { pipeline, .. } if pipeline.remembers())
     }
 
-    /// Runs messages through it: an answer for each, in order.
+    /// Runs messages through it.
     ///
     /// # Errors
     /// Why it does not run.
-    pub(crate) async fn run(&self, messages: Vec<Message>, now: Timestamp) -> Result<Vec<Processed>, String> {
+    pub(crate) async fn run(&self, items: Vec<Item>, now: Timestamp) -> Result<Run, String> {
         match self {
-            Self::Ready { pipeline, .. } => {
-                Ok(pipeline.run(messages.into_iter().map(Item::new).collect(), now).await)
+            Self::Ready { number, pipeline, trial: None } => {
+                Ok(Run::of(*number, pipeline.run(items, now).await))
+            }
+            Self::Ready { number, pipeline, trial: Some(trial) } => {
+                Ok(trial.run(*number, pipeline, items, now).await)
             }
             Self::Broken { reason, .. } => Err(reason.clone()),
+        }
+    }
+
+    /// Puts a trial beside the version in use, or takes it away.
+    fn set_trial(&mut self, next: Option<Arc<TrialRun>>) {
+        if let Self::Ready { trial, .. } = self {
+            *trial = next;
+        }
+    }
+
+    fn trial(&self) -> Option<&Arc<TrialRun>> {
+        match self {
+            Self::Ready { trial, .. } => trial.as_ref(),
+            Self::Broken { .. } => None,
         }
     }
 
@@ -134,6 +178,21 @@ impl Active {
         match self {
             Self::Ready { pipeline, .. } => pipeline.stats(),
             Self::Broken { .. } => Vec::new(),
+        }
+    }
+}
+
+impl Run {
+    /// All by the version in use.
+    pub(crate) fn of(number: u32, processed: Vec<Processed>) -> Self {
+        Self { processed, number, canary: None }
+    }
+
+    /// The number of the version that processed message `i`.
+    pub(crate) fn number(&self, i: usize) -> u32 {
+        match &self.canary {
+            Some((number, chosen)) if chosen[i] => *number,
+            _ => self.number,
         }
     }
 }
@@ -223,62 +282,11 @@ impl Node {
             bound_to: bound.map(|binding| binding.queue.clone()).collect(),
             spec: version.spec.to_string(),
             stages: entered.stats(),
+            trial: entered.trial().map(|trial| trial.view()),
             broken: match &*entered {
                 Active::Ready { .. } => None,
                 Active::Broken { reason, .. } => Some(reason.clone()),
             },
-        })
-    }
-
-    /// What the version in use would do with `message`: every stage's account. Stores and delivers nothing.
-    ///
-    /// # Errors
-    /// No such pipeline; it does not run; not allowed.
-    pub async fn try_pipeline(
-        &self,
-        who: &Principal,
-        name: &Name,
-        message: Message,
-    ) -> Result<TryReport, NodeError> {
-        who.check(Action::Administer)?;
-        let entered = self.pipelines_in_use().enter(name).await.ok_or_else(|| missing(name))?;
-        let (number, pipeline) = match &*entered {
-            Active::Ready { number, pipeline } => (*number, Arc::clone(pipeline)),
-            Active::Broken { reason, .. } => return Err(NodeError::Unavailable(reason.clone())),
-        };
-        drop(entered);
-        let item = Item::new(message);
-        let run = tokio::task::spawn_blocking(move || pipeline.run_traced(item, Timestamp::wall_clock()));
-        let traced =
-            run.await.map_err(|error| NodeError::Unavailable(format!("the trial failed: {error}")))?;
-        let (result, outputs) = match traced.processed {
-            Processed::Passed(outputs) => (TryResult::Passed, outputs),
-            Processed::Dropped { .. } => (TryResult::Dropped, Vec::new()),
-            Processed::Failed(_) => (TryResult::Failed, Vec::new()),
-        };
-        let topology = self.shard().topology();
-        let bound_here = |binding: &&wharf_queue::Binding| binding.pipeline.as_ref() == Some(name);
-        let destinations = outputs.into_iter().map(|output| {
-            let bindings = topology.resolve(&output.message.topic);
-            let queues = match output.to {
-                Some(wharf_pipeline::Target::Queue(queue)) => vec![queue],
-                Some(wharf_pipeline::Target::Topic(_)) => {
-                    bindings.iter().map(|binding| binding.queue.clone()).collect()
-                }
-                // Out of a binding's pipeline a message goes on to that binding's queue alone.
-                None if bindings.iter().any(bound_here) => {
-                    bindings.iter().copied().filter(bound_here).map(|binding| binding.queue.clone()).collect()
-                }
-                None => bindings.iter().map(|binding| binding.queue.clone()).collect(),
-            };
-            TryDestination { topic: output.message.topic.to_string(), queues }
-        });
-        Ok(TryReport {
-            pipeline: name.clone(),
-            number,
-            destinations: destinations.collect(),
-            steps: traced.steps,
-            result,
         })
     }
 
@@ -297,6 +305,11 @@ impl Node {
             stage.plugin = pin(topology, &stage.plugin)?.0;
         }
         let pipeline = prepare(self.engine(), self.components(), topology, &spec).await?;
+        if !spec.delivery.is_empty() && pipeline.remembers() {
+            return Err(NodeError::Invalid(format!(
+                "pipeline {name} sits on delivery, where nothing is remembered: remove the grant \"kv\", or delivery"
+            )));
+        }
         Ok((spec, pipeline))
     }
 
@@ -310,8 +323,13 @@ impl Node {
             }
             return Err(error.into());
         }
-        let number = self.shard().topology().pipeline(name.as_str()).map_or(0, |known| known.active);
-        *active = Active::Ready { number, pipeline: next };
+        let topology = self.shard().topology().clone();
+        let known = topology.pipeline(name.as_str());
+        // Putting the version in use to use again leaves its trial as it is.
+        let going_on = known.and_then(|known| known.trial.as_ref()).map(|trial| trial.index);
+        let trial = active.trial().filter(|trial| Some(trial.index()) == going_on).cloned();
+        let number = known.map_or(0, |known| known.active);
+        *active = Active::Ready { number, pipeline: next, trial };
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ use wharf_shard::{Closed, Member, Shard, ShardError, StreamMessage, StreamRead, 
 
 use self::held::{Deliveries, Held};
 use self::part::Part;
+use crate::way_out::{Settler, WayOut};
 use crate::{Action, Event, Node, NodeError, Principal};
 
 /// Deliveries handed over together.
@@ -66,6 +67,7 @@ pub struct Reader {
     told_empty: bool,
     pace: Option<Pace>,
     member: Option<Member>,
+    way_out: WayOut,
     /// The group said something new of the member.
     reassigned: bool,
     controls: ReaderControls,
@@ -154,6 +156,7 @@ impl Node {
             told_empty: false,
             pace: options.original_pace.then_some(Pace { origin: None }),
             member,
+            way_out: WayOut::new(self, stream.clone()),
             reassigned: true,
             controls,
         };
@@ -199,6 +202,12 @@ impl Reader {
     pub async fn next(&mut self, out: &mut Vec<Delivery>) -> Result<Event, NodeError> {
         let before = out.len();
         loop {
+            if self.way_out.is_busy() {
+                self.way_out.finish(out).await?;
+                if out.len() > before {
+                    return Ok(Event::Deliveries);
+                }
+            }
             self.take_assignments()?;
             let tail = self.tail.borrow_and_update().clone();
             if tail.gone {
@@ -216,7 +225,12 @@ impl Reader {
             self.deliver_again(out, before + DELIVERIES_MAX).await?;
             self.deliver(out, before + DELIVERIES_MAX);
             if out.len() > before {
-                return Ok(Event::Deliveries);
+                if self.way_out.is_clear() {
+                    return Ok(Event::Deliveries);
+                }
+                let (deliveries, controls) = (out.split_off(before), self.controls.clone());
+                self.way_out.begin(deliveries, Settler::Stream { controls, member: self.member.is_some() });
+                continue;
             }
             if self.ends && !self.told_empty && self.single.is_none() && self.parts.iter().all(Part::is_done)
             {

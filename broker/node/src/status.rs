@@ -64,6 +64,7 @@ impl Node {
         Ok(Metrics {
             queues: self.queue_views().await?,
             pipelines: self.pipelines_in_use().stats().await,
+            trials: self.pipelines_in_use().trial_views().await,
             log: self.log_view().await?,
             publishes: self.counts().read(),
             principals: self.principal_views(),

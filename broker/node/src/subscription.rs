@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use wharf_protocol::{Delivery, QueueName, Settlement};
-use wharf_queue::{Attach, ConsumerId, Durability};
+use wharf_queue::{Attach, ConsumerId, Durability, Refused};
 use wharf_shard::{Closed, Outgoing, Outlet, Shard, ShardError, Taken};
 
+use crate::way_out::{Settler, WayOut};
 use crate::{Action, Node, NodeError, Principal};
 
 /// Deliveries handed over together.
@@ -47,8 +48,10 @@ pub struct Subscription {
     outlet: Arc<Outlet>,
     controls: Controls,
     queue: QueueName,
+    auto_settle: bool,
     lease: Duration,
     taken: Vec<Outgoing>,
+    way_out: WayOut,
     _detach: Detach,
 }
 
@@ -100,15 +103,18 @@ impl Node {
             outlet,
             controls: Controls { shard: shard.clone(), consumer, durability },
             queue: queue.clone(),
+            auto_settle: options.auto_settle,
             lease,
             taken: Vec::new(),
+            way_out: WayOut::new(self, queue.clone()),
             _detach: Detach { shard: shard.clone(), consumer },
         })
     }
 }
 
 impl Subscription {
-    /// Waits for at least one delivery and appends what waits, at most 512, to `out`.
+    /// Waits for at least one delivery and appends what waits, at most 512, to `out`. Where pipelines sit on the way
+    /// out, those that they filter or refuse are settled here, and their tags are left out.
     ///
     /// # Errors
     /// The queue was deleted; the node is stopping; a stored message cannot be read.
@@ -116,27 +122,28 @@ impl Subscription {
     /// # Cancel safety
     /// What is not appended stays, in order.
     pub async fn next(&mut self, out: &mut Vec<Delivery>) -> Result<Event, NodeError> {
-        if self.taken.is_empty() {
-            match self.outlet.take(DELIVERIES_MAX, &mut self.taken).await {
-                Ok(Taken::Some) => {}
-                Ok(Taken::Empty) => return Ok(Event::Empty),
-                Err(why) => return Err(self.closed(why)),
+        let before = out.len();
+        while out.len() == before {
+            if self.way_out.is_busy() {
+                self.way_out.finish(out).await?;
+                continue;
             }
-        }
-        self.read_missing_bodies().await?;
-        for each in self.taken.drain(..) {
-            let Some(message) = each.body else { continue };
-            out.push(Delivery {
-                tag: each.tag,
-                id: each.id,
-                offset: each.offset,
-                attempt: each.attempt,
-                redelivered: each.redelivered,
-                stored_at: each.stored_at,
-                partition: 0,
-                death: each.death,
-                message,
-            });
+            if self.taken.is_empty() {
+                match self.outlet.take(DELIVERIES_MAX, &mut self.taken).await {
+                    Ok(Taken::Some) => {}
+                    Ok(Taken::Empty) => return Ok(Event::Empty),
+                    Err(why) => return Err(self.closed(why)),
+                }
+            }
+            self.read_missing_bodies().await?;
+            let taken = self.taken.drain(..).filter_map(delivery);
+            match self.way_out.is_clear() {
+                true => out.extend(taken),
+                false => {
+                    let settler = Settler::Queue { controls: self.controls.clone(), held: !self.auto_settle };
+                    self.way_out.begin(taken.collect(), settler);
+                }
+            }
         }
         Ok(Event::Deliveries)
     }
@@ -172,7 +179,28 @@ impl Subscription {
     }
 }
 
+fn delivery(outgoing: Outgoing) -> Option<Delivery> {
+    Some(Delivery {
+        tag: outgoing.tag,
+        id: outgoing.id,
+        offset: outgoing.offset,
+        attempt: outgoing.attempt,
+        redelivered: outgoing.redelivered,
+        stored_at: outgoing.stored_at,
+        partition: 0,
+        death: outgoing.death,
+        message: outgoing.body?,
+    })
+}
+
 impl Controls {
+    /// Gives up deliveries that a stage refused: they are dead letters.
+    pub(crate) async fn refuse(&self, refused: Vec<Refused>) -> Result<(), NodeError> {
+        // Whether they were still held is nobody's to know: one that was not comes again.
+        drop(self.shard.refuse(self.consumer, refused, self.durability).await?);
+        Ok(())
+    }
+
     /// Allows `add` more messages to come, and `bytes` more bytes of them.
     ///
     /// # Errors

@@ -8,6 +8,8 @@ use wharf_pipeline::{PipelineSpec, Reads, StageStats, Step};
 use wharf_protocol::{Death, MessageId, Name, Pattern, QueueName, Timestamp};
 use wharf_queue::{PipelineEventKind, QueuePolicy, Topology};
 
+use crate::pipelines::TrialView;
+
 /// A queue: what it promises, and its numbers. `ready + leased + delayed + settled = enqueued`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueView {
@@ -118,6 +120,8 @@ pub struct PipelineView {
     pub stages: Vec<StageStats>,
     /// Why it does not run, when it does not.
     pub broken: Option<String>,
+    /// The version that is tried beside it.
+    pub trial: Option<TrialView>,
 }
 
 /// One version of a pipeline, in use or not.
@@ -157,7 +161,7 @@ pub struct PipelineChange {
 pub struct TryReport {
     /// The pipeline.
     pub pipeline: Name,
-    /// The number of the version that ran.
+    /// The number of the version that ran; 0 of one that came as a file.
     pub number: u32,
     /// What each stage was given, said and changed.
     pub steps: Vec<Step>,
@@ -250,6 +254,8 @@ pub struct Metrics {
     pub queues: Vec<QueueView>,
     /// The stages of every pipeline.
     pub pipelines: BTreeMap<Name, Vec<StageStats>>,
+    /// Versions on trial.
+    pub trials: Vec<(Name, TrialView)>,
     /// The log.
     pub log: LogView,
     /// Publishes taken, by what they were told.

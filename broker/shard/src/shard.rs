@@ -21,8 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use wharf_log::LogReader;
 use wharf_protocol::{Message, MessageId, Receipt, Settlement, Timestamp};
 use wharf_queue::{
-    Attach, Change, ConsumerId, Durability, Kv, KvChange, Move, Publish, Record, Redrive, Refused, Stamped, State,
-    Topology,
+    Attach, Change, ConsumerId, Durability, Kv, KvChange, Move, Publish, Record, Redrive, Refused, Stamped,
+    State, Topology,
 };
 
 use crate::stream::Tails;

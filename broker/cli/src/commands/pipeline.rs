@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand};
 use wharf_admin::message::MessageJson;
-use wharf_admin::pipeline::{Activate, Change, Pipeline, Rollback, Stage, Staged, Verdicts};
+use wharf_admin::pipeline::{
+    Activate, Change, Pipeline, Rollback, Stage, Staged, Try as TryRequest, Verdicts,
+};
 use wharf_admin::trace::{Excerpt, OutputChange, Step, Trace};
 use wharf_protocol::{HeadersBuilder, Message, Name, Topic};
 
@@ -13,6 +15,8 @@ use crate::admin::{Admin, path};
 use crate::connection::Connection;
 use crate::output::{self, Format, Output};
 use crate::units;
+
+mod trial;
 
 /// Applies, stages, shows, tries and rolls back pipelines
 #[derive(Debug, ClapArgs)]
@@ -37,6 +41,9 @@ enum Command {
     History(History),
     Rollback(RollbackArgs),
     Try(Try),
+    Replay(trial::ReplayArgs),
+    Shadow(trial::ShadowArgs),
+    Canary(trial::CanaryArgs),
     Rm(Remove),
 }
 
@@ -158,6 +165,8 @@ struct RollbackArgs {
 Examples:
   wharf pipeline try orders --file message.json            {\"topic\": \"orders.eu\", \"payload\": \"<order/>\"}
   wharf pipeline try orders --file order.xml --topic orders.eu.created -H tenant=acme
+  wharf pipeline try orders --version 4 --file message.json
+  wharf pipeline try orders --spec orders.toml --file message.json
   wharf dlq show 4711-0 -o json | jq .message | wharf pipeline try orders --file -
 
 The file is a message as `wharf sub -o json` prints one, or, with --topic, a payload.")]
@@ -167,6 +176,12 @@ struct Try {
     /// The message, as JSON or as its payload; `-` is standard input
     #[arg(long, value_name = "MESSAGE")]
     file: PathBuf,
+    /// The version [default: the active one]
+    #[arg(long, value_name = "N", conflicts_with = "spec")]
+    version: Option<u32>,
+    /// A pipeline file in place of a version
+    #[arg(long, value_name = "FILE")]
+    spec: Option<PathBuf>,
     /// The message's topic: the file is its payload
     #[arg(long)]
     topic: Option<Topic>,
@@ -243,6 +258,9 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
             activated(&pipeline)
         }
         Command::Try(args) => try_message(args, &admin),
+        Command::Replay(args) => trial::replay(args, &admin),
+        Command::Shadow(args) => trial::shadow(args, &admin),
+        Command::Canary(args) => trial::canary(args, &admin),
         Command::Rm(args) => {
             admin.delete(&path(["v1", "pipelines", args.pipeline.as_str()]), &[])?;
             output::line(format_args!("pipeline {} is gone", args.pipeline))
@@ -295,8 +313,16 @@ fn show(args: Show, admin: &Admin) -> anyhow::Result<()> {
     for stage in &pipeline.stages {
         rows.push(("stage", describe(stage)));
     }
+    rows.push(("trial", pipeline.trial.as_ref().map(trial::describe).unwrap_or_default()));
     rows.push(("file", pipeline.spec.trim_end().to_owned()));
-    output::show(args.output, &pipeline, rows)
+    output::show(args.output, &pipeline, rows)?;
+    match (&pipeline.trial, args.output.output) {
+        (Some(trial), Format::Table) if trial.comparison.different > 0 => {
+            output::line("")?;
+            trial::print(&trial.comparison)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The numbers of the versions that are kept, as runs: `1-3 5`.
@@ -367,7 +393,12 @@ fn try_message(args: Try, admin: &Admin) -> anyhow::Result<()> {
             format!("{file} is not a message as JSON (with --topic, the file is a message's payload)")
         })?,
     };
-    let trace: Trace = admin.post(&path(["v1", "pipelines", args.pipeline.as_str(), "try"]), &message)?;
+    let spec = args
+        .spec
+        .as_deref()
+        .map(|file| std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display())));
+    let candidate = TryRequest { message, version: args.version, spec: spec.transpose()? };
+    let trace: Trace = admin.post(&path(["v1", "pipelines", args.pipeline.as_str(), "try"]), &candidate)?;
     match args.output.output {
         Format::Json => output::json(&trace),
         Format::Table => print(&trace),
@@ -395,9 +426,13 @@ fn print(trace: &Trace) -> anyhow::Result<()> {
         print_step(step)?;
     }
     let name = &trace.pipeline;
+    let version = match trace.version {
+        0 => "as in the file".to_owned(),
+        number => format!("version {number}"),
+    };
     match (trace.result.as_str(), trace.destinations.is_empty()) {
         ("passed", false) => {
-            output::line(format_args!("{name} version {} lets it pass; it would go", trace.version))?;
+            output::line(format_args!("{name} {version} lets it pass; it would go"))?;
             for destination in &trace.destinations {
                 let queues = match destination.queues.as_slice() {
                     [] => "nowhere: nothing is bound to that topic".to_owned(),
@@ -407,8 +442,8 @@ fn print(trace: &Trace) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        ("failed", _) => output::line(format_args!("{name} version {} does not let it pass", trace.version)),
-        (result, _) => output::line(format_args!("{name} version {}: {result}", trace.version)),
+        ("failed", _) => output::line(format_args!("{name} {version} does not let it pass")),
+        (result, _) => output::line(format_args!("{name} {version}: {result}")),
     }
 }
 

@@ -1,0 +1,101 @@
+//! A version of a pipeline that is not in use, made ready to be looked at: by number, or from a file.
+
+use std::sync::Arc;
+
+use wharf_pipeline::{Item, Pipeline, Processed};
+use wharf_protocol::{Message, Name, Timestamp};
+
+use super::missing;
+use crate::view::{TryDestination, TryReport, TryResult};
+use crate::{Action, Node, NodeError, Principal};
+
+/// Which version of a pipeline.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Candidate {
+    /// The one in use.
+    #[default]
+    InUse,
+    /// The one of this number.
+    Version(u32),
+    /// One that the broker does not have: the text of a pipeline file, in TOML or JSON.
+    Spec(String),
+}
+
+impl Node {
+    /// What the version in use would do with `message`: every stage's account. Stores and delivers nothing.
+    ///
+    /// # Errors
+    /// No such pipeline; it does not run; not allowed.
+    pub async fn try_pipeline(
+        &self,
+        who: &Principal,
+        name: &Name,
+        message: Message,
+    ) -> Result<TryReport, NodeError> {
+        self.try_candidate(who, name, &Candidate::InUse, message).await
+    }
+
+    /// What a version would do with `message`: every stage's account. Stores and delivers nothing, and is no call in
+    /// the statistics of the version in use.
+    ///
+    /// # Errors
+    /// No such pipeline or version; it does not run; not allowed.
+    pub async fn try_candidate(
+        &self,
+        who: &Principal,
+        name: &Name,
+        candidate: &Candidate,
+        message: Message,
+    ) -> Result<TryReport, NodeError> {
+        who.check(Action::Administer)?;
+        let (number, pipeline) = self.ready_version(name, candidate).await?;
+        let item = Item::new(message);
+        let run = tokio::task::spawn_blocking(move || pipeline.run_traced(item, Timestamp::wall_clock()));
+        let traced =
+            run.await.map_err(|error| NodeError::Unavailable(format!("the trial failed: {error}")))?;
+        let (result, outputs) = match traced.processed {
+            Processed::Passed(outputs) => (TryResult::Passed, outputs),
+            Processed::Dropped { .. } => (TryResult::Dropped, Vec::new()),
+            Processed::Failed(_) => (TryResult::Failed, Vec::new()),
+        };
+        let topology = self.shard().topology();
+        let bound_here = |binding: &&wharf_queue::Binding| binding.pipeline.as_ref() == Some(name);
+        let destinations = outputs.into_iter().map(|output| {
+            let bindings = topology.resolve(&output.message.topic);
+            let queues = match output.to {
+                Some(wharf_pipeline::Target::Queue(queue)) => vec![queue],
+                Some(wharf_pipeline::Target::Topic(_)) => {
+                    bindings.iter().map(|binding| binding.queue.clone()).collect()
+                }
+                // Out of a binding's pipeline a message goes on to that binding's queue alone.
+                None if bindings.iter().any(bound_here) => {
+                    bindings.iter().copied().filter(bound_here).map(|binding| binding.queue.clone()).collect()
+                }
+                None => bindings.iter().map(|binding| binding.queue.clone()).collect(),
+            };
+            TryDestination { topic: output.message.topic.to_string(), queues }
+        });
+        Ok(TryReport {
+            pipeline: name.clone(),
+            number,
+            destinations: destinations.collect(),
+            steps: traced.steps,
+            result,
+        })
+    }
+
+    /// A version made ready to run, apart from the one that messages pass; and its number, 0 of a file.
+    pub(super) async fn ready_version(
+        &self,
+        name: &Name,
+        candidate: &Candidate,
+    ) -> Result<(u32, Arc<Pipeline>), NodeError> {
+        let topology = self.shard().topology().clone();
+        let number = match candidate {
+            Candidate::InUse => topology.pipeline(name.as_str()).ok_or_else(|| missing(name))?.active,
+            Candidate::Version(number) => *number,
+            Candidate::Spec(text) => return Ok((0, self.candidate(&topology, name, text).await?.1)),
+        };
+        Ok((number, self.prepare_version(&topology, name, number).await?))
+    }
+}

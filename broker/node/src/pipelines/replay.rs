@@ -1,0 +1,208 @@
+//! Stored messages once more through two versions of a pipeline, to see what would differ.
+//!
+//! Nothing is stored, delivered or settled, and the version that live messages pass is not touched: both sides are
+//! prepared anew. A replay takes one thread of the plugins at a time, which it shares with all trials, so that live
+//! messages find the others free.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use wharf_pipeline::compare::{Comparison, Ran};
+use wharf_pipeline::{Item, Pipeline, Processed};
+use wharf_protocol::{Delivery, Message, Name, QueueName, Start, Timestamp};
+
+use super::Candidate;
+use crate::pace::Pace;
+use crate::{Action, Event, Node, NodeError, Principal, ReadOptions};
+
+/// Messages that run through both versions together.
+const BATCH: usize = 32;
+/// How long a replay goes on; past that it tells how far it came.
+const TIME_MAX: Duration = Duration::from_secs(90);
+/// The most examples of a class of differences.
+const EXAMPLES_MAX: usize = 100;
+
+/// What is replayed, and against what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// The version to compare with the one in use.
+    pub candidate: Candidate,
+    /// The messages.
+    pub source: ReplaySource,
+    /// At most so many of them.
+    pub limit: u64,
+    /// How many examples to keep of each class of differences, at most 100.
+    pub examples: usize,
+    /// At most so many messages a second.
+    pub per_second: Option<u32>,
+}
+
+/// Where the messages of a replay lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplaySource {
+    /// In a stream.
+    Stream {
+        /// Which.
+        stream: Name,
+        /// Where to begin.
+        from: Start,
+        /// Before which offset or time to end; what is there now, if nothing is said.
+        until: Option<Start>,
+    },
+    /// Among the dead letters that lie in this queue, oldest first.
+    DeadLetters(QueueName),
+}
+
+/// What a replay found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayReport {
+    /// The pipeline.
+    pub pipeline: Name,
+    /// The number of the version in use.
+    pub live: u32,
+    /// The number of the candidate; 0 of one that came as a file.
+    pub candidate: u32,
+    /// What differs.
+    pub comparison: Comparison,
+    /// Why it ended before all messages were through, if it did.
+    pub stopped: Option<String>,
+}
+
+/// Where the next messages come from.
+enum Source {
+    Stream { reader: Box<crate::Reader>, until: Option<Start>, ended: bool },
+    DeadLetters { queue: QueueName, from: u64 },
+}
+
+impl Node {
+    /// Runs stored messages through a candidate and through the version in use, and compares what comes out.
+    ///
+    /// # Errors
+    /// No such pipeline, version, stream or queue; a version does not run; not allowed.
+    pub async fn replay_pipeline(
+        &self,
+        who: &Principal,
+        name: &Name,
+        replay: Replay,
+    ) -> Result<ReplayReport, NodeError> {
+        who.check(Action::Administer)?;
+        let (live_number, live) = self.ready_version(name, &Candidate::InUse).await?;
+        let (number, candidate) = self.ready_version(name, &replay.candidate).await?;
+        let mut source = self.open_source(who, replay.source).await?;
+        let mut pace = replay.per_second.map(Pace::new);
+        let mut comparison = Comparison::default();
+        let began = Instant::now();
+        let mut stopped = None;
+        while comparison.compared < replay.limit {
+            if began.elapsed() > TIME_MAX {
+                stopped =
+                    Some(format!("it took over {} s; go on behind the last message", TIME_MAX.as_secs()));
+                break;
+            }
+            let room = usize::try_from(replay.limit - comparison.compared).unwrap_or(BATCH).min(BATCH);
+            let max = match &mut pace {
+                Some(pace) => match usize::try_from(pace.allowed(began.elapsed())).unwrap_or(BATCH).min(room)
+                {
+                    0 => {
+                        sleep(pace.pause()).await;
+                        continue;
+                    }
+                    max => max,
+                },
+                None => room,
+            };
+            let messages = self.take_from(who, &mut source, max).await?;
+            if messages.is_empty() {
+                break;
+            }
+            if let Some(pace) = &mut pace {
+                pace.took(messages.len() as u64);
+            }
+            let _turn = self.pipelines_in_use().trials.turn().await;
+            let examples = replay.examples.min(EXAMPLES_MAX);
+            compare(&live, &candidate, messages, &mut comparison, examples).await;
+        }
+        let candidate = number;
+        Ok(ReplayReport { pipeline: name.clone(), live: live_number, candidate, comparison, stopped })
+    }
+
+    async fn open_source(&self, who: &Principal, source: ReplaySource) -> Result<Source, NodeError> {
+        match source {
+            ReplaySource::Stream { stream, from, until } => {
+                if until.is_some_and(|until| !matches!(until, Start::Offset(_) | Start::Time(_))) {
+                    return Err(NodeError::Invalid("a replay ends before an offset or a time".into()));
+                }
+                let options = ReadOptions { start: from, until_end: true, ..ReadOptions::default() };
+                let reader = Box::new(self.read_stream(who, &stream, options).await?);
+                Ok(Source::Stream { reader, until, ended: false })
+            }
+            ReplaySource::DeadLetters(queue) => {
+                self.queue(who, &queue).await?;
+                Ok(Source::DeadLetters { queue, from: 0 })
+            }
+        }
+    }
+
+    /// The next messages, at most `max`, each with what it is known by; none: that was all.
+    async fn take_from(
+        &self,
+        who: &Principal,
+        source: &mut Source,
+        max: usize,
+    ) -> Result<Vec<(String, Message)>, NodeError> {
+        match source {
+            Source::Stream { reader, until, ended } => {
+                let mut taken = Vec::new();
+                while taken.is_empty() && !*ended {
+                    let mut deliveries = Vec::new();
+                    reader.controls().credit(u32::try_from(max).unwrap_or(u32::MAX));
+                    *ended = reader.next(&mut deliveries).await? == Event::Empty;
+                    let wanted = deliveries.into_iter().filter(|each| is_before(each, *until));
+                    taken.extend(
+                        wanted.map(|each| (format!("{}:{}", each.partition, each.offset), each.message)),
+                    );
+                }
+                Ok(taken)
+            }
+            Source::DeadLetters { queue, from } => {
+                let letters = self.dead_letters(who, Some(queue), *from, max).await?;
+                let Some(last) = letters.last() else { return Ok(Vec::new()) };
+                *from = last.offset + 1;
+                let messages = self.shard().read(letters.iter().map(|letter| letter.id).collect()).await?;
+                Ok(letters.into_iter().map(|letter| letter.id.to_string()).zip(messages).collect())
+            }
+        }
+    }
+}
+
+fn is_before(delivery: &Delivery, until: Option<Start>) -> bool {
+    match until {
+        Some(Start::Offset(offset)) => delivery.offset < offset,
+        Some(Start::Time(at)) => delivery.stored_at < at,
+        _ => true,
+    }
+}
+
+/// Runs messages through both, one after the other, and adds what differs.
+async fn compare(
+    live: &Pipeline,
+    candidate: &Pipeline,
+    messages: Vec<(String, Message)>,
+    comparison: &mut Comparison,
+    examples: usize,
+) {
+    let (names, messages): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
+    let items: Vec<Item> = messages.into_iter().map(Item::new).collect();
+    let now = Timestamp::wall_clock();
+    let live = shares(live.run_timed(items.clone(), now).await);
+    let candidate = shares(candidate.run_timed(items, now).await);
+    for ((name, live), candidate) in names.iter().zip(live).zip(candidate) {
+        comparison.add(|| name.clone(), &live, &candidate, examples);
+    }
+}
+
+/// Each message's outcome, and its share of the time.
+pub(super) fn shares((processed, took): (Vec<Processed>, Duration)) -> impl Iterator<Item = Ran> {
+    let took = took / u32::try_from(processed.len().max(1)).unwrap_or(u32::MAX);
+    processed.into_iter().map(move |processed| Ran { processed, took })
+}
