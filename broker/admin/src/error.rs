@@ -116,6 +116,9 @@ fn where_listed(kind: &str) -> Option<&'static str> {
         "plugin" | "plugin version" => Some("`wharf plugin ls` (GET /v1/plugins) lists the plugins"),
         "pipeline" => Some("`wharf pipeline ls` (GET /v1/pipelines) lists the pipelines"),
         "pipeline version" => Some("`wharf pipeline history NAME` lists its versions"),
+        "lookup table" => Some("`wharf lookup ls` (GET /v1/lookups) lists the tables"),
+        "schema" => Some("`wharf schema ls` (GET /v1/schemas) lists the schemas"),
+        "key" => Some("`wharf kv ls PIPELINE` lists the keys"),
         "dead letter" => Some("`wharf dlq ls` (GET /v1/dead-letters) lists the dead letters"),
         _ => None,
     }

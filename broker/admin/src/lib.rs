@@ -1,7 +1,8 @@
 //! The admin API of a broker: HTTP and JSON over [`wharf_node::Node`].
 //!
 //! A request is authenticated (`auth`), bounded in size and time (here), parsed at the edge (`extract`), answered
-//! by the route of its noun ([`queue`], [`messages`], [`binding`], [`schedule`], [`stream`], [`plugin`], [`pipeline`], [`trial`], [`dead_letter`],
+//! by the route of its noun ([`queue`], [`messages`], [`binding`], [`schedule`], [`stream`], [`plugin`], [`pipeline`],
+//! [`trial`], [`kv`], [`lent`], [`dead_letter`],
 //! [`status`], `metrics`), and what goes wrong is an [`error::Problem`]. The routes describe themselves: `/v1/openapi.json` is
 //! made from them. The types of the bodies are public: the command line reads what this crate writes.
 
@@ -12,6 +13,8 @@ pub mod dedup;
 pub mod error;
 mod extract;
 mod health;
+pub mod kv;
+pub mod lent;
 mod listener;
 pub mod message;
 pub mod messages;
@@ -99,6 +102,8 @@ fn routes(plugin_bytes_max: usize) -> (Router<Node>, Router<Node>, OpenApi) {
         .merge(plugin::routes(plugin_bytes_max))
         .merge(pipeline::routes())
         .merge(trial::routes())
+        .merge(kv::routes())
+        .merge(lent::routes())
         .merge(dead_letter::routes())
         .merge(dedup::routes())
         .merge(metrics::routes())

@@ -80,7 +80,7 @@ pub struct InvalidMessage {
 }
 
 impl TextOrBytes {
-    fn new(bytes: &[u8]) -> Self {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
             Err(_) => Self::Bytes { base64: BASE64.encode(bytes) },

@@ -34,6 +34,10 @@ pub struct Plugin {
     /// A JSON Schema of the configuration of its stages; only when one plugin is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_schema: Option<serde_json::Value>,
+    /// What its stages are to grant by name, as its imports say: `kv`, `lookup`, `schema`, `secrets`; only when one
+    /// plugin is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Vec<String>>,
     /// When it was uploaded, RFC 3339.
     pub uploaded_at: String,
     /// By whom.
@@ -172,6 +176,7 @@ impl From<PluginView> for Plugin {
                 headers: reads.headers,
             }),
             config_schema: view.config_schema.map(schema),
+            needs: view.needs.map(|needs| needs.iter().map(ToString::to_string).collect()),
             uploaded_at: view.uploaded_at.to_string(),
             uploaded_by: view.by,
             used_by: view.used_by.iter().map(ToString::to_string).collect(),

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, binding, completions, dead_letter, dedup, demo, group, log, pipeline, plugin, publish, queue,
-    request, schedule, serve, status, stream, subscribe,
+    bench, binding, completions, dead_letter, dedup, demo, group, kv, lent, log, pipeline, plugin, publish,
+    queue, request, schedule, serve, status, stream, subscribe,
 };
 use crate::connection::Connection;
 
@@ -49,6 +49,9 @@ enum Command {
     Stream(stream::Args),
     Group(group::Args),
     Schedule(schedule::Args),
+    Lookup(lent::LookupArgs),
+    Schema(lent::SchemaArgs),
+    Kv(kv::Args),
     Plugin(plugin::Args),
     Pipeline(pipeline::Args),
     Dlq(dead_letter::Args),
@@ -83,6 +86,9 @@ impl Wharf {
             Command::Stream(args) => stream::run(args, &connection),
             Command::Group(args) => group::run(args, &connection),
             Command::Schedule(args) => schedule::run(args, &connection),
+            Command::Lookup(args) => lent::lookup(args, &connection),
+            Command::Schema(args) => lent::schema(args, &connection),
+            Command::Kv(args) => kv::run(args, &connection),
             Command::Plugin(args) => plugin::run(args, &connection),
             Command::Pipeline(args) => pipeline::run(args, &connection),
             Command::Dlq(args) => dead_letter::run(args, &connection),

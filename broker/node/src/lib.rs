@@ -19,6 +19,7 @@ mod durable;
 mod error;
 mod journey;
 mod kv;
+mod lent;
 mod memories;
 mod memory;
 mod node;
@@ -50,6 +51,7 @@ pub use dead_letters::Redriven;
 pub use dedup::DedupView;
 pub use error::{NodeError, StartError};
 pub use kv::{KV_LIST_MAX, KvEntryView, KvView};
+pub use lent::{LENT_BYTES_MAX, LentFormat, LentKind, LentView};
 pub use memory::resident_bytes;
 pub use node::Node;
 pub use pipelines::{Candidate, Replay, ReplayReport, ReplaySource, TrialSpec, TrialView};
@@ -70,7 +72,7 @@ pub use view::{
 };
 pub use wharf_pipeline::compare;
 pub use wharf_pipeline::{
-    BreakerState, CALL_TIME_EDGES_US, Excerpt, Kind, Reads, Shown, StageStats, Step, Verdict, Verdicts,
+    BreakerState, CALL_TIME_EDGES_US, Excerpt, Kind, Need, Reads, Shown, StageStats, Step, Verdict, Verdicts,
 };
 pub use wharf_queue::{
     Backoff, CanaryBounds, CursorView, Deduplication, Durability, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET,

@@ -14,6 +14,7 @@ use wharf_shard::Shard;
 use crate::access::Access;
 use crate::alarm::{Alarms, Marks};
 use crate::error::StartError;
+use crate::lent;
 use crate::memories::Memories;
 use crate::memory;
 use crate::pipelines::Pipelines;
@@ -61,6 +62,8 @@ struct Rooms {
     components: Arc<Components>,
     pipelines: Pipelines,
     memories: Arc<Memories>,
+    /// One table or schema at a time is put or removed: the library shows what the log says last.
+    lending: tokio::sync::Mutex<()>,
     taps: Taps,
     alarms: Arc<Alarms>,
     counts: Counts,
@@ -93,6 +96,7 @@ impl Node {
         let engine = Engine::new(engine_config(&config))?;
         let memories = Memories::new(shard.kv().clone());
         engine.remember_in(Arc::clone(&memories) as Arc<dyn wharf_pipeline::Memories>);
+        lent::open(engine.library(), &config.data, &shard.topology());
         let pipelines = Pipelines::default();
         pipelines.open(&engine, &components, &shard.topology().clone()).await?;
         let dead_letters = DEAD_LETTERS.parse().expect("the constant is a name");
@@ -113,6 +117,7 @@ impl Node {
             components,
             pipelines,
             memories,
+            lending: tokio::sync::Mutex::default(),
             taps: Taps::default(),
             alarms,
             counts: Counts::default(),
@@ -190,6 +195,10 @@ impl Node {
 
     pub(crate) fn pipelines_in_use(&self) -> &Pipelines {
         &self.0.pipelines
+    }
+
+    pub(crate) fn lending(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.lending
     }
 
     pub(crate) fn memories(&self) -> &Arc<Memories> {

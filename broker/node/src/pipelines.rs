@@ -15,6 +15,7 @@ use wharf_pipeline::{Engine, Item, Pipeline, PipelineSpec, Processed, StageStats
 use wharf_protocol::{Name, Timestamp};
 use wharf_queue::{Change, Topology};
 
+use crate::lent;
 use crate::plugins::{Components, pin};
 use crate::view::{PipelineVersionView, PipelineView};
 use crate::{Action, Node, NodeError, Principal};
@@ -304,6 +305,7 @@ impl Node {
         for stage in &mut spec.stages {
             stage.plugin = pin(topology, &stage.plugin)?.0;
         }
+        lent::check_grants(self.engine().library(), &self.config().data, topology, &spec)?;
         let pipeline = prepare(self.engine(), self.components(), topology, &spec).await?;
         if !spec.delivery.is_empty() && pipeline.remembers() {
             return Err(NodeError::Invalid(format!(

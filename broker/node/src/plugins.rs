@@ -158,6 +158,7 @@ impl Node {
         let plugin = self.components().get(self.engine(), &digest).await?;
         view.config_schema = plugin.description().config_schema.clone();
         view.reads = Some(plugin.description().reads.clone());
+        view.needs = Some(plugin.needs().to_vec());
         Ok(view)
     }
 
@@ -224,7 +225,7 @@ async fn load(engine: &Engine, wasm: Bytes) -> Result<Arc<Plugin>, NodeError> {
 }
 
 /// Writes beside, syncs, renames, syncs the folder.
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if path.exists() {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use wharf_pipeline::{PipelineSpec, Reads, StageStats, Step};
+use wharf_pipeline::{Need, PipelineSpec, Reads, StageStats, Step};
 use wharf_protocol::{Death, MessageId, Name, Pattern, QueueName, Timestamp};
 use wharf_queue::{PipelineEventKind, QueuePolicy, Topology};
 
@@ -97,6 +97,8 @@ pub struct PluginView {
     pub reads: Option<Reads>,
     /// The JSON Schema of its configuration; only when one plugin is asked for.
     pub config_schema: Option<String>,
+    /// What its stages are to grant by name; only when one plugin is asked for.
+    pub needs: Option<Vec<Need>>,
 }
 
 /// A pipeline and the version of it that is in use.
@@ -335,6 +337,7 @@ impl PluginView {
             used_by: used_by.map(|(name, _)| name.clone()).collect(),
             reads: None,
             config_schema: None,
+            needs: None,
         }
     }
 }

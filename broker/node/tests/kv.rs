@@ -6,7 +6,8 @@ use std::path::Path;
 use bytes::Bytes;
 use tempfile::TempDir;
 use wharf_node::{
-    Binding, Config, Event, Node, Principal, Publication, QueuePolicy, SubscribeOptions, Transact,
+    Binding, Config, Event, LentFormat, LentKind, Node, Principal, Publication, QueuePolicy,
+    SubscribeOptions, Transact,
 };
 use wharf_protocol::{
     Delivery, ErrorCode, HeadersBuilder, Message, Name, ProducerId, Receipt, Session, TransactionReceipt,
@@ -30,11 +31,23 @@ async fn start(folder: &Path) -> Node {
     Node::start(config).await.expect("it starts")
 }
 
+/// The file of secrets, as it has to be: for its owner alone.
+fn write_secrets(folder: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = folder.join("secrets.toml");
+    std::fs::write(&file, text).expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("set");
+}
+
 impl Broker {
     /// A node with one queue, and a pipeline `p` before it whose stage is the guest that remembers.
     async fn with_stage(stage: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        write_secrets(folder.path(), "x = \"hidden\"\n");
         let node = start(folder.path()).await;
+        let table = Bytes::from("apple,10\npear,12\n");
+        node.put_lent(&me(), LentKind::Table, name("t"), LentFormat::Csv, table).await.expect("put");
+        node.put_lent(&me(), LentKind::Schema, name("s"), LentFormat::Json, "{}".into()).await.expect("put");
         let wasm = std::fs::read(wharf_test_artifacts::GUEST_WITH_MEMORY).expect("it was built");
         node.put_plugin(&me(), name("guest"), name("1"), Bytes::from(wasm)).await.expect("put");
         let policy = QueuePolicy { max_messages: 1_000, ..QueuePolicy::default() };
@@ -230,4 +243,73 @@ async fn a_trial_leaves_no_mark() {
         assert!(shown.contains("\"said\": Excerpt { bytes: 1, shown: Text(\"2\") }"), "{shown}");
     }
     assert_eq!(broker.kept("n").as_deref(), Some("1"));
+}
+
+/// A stage sees a new version of a table at its next call, and one that restarts sees the last one.
+#[tokio::test]
+async fn what_is_lent_reaches_a_running_stage_and_survives_a_restart() {
+    let broker = Broker::with_stage("kind = \"enricher\"").await;
+    let ask = |behaviours: &[&str]| behaviours.iter().map(|behaviour| asking(behaviour)).collect();
+    broker
+        .publish(ask(&[
+            "lookup t apple",
+            "lookup-many t pear none",
+            "lookup-version t",
+            "schema s",
+            "secret x",
+        ]))
+        .await;
+
+    let table = Bytes::from(r#"{"apple": "11"}"#);
+    let put = broker.node.put_lent(&me(), LentKind::Table, name("t"), LentFormat::Json, table.clone()).await;
+    assert_eq!(put.expect("put").version, 2);
+    let again = broker.node.put_lent(&me(), LentKind::Table, name("t"), LentFormat::Json, table).await;
+    assert_eq!(again.expect("the same again").version, 2);
+    broker.publish(ask(&["lookup t apple", "lookup-version t"])).await;
+    let broker = broker.restart().await;
+    broker.publish(ask(&["lookup t apple"])).await;
+
+    let said: Vec<String> = said(&broker.stored().await).into_iter().map(str::to_owned).collect();
+    assert_eq!(said, ["10", "12,-", "1", "1 {}", "hidden", "11", "2", "11"]);
+    let files = std::fs::read_dir(broker.folder.path().join("lent")).expect("a folder").count();
+    assert_eq!(files, 2, "the first version of the table is gone");
+}
+
+#[tokio::test]
+async fn what_is_granted_is_there_and_what_is_used_stays() {
+    let broker = Broker::with_stage("kind = \"enricher\"").await;
+    let used = broker.node.remove_lent(&me(), LentKind::Table, &name("t")).await.expect_err("it is used");
+    assert!(used.to_string().contains("pipeline p"), "{used}");
+
+    let apply = |grant: &str| {
+        let spec = format!(
+            "name = \"other\"\n[[stage]]\nplugin = \"guest\"\nkind = \"enricher\"\n\
+             grants = [\"kv\", \"lookup:t\", \"schema:s\", \"secrets:x\", \"{grant}\"]"
+        );
+        let node = broker.node.clone();
+        async move {
+            node.apply_pipeline(&me(), name("other"), &spec, None).await.expect_err("refused").to_string()
+        }
+    };
+    assert!(apply("lookup:gone").await.contains("wharf lookup put gone"));
+    assert!(apply("schema:gone").await.contains("wharf schema put gone"));
+    assert!(apply("secrets:gone").await.contains("secrets.toml"));
+
+    let wrong =
+        broker.node.put_lent(&me(), LentKind::Table, name("t"), LentFormat::Csv, "a,1\nb\n".into()).await;
+    assert!(wrong.expect_err("no comma").to_string().contains("line 2"));
+}
+
+#[tokio::test]
+async fn secrets_that_others_may_read_are_not_lent_and_no_error_shows_one() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let broker = Broker::with_stage("kind = \"enricher\"").await;
+    let file = broker.folder.path().join("secrets.toml");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("set");
+    let refused = broker.apply("p", "kind = \"enricher\"").await.expect_err("refused");
+    assert!(refused.contains("chmod 600"), "{refused}");
+
+    write_secrets(broker.folder.path(), "x = \"hunter2\" and more");
+    let refused = broker.apply("p", "kind = \"enricher\"").await.expect_err("refused");
+    assert!(!refused.contains("hunter2"), "{refused}");
 }

@@ -10,6 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use wharf_protocol::Name;
 
+use crate::Grant;
+
 /// Everything that is lent. Cheap to clone: clones share the shelves.
 #[derive(Clone, Debug, Default)]
 pub struct Library {
@@ -95,6 +97,27 @@ impl Library {
     /// Lends secret `name` no more.
     pub fn remove_secret(&self, name: &Name) {
         remove(&self.shelves.secrets, name);
+    }
+
+    /// Whether secret `name` is lent.
+    pub fn has_secret(&self, name: &Name) -> bool {
+        self.secret(name.as_str()).is_ok()
+    }
+
+    /// Of a table, how many keys it has; of a table or schema, why it cannot be read, when it cannot.
+    pub fn look(&self, grant: &Grant) -> (Option<u64>, Option<String>) {
+        let why = |absence| match absence {
+            Absence::NoSuchName => None,
+            Absence::Unavailable(reason) => Some(reason.to_string()),
+        };
+        match grant {
+            Grant::Lookup(name) => match self.table(name.as_str()) {
+                Ok(table) => (Some(table.keys() as u64), None),
+                Err(absence) => (None, why(absence)),
+            },
+            Grant::Schema(name) => (None, self.schema(name.as_str()).err().and_then(why)),
+            _ => (None, None),
+        }
     }
 
     pub(crate) fn table(&self, name: &str) -> Result<Arc<Table>, Absence> {

@@ -82,9 +82,9 @@ pub use stream::{
     partition_of,
 };
 pub use topology::{
-    Binding, CanaryBounds, Pipeline, PipelineEvent, PipelineEventKind, PipelineVersion, Plugin, QueueInfo,
-    SCHEDULED_MESSAGE_BYTES_MAX, SCHEDULES_MAX, SHARE_WHOLE_PPM, Schedule, StreamInfo, Topology, Trial,
-    TrialKind,
+    Binding, CanaryBounds, LENT_MAX, Lent, LentKind, Pipeline, PipelineEvent, PipelineEventKind,
+    PipelineVersion, Plugin, QueueInfo, SCHEDULED_MESSAGE_BYTES_MAX, SCHEDULES_MAX, SHARE_WHOLE_PPM,
+    Schedule, StreamInfo, Topology, Trial, TrialKind,
 };
 pub use transaction::Transaction;
 pub use view::{Browsed, DeadLetter, Place, QueueView, Waiting};

@@ -10,7 +10,8 @@ use wharf_protocol::{
 };
 
 use crate::{
-    Deduplication, KvChange, KvPart, PipelineEventKind, QueuePolicy, StreamPolicy, Transaction, TrialKind,
+    Deduplication, KvChange, KvPart, LentKind, PipelineEventKind, QueuePolicy, StreamPolicy, Transaction,
+    TrialKind,
 };
 
 mod stream;
@@ -421,6 +422,28 @@ pub enum Change {
         by: String,
         /// Why.
         note: String,
+    },
+    /// Lends a table or schema to plugins, in place of the one of that name; the content lies elsewhere, by its digest.
+    Lend {
+        /// What it is.
+        kind: LentKind,
+        /// Its name.
+        name: Name,
+        /// The SHA-256 of the content.
+        digest: [u8; 32],
+        /// The content's size.
+        bytes: u64,
+        /// How the content is written, opaque here.
+        format: String,
+        /// Who put it.
+        by: String,
+    },
+    /// Lends a table or schema no more.
+    TakeBack {
+        /// What it is.
+        kind: LentKind,
+        /// Its name.
+        name: Name,
     },
     /// Ends a pipeline's trial: all messages pass the version in use again.
     EndTrial {

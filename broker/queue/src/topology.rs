@@ -1,4 +1,5 @@
-//! What is declared rather than delivered: queues, bindings, plugins, pipelines and their histories, schedules.
+//! What is declared rather than delivered: queues, bindings, plugins, pipelines and their histories, schedules, what
+//! is lent to plugins.
 //!
 //! Readers hold an `Arc` of it. A change makes the next one and leaves theirs as it is.
 
@@ -11,10 +12,12 @@ use crate::bindings::Matcher;
 use crate::{Deduplication, QueueId, QueuePolicy};
 
 mod change;
+mod lent;
 mod pipeline;
 mod schedule;
 mod stream;
 
+pub use lent::{LENT_MAX, Lent, LentKind};
 pub use pipeline::{
     CanaryBounds, Pipeline, PipelineEvent, PipelineEventKind, PipelineVersion, SHARE_WHOLE_PPM, Trial,
     TrialKind,
@@ -40,6 +43,9 @@ pub struct Topology {
     #[serde(default)]
     deduplication: Deduplication,
     streams: BTreeMap<Name, StreamInfo>,
+    /// Left out while there is nothing, as it was before there could be: so keep it last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    lent: lent::Shelves,
     /// Finds bindings by topic; follows from `bindings`.
     #[serde(skip)]
     matcher: Matcher,

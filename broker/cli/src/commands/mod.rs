@@ -7,6 +7,8 @@ pub(crate) mod dead_letter;
 pub(crate) mod dedup;
 pub(crate) mod demo;
 pub(crate) mod group;
+pub(crate) mod kv;
+pub(crate) mod lent;
 pub(crate) mod log;
 pub(crate) mod pipeline;
 pub(crate) mod plugin;

@@ -235,6 +235,7 @@ fn show(args: Show, admin: &Admin) -> anyhow::Result<()> {
         ("summary", plugin.summary.clone()),
         ("kinds", plugin.kinds.join(" ")),
         ("reads", reads(&plugin)),
+        ("needs", plugin.needs.clone().unwrap_or_default().join(", ")),
         ("size", show_bytes(plugin.bytes)),
         ("digest", plugin.digest.clone()),
         ("uploaded", format!("{} by {}", plugin.uploaded_at, plugin.uploaded_by)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wharf_protocol::{ErrorCode, Name, Pattern, Timestamp};
 
-use super::{Binding, PipelineEvent, PipelineVersion, Plugin, QueueInfo, Schedule, Topology, Trial};
+use super::{Binding, Lent, PipelineEvent, PipelineVersion, Plugin, QueueInfo, Schedule, Topology, Trial};
 use crate::bindings::Matcher;
 use crate::effect::Refusal;
 use crate::{Change, QueueId, QueuePolicy};
@@ -82,6 +82,11 @@ impl Topology {
                     Trial { number: *number, share_ppm: *share_ppm, kind: *kind, by, note, at, index };
                 self.begin_trial(name, trial)?
             }
+            Change::Lend { kind, name, digest, bytes, format, by } => {
+                let (format, by) = (format.clone(), by.clone());
+                self.lend(*kind, name, Lent { version: 1, digest: *digest, bytes: *bytes, format, by, at })?
+            }
+            Change::TakeBack { kind, name } => self.take_back(*kind, name)?,
             Change::EndTrial { name, by, note } => {
                 let (by, note) = (by.clone(), note.clone());
                 self.end_trial(name, by, note, at, index)?
@@ -261,6 +266,7 @@ fn check_texts(change: &Change) -> Result<(), Refusal> {
         | Change::ActivatePipeline { by, note, .. }
         | Change::BeginTrial { by, note, .. }
         | Change::EndTrial { by, note, .. } => by.len().max(note.len()),
+        Change::Lend { format, by, .. } => format.len().max(by.len()),
         Change::RollbackPipeline { by, .. } | Change::PutSchedule { by, .. } => by.len(),
         _ => 0,
     };
