@@ -8,7 +8,7 @@ fn main() -> io::Result<()> {
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?);
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
     let mut list = String::from("&[\n");
-    for (from, to) in [("../src", "sdk/src"), ("../../wit", "wit")] {
+    for (from, to) in [("../src", "sdk/src"), ("../macros/src", "sdk/macros/src"), ("../../wit", "wit")] {
         println!("cargo::rerun-if-changed={from}");
         add(&package.join(from), to, &mut list)?;
     }

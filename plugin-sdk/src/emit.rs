@@ -1,10 +1,15 @@
 //! What a transformer makes of a message.
 
+use serde::Serialize;
+
 use crate::bindings::outputs::wharf::plugin::emit::{Body, EmitError, Output as Wire};
 use crate::host::Emitter;
 use crate::{Failure, Output, Problem};
 
-/// One message to send on, made of the one that came in. Borrows everything: nothing is copied before it is handed
+/// What JSON is said to be.
+const JSON: &[(&str, &[u8])] = &[("content-type", b"application/json")];
+
+/// One message to send on, made of the one that came in. Borrows what it can: nothing is copied before it is handed
 /// to the host.
 ///
 /// ```
@@ -17,6 +22,8 @@ use crate::{Failure, Output, Problem};
 #[must_use = "an output is sent by `Out::emit`"]
 pub struct Emit<'a> {
     body: Body<'a>,
+    /// The payload in place of `body`, where it was made here.
+    made: Option<Vec<u8>>,
     to: Option<Output>,
     set_headers: &'a [(&'a str, &'a [u8])],
     remove_headers: &'a [&'a str],
@@ -26,6 +33,30 @@ impl<'a> Emit<'a> {
     /// With this payload.
     pub fn bytes(payload: &'a [u8]) -> Self {
         Self::body(Body::Bytes(payload))
+    }
+
+    /// With this value as JSON, and the header `content-type: application/json`;
+    /// [`set_headers`](Self::set_headers) after it sets others in its place.
+    ///
+    /// ```
+    /// use wharf_plugin::{Emit, Failure, Message, Out, Transformed};
+    ///
+    /// #[derive(serde::Serialize)]
+    /// struct Receipt {
+    ///     bytes: usize,
+    /// }
+    ///
+    /// fn weigh(message: &Message<'_>, out: &mut Out<'_>) -> Result<Transformed, Failure> {
+    ///     out.emit(Emit::json(&Receipt { bytes: message.payload().len() })?)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Rejects with `no-json` a value that JSON cannot say, such as a map whose keys are no texts.
+    pub fn json(value: &impl Serialize) -> Result<Self, Failure> {
+        let made = serde_json::to_vec(value).map_err(|error| Problem::new("no-json", error.to_string()))?;
+        let emit = Self { made: Some(made), ..Self::body(Body::Same) };
+        Ok(emit.set_headers(JSON))
     }
 
     /// With the payload that came in; it does not leave the host.
@@ -39,7 +70,7 @@ impl<'a> Emit<'a> {
     }
 
     fn body(body: Body<'a>) -> Self {
-        Self { body, to: None, set_headers: &[], remove_headers: &[] }
+        Self { body, made: None, to: None, set_headers: &[], remove_headers: &[] }
     }
 
     /// To a declared output; without, on to where the message was going.
@@ -86,7 +117,8 @@ impl Out<'_> {
     /// Rejects the message when its outputs pass the stage's limits (`too-many-outputs`, `output-too-large`), or when
     /// a range or header is wrong (`bad-range`, `bad-header`).
     pub fn emit(&mut self, output: Emit<'_>) -> Result<Transformed, Failure> {
-        let Emit { body, to, set_headers, remove_headers } = output;
+        let Emit { body, made, to, set_headers, remove_headers } = output;
+        let body = made.as_deref().map_or(body, Body::Bytes);
         let to = to.map(|output| output.0);
         let output = Wire { parent: self.parent, to, body, set_headers, remove_headers };
         self.emitter.emit(output).map_err(|error| Failure::Reject(problem(error)))?;

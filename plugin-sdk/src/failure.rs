@@ -52,8 +52,21 @@ impl std::error::Error for Problem {}
 
 /// Why a message cannot go on.
 ///
-/// A [`Problem`] becomes a [`Reject`](Self::Reject) with `?`; other errors do with [`OrFail::or_reject`] and
-/// [`OrFail::or_retry`].
+/// A [`Problem`] becomes a [`Reject`](Self::Reject) with `?`, and so do the errors of JSON (`not-json`), of texts
+/// (`not-utf8`) and of numbers (`not-a-number`). Others do with [`OrFail::or_reject`] and [`OrFail::or_retry`], which
+/// name a code of the plugin's own.
+///
+/// ```
+/// use wharf_plugin::Failure;
+///
+/// fn cents(payload: &[u8]) -> Result<u64, Failure> {
+///     Ok(std::str::from_utf8(payload)?.trim().parse::<u64>()?)
+/// }
+///
+/// assert_eq!(cents(b"12 "), Ok(12));
+/// assert_eq!(cents(b"twelve").unwrap_err().problem().code, "not-a-number");
+/// assert_eq!(cents(b"\xff").unwrap_err().problem().code, "not-utf8");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// It never will: refused, or laid in the dead-letter queue, as the stage's policy says.
@@ -82,6 +95,35 @@ impl From<Problem> for Failure {
     }
 }
 
+/// `not-json`, with the line and column.
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        crate::message::json_problem(&error).into()
+    }
+}
+
+/// `not-utf8`, with the offset of the first wrong byte.
+impl From<std::str::Utf8Error> for Failure {
+    fn from(error: std::str::Utf8Error) -> Self {
+        let message = format!("this is not UTF-8 text: wrong byte at {}", error.valid_up_to());
+        Problem::new("not-utf8", message).into()
+    }
+}
+
+/// `not-a-number`.
+impl From<std::num::ParseIntError> for Failure {
+    fn from(error: std::num::ParseIntError) -> Self {
+        Problem::new("not-a-number", error.to_string()).into()
+    }
+}
+
+/// `not-a-number`.
+impl From<std::num::ParseFloatError> for Failure {
+    fn from(error: std::num::ParseFloatError) -> Self {
+        Problem::new("not-a-number", error.to_string()).into()
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -106,6 +148,9 @@ impl std::error::Error for Failure {}
 /// }
 ///
 /// assert_eq!(cents("x").unwrap_err().problem().code, "bad-amount");
+///
+/// let failure = "x".parse::<u64>().or_reject_at("bad-amount", "/lines/3/price").unwrap_err();
+/// assert_eq!(failure.to_string(), "rejected: bad-amount: invalid digit found in string (at /lines/3/price)");
 /// ```
 pub trait OrFail<T> {
     /// Rejects the message; the error's text is the problem's message.
@@ -113,6 +158,12 @@ pub trait OrFail<T> {
     /// # Errors
     /// [`Failure::Reject`] for an error.
     fn or_reject(self, code: &'static str) -> Result<T, Failure>;
+
+    /// As [`or_reject`](Self::or_reject), with the place in the payload: a JSON pointer, `/lines/3/price`.
+    ///
+    /// # Errors
+    /// [`Failure::Reject`] for an error.
+    fn or_reject_at(self, code: &'static str, path: impl Into<String>) -> Result<T, Failure>;
 
     /// Asks for the message again; the error's text is the problem's message.
     ///
@@ -124,6 +175,10 @@ pub trait OrFail<T> {
 impl<T, E: fmt::Display> OrFail<T> for Result<T, E> {
     fn or_reject(self, code: &'static str) -> Result<T, Failure> {
         self.map_err(|error| Failure::Reject(Problem::new(code, error.to_string())))
+    }
+
+    fn or_reject_at(self, code: &'static str, path: impl Into<String>) -> Result<T, Failure> {
+        self.map_err(|error| Failure::Reject(Problem::new(code, error.to_string()).at(path)))
     }
 
     fn or_retry(self, code: &'static str, after: Option<Duration>) -> Result<T, Failure> {

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 use crate::bindings::imports::wharf::plugin::types::{Slot, Span};
 use crate::host::Batch;
@@ -90,11 +90,12 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// The body as a value, from JSON. A `T` that borrows nothing; see [`payload`](Self::payload) for the others.
+    /// The body as a value, from JSON. What `T` borrows lies in the batch, and is not copied: a field `&'a str` takes
+    /// texts without escapes, a `Cow<'a, str>` with `#[serde(borrow)]` all of them.
     ///
     /// # Errors
     /// Rejects with `not-json`, what was expected, and the line and column.
-    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    pub fn json<'m, T: Deserialize<'m>>(&'m self) -> Result<T, Failure> {
         serde_json::from_slice(self.payload()).map_err(|error| json_problem(&error).into())
     }
 
@@ -115,6 +116,15 @@ impl<'a> Message<'a> {
             .map(std::str::from_utf8)
             .transpose()
             .map_err(|_| Problem::new("not-utf8", format!("header `{name}` is not UTF-8 text")).into())
+    }
+
+    /// The value of the header `name`, as text, of a message that must have it.
+    ///
+    /// # Errors
+    /// Rejects with `missing-header` a message without it, and with `not-utf8` a value that is no text.
+    pub fn require_header(&self, name: &str) -> Result<&str, Failure> {
+        self.header_text(name)?
+            .ok_or_else(|| Problem::new("missing-header", format!("the header `{name}` is missing")).into())
     }
 
     /// All headers, by name; fetched from the host at each call.

@@ -47,6 +47,7 @@ pub fn write_project(folder: &Path, name: &Name, kind: Kind) -> io::Result<()> {
         ("src/lib.rs", sources.plugin),
         ("tests/plugin.rs", sources.tests),
         (".wharf/sdk/Cargo.toml", include_str!("../../template/sdk.Cargo.toml.in")),
+        (".wharf/sdk/macros/Cargo.toml", include_str!("../../template/macros.Cargo.toml.in")),
     ];
     for (path, text) in files {
         write(&folder.join(path), &template.fill(text))?;
@@ -97,7 +98,7 @@ impl Kind {
 
 /// The words that stand for the blanks in a template.
 struct Template {
-    blanks: [(&'static str, String); 6],
+    blanks: [(&'static str, String); 7],
 }
 
 impl Template {
@@ -109,7 +110,8 @@ impl Template {
             ("{{stage}}", sources.stage.trim_end().to_owned()),
             ("{{kind}}", sources.word.to_owned()),
             ("{{crate}}", package.replace('-', "_")),
-            ("{{Type}}", type_name(&package)),
+            ("{{function}}", package.replace('-', "_").to_ascii_lowercase()),
+            ("{{Type}}", type_name(&package.to_ascii_lowercase())),
             ("{{version}}", env!("CARGO_PKG_VERSION").to_owned()),
             ("{{name}}", package),
         ];
@@ -165,6 +167,7 @@ mod tests {
             assert!(folder.path().join(".cargo/config.toml").is_file());
             assert!(folder.path().join(".wharf/wit/wharf.wit").is_file());
             assert!(folder.path().join(".wharf/sdk/src/harness/wire.rs").is_file());
+            assert!(folder.path().join(".wharf/sdk/macros/src/lib.rs").is_file());
         }
     }
 
