@@ -17,6 +17,7 @@ mod breaker;
 mod cache;
 pub mod compare;
 mod compile;
+mod config_schema;
 mod engine;
 mod grant;
 pub mod harness;

@@ -16,7 +16,7 @@ use crate::plugin::START_DEADLINE;
 use crate::stats::Counters;
 use crate::{
     BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Fault, Grant, Kind, Level, OnFailure, Plugin, PluginRef,
-    PrepareError, Problem, StageSpec, StageStats, Target,
+    PrepareError, Problem, StageSpec, StageStats, Target, config_schema,
 };
 
 /// After how many calls an instance is replaced: a random number in this range, so that nobody comes to rely
@@ -74,6 +74,10 @@ impl Stage {
         }
         if let Some(need) = plugin.needs().iter().find(|need| !need.is_granted(&spec.grants)) {
             return Err(PrepareError::NotGranted { stage: name, need: *need });
+        }
+        if let Some(schema) = &plugin.description().config_schema {
+            config_schema::check(schema, &spec.config)
+                .map_err(|problem| PrepareError::Config { stage: name.clone(), problem })?;
         }
         let (output_names, targets) =
             spec.outputs.iter().map(|(name, to)| (name.clone(), to.clone())).unzip();
