@@ -38,35 +38,61 @@
 //! # }
 //! ```
 //!
+//! Beside single messages:
+//!
+//! - [`Harness::check_cases`] compares a folder of messages with what is expected of them, `UPDATE_GOLDEN=1` writes it;
+//! - [`Harness::check_properties`] asserts what holds for every plugin: it never breaks, whatever the payload, and it
+//!   says the same in any batch, on any instance, natively and compiled;
+//! - [`Outcome::assert_within`] a [`Budget`] of fuel, memory and output;
+//! - [`Harness::deny`], [`Harness::deadline`] and [`Outcome::assert_fault`] show what the broker's refusals look like;
+//! - [`Harness::check_recording`] repeats what a running broker saw.
+//!
 //! In a plugin's own tests, [`Harness::each`] runs the same lines against both. The component is the one that
 //! `WHARF_PLUGIN_WASM` names, as `wharf plugin test` sets it; without, it is built once for each test process. It
 //! runs under the broker's limits.
 
+pub mod baseline;
+mod budget;
+mod case;
 mod component;
 mod golden;
 mod input;
 mod native;
 mod outcome;
+mod properties;
+mod recording;
+mod subject;
 pub mod wire;
+mod written;
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{Problem, Stage};
+use crate::Problem;
+use golden::{package_folder, to_be_updated};
 
+pub use budget::Budget;
+pub use case::{CaseReport, case_inputs, run_cases};
+pub use component::Component;
 pub use input::Input;
 #[doc(hidden)]
 pub use native::{Answer, Tested, Verdict};
 pub use outcome::{Emitted, Outcome, Result, Usage};
+pub use properties::check_properties;
+pub use recording::{Divergence, Entry, Head, RECORDING_VERSION, Recording};
+pub use subject::{Setup, Subject, Trouble};
 
 /// A plugin under test: [`native`](Self::native), or as a [`component`](Self::component).
 pub struct Harness<P> {
     kind: Kind,
-    config: Value,
-    stage: Stage,
-    backend: RefCell<Option<Backend<P>>>,
+    setup: Setup,
+    /// Where a test gave a configuration that is no object, which no stage can have.
+    odd_config: Option<Value>,
+    subject: RefCell<Option<Box<dyn Subject>>>,
     plugin: PhantomData<fn() -> P>,
 }
 
@@ -74,11 +100,6 @@ pub struct Harness<P> {
 enum Kind {
     Native,
     Component,
-}
-
-enum Backend<P> {
-    Native(P),
-    Component(Box<component::Component>),
 }
 
 impl<P: Tested> Harness<P> {
@@ -104,24 +125,84 @@ impl<P: Tested> Harness<P> {
     }
 
     fn new(kind: Kind) -> Self {
-        let stage = Stage { pipeline: "test".into(), name: "stage".into(), outputs: Vec::new() };
-        let config = Value::Object(serde_json::Map::new());
-        Self { kind, config, stage, backend: RefCell::new(None), plugin: PhantomData }
+        let (setup, subject) = (Setup::default(), RefCell::new(None));
+        Self { kind, setup, odd_config: None, subject, plugin: PhantomData }
     }
 
     /// With this configuration; without, it is `{}`.
     #[must_use]
     pub fn config(mut self, config: Value) -> Self {
-        self.config = config;
-        self.backend = RefCell::new(None);
+        self.odd_config = None;
+        match config {
+            Value::Object(config) => self.setup.config = config,
+            Value::Null => self.setup.config = serde_json::Map::new(),
+            odd => self.odd_config = Some(odd),
+        }
         self
     }
 
     /// With these outputs declared.
     #[must_use]
     pub fn outputs<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        self.stage.outputs = names.into_iter().map(Into::into).collect();
-        self.backend = RefCell::new(None);
+        self.setup.outputs = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// With another time than the one that plugins see in tests, in milliseconds since 1970.
+    #[must_use]
+    pub fn now(mut self, now_ms: u64) -> Self {
+        self.setup.now_ms = Some(now_ms);
+        self
+    }
+
+    /// With this reference table lent, and granted as `lookup:name`.
+    #[must_use]
+    pub fn table<K: Into<String>, V: Into<String>>(
+        mut self,
+        name: &str,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let entries = entries.into_iter().map(|(key, value)| (key.into(), value.into()));
+        self.setup.tables.insert(name.to_owned(), entries.collect());
+        self
+    }
+
+    /// With this schema lent, and granted as `schema:name`.
+    #[must_use]
+    pub fn schema(mut self, name: &str, document: impl Into<String>) -> Self {
+        self.setup.schemas.insert(name.to_owned(), document.into());
+        self
+    }
+
+    /// With this secret lent, and granted as `secrets:name`.
+    #[must_use]
+    pub fn secret(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.setup.secrets.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// With a table or schema that is there and cannot be read, by the name that a pipeline file grants it by:
+    /// `lookup:prices`, `schema:order`.
+    #[must_use]
+    pub fn unavailable(mut self, grant: &str) -> Self {
+        self.setup.unavailable.push(grant.to_owned());
+        self
+    }
+
+    /// With everything granted but this, by the name that a pipeline file uses: `clock`, `random`, `lookup:prices`.
+    /// A plugin that uses it breaks, with `plugin-grant`. To be said after what is lent.
+    #[must_use]
+    pub fn deny(mut self, grant: &str) -> Self {
+        let granted = self.setup.granted().into_iter().filter(|each| each != grant);
+        self.setup.grants = Some(granted.collect());
+        self
+    }
+
+    /// With another deadline than the broker's own 100 ms for a call. A component over it breaks, with
+    /// `plugin-deadline`; natively nothing is interrupted.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.setup = self.setup.deadline(deadline);
         self
     }
 
@@ -131,9 +212,14 @@ impl<P: Tested> Harness<P> {
     /// If the component cannot be built or run.
     #[track_caller]
     pub fn refusal_of(&self, config: &Value) -> Option<Problem> {
-        match self.kind {
-            Kind::Native => native::start::<P>(&self.stage, config).err(),
-            Kind::Component => component::refusal(&self.stage, config),
+        let Value::Object(config) = config else {
+            return Some(Problem::new("bad-config", "a stage's configuration is an object"));
+        };
+        let setup = Setup { config: config.clone(), ..self.setup.clone() };
+        match self.run(&setup, &[]) {
+            Ok(_) => None,
+            Err(Trouble::Refused(problem)) => Some(problem),
+            Err(Trouble::Failed(error)) => panic!("{error}"),
         }
     }
 
@@ -143,8 +229,9 @@ impl<P: Tested> Harness<P> {
     /// If it takes the configuration, or refuses it with another code or path.
     #[track_caller]
     pub fn assert_refused(&self, code: &str, path: Option<&str>) {
-        let Some(problem) = self.refusal_of(&self.config) else {
-            panic!("the plugin takes the configuration {}, and is to refuse it with `{code}`", self.config);
+        let config = self.odd_config.clone().unwrap_or_else(|| self.setup.config.clone().into());
+        let Some(problem) = self.refusal_of(&config) else {
+            panic!("the plugin takes the configuration {config}, and is to refuse it with `{code}`");
         };
         assert_eq!((problem.code.as_ref(), problem.path.as_deref()), (code, path), "{problem}");
     }
@@ -165,17 +252,103 @@ impl<P: Tested> Harness<P> {
     #[track_caller]
     pub fn send_all<I: Into<Input>>(&self, inputs: impl IntoIterator<Item = I>) -> Vec<Outcome> {
         let inputs: Vec<Input> = inputs.into_iter().map(Into::into).collect();
-        let mut backend = self.backend.borrow_mut();
-        let backend = backend.get_or_insert_with(|| match self.kind {
-            Kind::Native => match native::start(&self.stage, &self.config) {
-                Ok(plugin) => Backend::Native(plugin),
-                Err(problem) => panic!("the plugin refuses the configuration {}: {problem}", self.config),
-            },
-            Kind::Component => Backend::Component(Box::new(component::Component::start())),
-        });
-        match backend {
-            Backend::Native(plugin) => native::run(plugin, &self.stage, &inputs),
-            Backend::Component(component) => component.run(&self.stage, &self.config, &inputs),
+        if let Some(config) = &self.odd_config {
+            panic!("a stage's configuration is an object, and not {config}");
         }
+        match self.run(&self.setup, &inputs) {
+            Ok(outcomes) => outcomes,
+            Err(error) => panic!("{error} (the configuration is {})", Value::from(self.setup.config.clone())),
+        }
+    }
+
+    /// Asserts that each case in `folder`, within the plugin's folder, becomes what its `expected.json` says; with
+    /// `UPDATE_GOLDEN=1`, writes those files. A case is a folder with a `payload.*` or a `message.json` or both; a
+    /// `stage.json`, in it or beside the cases, says how the stage is configured, in place of this harness's own
+    /// settings, and may hold a `budget`. `wharf plugin test FILE.wasm --cases DIR` reads the same folder.
+    ///
+    /// # Panics
+    /// If a message becomes something else, costs more than its budget, or a file is not what it is to be.
+    #[track_caller]
+    pub fn check_cases(&self, folder: impl AsRef<Path>) {
+        let folder = package_folder().join(folder);
+        let reports = run_cases(&mut Lent(self), &folder, &self.setup, to_be_updated());
+        let reports = reports.unwrap_or_else(|error| panic!("{error}"));
+        let wrong = reports.iter().filter(|report| !report.wrong.is_empty());
+        let wrong: Vec<String> =
+            wrong.map(|report| format!("{}:\n  {}", report.name, report.wrong.join("\n  "))).collect();
+        assert!(
+            wrong.is_empty(),
+            "of {} cases, {} are wrong\n{}",
+            reports.len(),
+            wrong.len(),
+            wrong.join("\n")
+        );
+    }
+
+    /// Asserts what holds for every plugin, on `inputs` and on hundreds of payloads made of theirs: it never breaks,
+    /// and it says the same in any batch, on any instance and, for a component, natively. A plugin that draws random
+    /// bits draws others natively; its component is to be checked by [`check_properties`] alone.
+    ///
+    /// # Panics
+    /// If one of them does not hold.
+    #[track_caller]
+    pub fn check_properties<I: Into<Input>>(&self, inputs: impl IntoIterator<Item = I>) {
+        let inputs: Vec<Input> = inputs.into_iter().map(Into::into).collect();
+        let native = Self { setup: self.setup.clone(), ..Self::native() };
+        let mut native = Lent(&native);
+        let other: Option<&mut dyn Subject> = match self.kind {
+            Kind::Native => None,
+            Kind::Component => Some(&mut native),
+        };
+        if let Err(error) = check_properties(&mut Lent(self), other, &self.setup, &inputs) {
+            panic!("{error}");
+        }
+    }
+
+    /// Asserts that each message of a recording that `wharf record` made becomes what it became in the broker. The
+    /// stage is the recorded one, this harness's settings apart from the configuration do not matter.
+    ///
+    /// # Panics
+    /// If one becomes something else, or the recording cannot be read.
+    #[track_caller]
+    pub fn check_recording(&self, file: impl AsRef<Path>) {
+        let file = package_folder().join(file);
+        let replayed = Recording::read(&file).and_then(|recording| {
+            let divergences = recording.replay(&mut Lent(self), &recording.setup())?;
+            Ok((recording.entries.len(), divergences))
+        });
+        let (entries, divergences) = replayed.unwrap_or_else(|error| panic!("{error}"));
+        let lines =
+            divergences.iter().map(|each| format!("message {}: {}", each.entry, each.lines.join("; ")));
+        let lines: Vec<String> = lines.collect();
+        assert!(
+            lines.is_empty(),
+            "of {entries} messages, {} become something else\n{}",
+            lines.len(),
+            lines.join("\n")
+        );
+    }
+
+    #[track_caller]
+    fn run(&self, setup: &Setup, inputs: &[Input]) -> std::result::Result<Vec<Outcome>, Trouble> {
+        let mut subject = self.subject.borrow_mut();
+        let subject = subject.get_or_insert_with(|| match self.kind {
+            Kind::Native => Box::new(native::Native::<P>::default()),
+            Kind::Component => Box::new(Component::of_this_package()),
+        });
+        subject.run(setup, inputs)
+    }
+}
+
+/// A harness as the subject that it tests.
+struct Lent<'h, P>(&'h Harness<P>);
+
+impl<P: Tested> Subject for Lent<'_, P> {
+    fn run(&mut self, setup: &Setup, inputs: &[Input]) -> std::result::Result<Vec<Outcome>, Trouble> {
+        self.0.run(setup, inputs)
+    }
+
+    fn renew(&mut self) {
+        *self.0.subject.borrow_mut() = None;
     }
 }

@@ -9,6 +9,8 @@
 //!         "log":[],"time_us":41,"memory_bytes":1114112,"fuel":2171}}
 //! ```
 
+mod measure;
+
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
@@ -22,8 +24,12 @@ use wharf_protocol::{HeadersBuilder, Name, Timestamp, Topic};
 
 use crate::{
     Engine, EngineConfig, EngineError, FailureKind, Grant, Item, Kind, Level, LoadError, Pipeline,
-    PipelineSpec, Plugin, PluginRef, PrepareError, Problem, Processed, StageSpec, Target,
+    PipelineSpec, Plugin, PluginRef, PrepareError, Problem, Processed, Schema, Secret, StageSpec, Table,
+    Target,
 };
+
+pub(crate) use measure::Round;
+pub use measure::{Measured, Spread};
 
 /// The longest request line that is read.
 const REQUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -50,9 +56,32 @@ pub struct Request {
     /// What to grant; everything where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grants: Option<Vec<Grant>>,
+    /// What is lent, in place of what the request before lent.
+    #[serde(default)]
+    pub lent: Lent,
     /// The time that the plugin sees, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now_ms: Option<u64>,
+    /// How long a call may take, in place of the broker's own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// Whether every instance is forgotten first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub renew: bool,
+}
+
+/// What is lent to the plugin by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lent {
+    /// Tables: keys and values.
+    pub tables: BTreeMap<String, BTreeMap<String, String>>,
+    /// Schemas.
+    pub schemas: BTreeMap<String, String>,
+    /// Secrets.
+    pub secrets: BTreeMap<String, String>,
+    /// What is there and cannot be read, as it is granted: `lookup:prices`, `schema:order`.
+    pub unavailable: Vec<String>,
 }
 
 /// A message to run.
@@ -139,6 +168,7 @@ pub struct Output {
 pub struct Harness {
     engine: Engine,
     plugin: Arc<Plugin>,
+    lent: Lent,
     /// Kept from request to request while the stage stays the same.
     stage: Option<(StageSpec, Arc<Pipeline>)>,
 }
@@ -164,7 +194,7 @@ impl Harness {
         let config = EngineConfig { fuel: true, threads: 1, instances: 4, ..EngineConfig::default() };
         let engine = Engine::new(config)?;
         let plugin = engine.load(wasm)?;
-        Ok(Self { engine, plugin, stage: None })
+        Ok(Self { engine, plugin, lent: Lent::default(), stage: None })
     }
 
     /// The plugin.
@@ -174,17 +204,17 @@ impl Harness {
 
     /// Runs one request.
     pub fn answer(&mut self, request: &Request) -> Response {
+        if request.renew {
+            self.stage = None;
+        }
         let items: Result<Vec<Item>, String> = request.messages.iter().map(Message::item).collect();
-        let items = match items {
+        let items = match items.and_then(|items| self.lend(&request.lent).map(|()| items)) {
             Ok(items) => items,
             Err(error) => return Response::Error(error),
         };
         let pipeline = match self.pipeline(request) {
             Ok(pipeline) => pipeline,
-            Err(PrepareError::Config { problem, .. } | PrepareError::Init { problem, .. }) => {
-                return Response::Refused(problem);
-            }
-            Err(error) => return Response::Error(error.to_string()),
+            Err(error) => return error.into(),
         };
         let now = request.now_ms.map_or(NOW, Timestamp);
         let (processed, usage) = pipeline.run_metered(items, now);
@@ -225,6 +255,50 @@ impl Harness {
         }
     }
 
+    /// Lends what `lent` says, and nothing else.
+    fn lend(&mut self, lent: &Lent) -> Result<(), String> {
+        if *lent == self.lent {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.lent, lent.clone());
+        let library = self.engine.library();
+        let named = |text: &str| text.parse::<Name>().map_err(|error| format!("{text:?}: {error}"));
+        for name in before.tables.keys() {
+            library.remove_table(&named(name)?);
+        }
+        for name in before.schemas.keys() {
+            library.remove_schema(&named(name)?);
+        }
+        for name in before.secrets.keys() {
+            library.remove_secret(&named(name)?);
+        }
+        for grant in before.unavailable.iter().filter_map(|grant| grant.parse().ok()) {
+            match grant {
+                Grant::Lookup(name) => library.remove_table(&name),
+                Grant::Schema(name) => library.remove_schema(&name),
+                _ => {}
+            }
+        }
+        for (name, table) in &lent.tables {
+            let entries = table.iter().map(|(key, value)| (key.clone(), Bytes::from(value.clone())));
+            library.put_table(named(name)?, Table::new(1, entries));
+        }
+        for (name, document) in &lent.schemas {
+            library.put_schema(named(name)?, Schema { version: 1, bytes: Bytes::from(document.clone()) });
+        }
+        for (name, secret) in &lent.secrets {
+            library.put_secret(named(name)?, Secret::new(Bytes::from(secret.clone())));
+        }
+        for grant in &lent.unavailable {
+            match grant.parse() {
+                Ok(Grant::Lookup(name)) => library.spoil_table(name, "the test says so"),
+                Ok(Grant::Schema(name)) => library.spoil_schema(name, "the test says so"),
+                _ => return Err(format!("{grant:?} is neither lookup:TABLE nor schema:NAME")),
+            }
+        }
+        Ok(())
+    }
+
     fn pipeline(&mut self, request: &Request) -> Result<Arc<Pipeline>, PrepareError> {
         let stage = self.stage_spec(request);
         if let Some((same, pipeline)) = &self.stage
@@ -254,6 +328,7 @@ impl Harness {
             config: request.config.clone(),
             grants: request.grants.clone().unwrap_or_else(|| Grant::ALL.to_vec()),
             outputs: outputs.map(|(i, output)| (output.clone(), place(i))).collect::<BTreeMap<_, _>>(),
+            deadline_ms: request.deadline_ms,
             ..StageSpec::new(PluginRef { name: name("plugin"), version: None })
         }
     }
@@ -266,6 +341,17 @@ fn place(i: usize) -> Target {
 
 fn name(text: &str) -> Name {
     text.parse().expect("words and numbers are names")
+}
+
+impl From<PrepareError> for Response {
+    fn from(error: PrepareError) -> Self {
+        match error {
+            PrepareError::Config { problem, .. } | PrepareError::Init { problem, .. } => {
+                Self::Refused(problem)
+            }
+            error => Self::Error(error.to_string()),
+        }
+    }
 }
 
 impl Message {

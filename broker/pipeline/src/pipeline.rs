@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, oneshot};
 use wharf_protocol::{Name, Timestamp};
 
 use crate::engine::Inner;
+use crate::harness::Round;
 use crate::host::Unit;
 use crate::instance::{Answer, Report};
 use crate::memory::{Blank, Remembering, Shared, lock};
@@ -225,6 +226,29 @@ impl Pipeline {
         };
         self.core.engine.workers.run(Box::new(job)).await;
         answered.await.unwrap_or_else(|_| lost())
+    }
+
+    /// Runs `batch` again and again for `time`, and tells what each round took.
+    pub(crate) fn run_rounds(
+        &self,
+        batch: &[Item],
+        now: Timestamp,
+        time: Duration,
+        rounds_max: usize,
+    ) -> Vec<Round> {
+        let rounds = || {
+            let end = Instant::now() + time;
+            let mut rounds = Vec::new();
+            while rounds.len() < rounds_max && (rounds.is_empty() || Instant::now() < end) {
+                let (batch, mut reports) = (batch.to_vec(), Vec::new());
+                let start = Instant::now();
+                drop(self.core.process_reported(batch, now, &mut reports));
+                let whole = start.elapsed();
+                rounds.push(Round { whole, call: reports.iter().map(|report| report.took).sum() });
+            }
+            rounds
+        };
+        aside(rounds).unwrap_or_default()
     }
 
     /// What each stage has done so far.

@@ -8,7 +8,7 @@ use serde_json::Value;
 #[track_caller]
 pub(crate) fn compare(path: &Path, payload: &[u8]) {
     let file = package_folder().join(path);
-    if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
+    if to_be_updated() {
         let write = || {
             std::fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))?;
             std::fs::write(&file, pretty(&file, payload))
@@ -39,6 +39,11 @@ fn pretty(file: &Path, bytes: &[u8]) -> Vec<u8> {
         Some(value) => format!("{value:#}\n").into_bytes(),
         None => bytes.to_vec(),
     }
+}
+
+/// Whether what is expected is to be written, and not compared.
+pub(crate) fn to_be_updated() -> bool {
+    std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1")
 }
 
 /// Where the plugin's `Cargo.toml` is: cargo says it to the tests that it runs.

@@ -1,15 +1,19 @@
 //! The logic, called directly, with the host's part played here.
 
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use serde_json::Value;
 
 use crate::bindings::imports::wharf::plugin::types::{self, View};
 use crate::bindings::{enrich, route, transform, validate};
-use crate::harness::Input;
 use crate::harness::outcome::{Emitted, Outcome, Result, Usage};
+use crate::harness::{Input, Setup, Subject, Trouble};
 use crate::host::Emitter;
-use crate::host::backend::{Batch, Stored, lend, take_lines};
+use crate::host::backend::{self, Batch, Denied, NOW, Stored, lend, take_lines};
+use crate::host::schema::Document;
 use crate::{Enricher, Plugin, Problem, Router, Stage, Transformer, Validator, run};
 
 /// Implemented by [`export!`](crate::export) outside Wasm: which of the four kinds a plugin is.
@@ -84,13 +88,112 @@ impl Answer<'_> {
     }
 }
 
-pub(crate) fn start<P: Plugin>(stage: &Stage, config: &Value) -> std::result::Result<P, Problem> {
-    let config = config.to_string();
-    lend(|lent| (lent.stage, lent.config) = (stage.clone(), config.clone()));
-    run::init(stage, &config)
+/// A plugin's function, and the instance that is in use.
+pub(crate) struct Native<P> {
+    instance: Option<(Setup, P)>,
 }
 
-pub(crate) fn run<P: Tested>(plugin: &mut P, stage: &Stage, inputs: &[Input]) -> Vec<Outcome> {
+impl<P> Default for Native<P> {
+    fn default() -> Self {
+        Self { instance: None }
+    }
+}
+
+impl<P: Tested> Subject for Native<P> {
+    fn run(&mut self, setup: &Setup, inputs: &[Input]) -> std::result::Result<Vec<Outcome>, Trouble> {
+        backend::prepare(setup.now_ms.unwrap_or(NOW), setup.granted());
+        lend_what(setup);
+        let stage = stage(setup);
+        // As the engine does it: a batch that breaks the plugin is run again, message by message, each on a new
+        // instance, so that only the one that breaks it is charged.
+        match self.run_batch(setup, &stage, inputs)? {
+            Ok(outcomes) => Ok(outcomes),
+            Err(_) if inputs.len() > 1 => {
+                let alone = inputs.iter().map(|input| self.run(setup, std::slice::from_ref(input)));
+                Ok(alone.collect::<std::result::Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+            }
+            Err(problem) => {
+                let given_bytes = inputs.iter().map(|input| input.payload.len() as u64).sum();
+                let result = Result::Fault(problem);
+                Ok(vec![Outcome { result, log: take_lines(), usage: Usage::default(), given_bytes }])
+            }
+        }
+    }
+
+    fn renew(&mut self) {
+        self.instance = None;
+    }
+}
+
+impl<P: Tested> Native<P> {
+    fn run_batch(
+        &mut self,
+        setup: &Setup,
+        stage: &Stage,
+        inputs: &[Input],
+    ) -> std::result::Result<std::result::Result<Vec<Outcome>, Problem>, Trouble> {
+        let made = self.instance.take();
+        // What an instance is told at its start does not hang on the time or the grants.
+        let same = |made: &Setup| made.config == setup.config && made.outputs == setup.outputs;
+        let mut plugin = match made {
+            Some((made, plugin)) if same(&made) => plugin,
+            _ => start::<P>(stage, setup)?,
+        };
+        if inputs.is_empty() {
+            self.instance = Some((setup.clone(), plugin));
+            return Ok(Ok(Vec::new()));
+        }
+        let outcomes = catch_unwind(AssertUnwindSafe(|| run(&mut plugin, stage, inputs)));
+        Ok(match outcomes {
+            Ok(outcomes) => {
+                self.instance = Some((setup.clone(), plugin));
+                Ok(outcomes)
+            }
+            Err(panic) => Err(broken(panic.as_ref())),
+        })
+    }
+}
+
+fn lend_what(setup: &Setup) {
+    let bytes = |text: &String| text.clone().into_bytes();
+    let entries = |table: &BTreeMap<String, String>| {
+        table.iter().map(|(key, value)| (key.clone(), bytes(value))).collect()
+    };
+    let document = |text: &String| Document { version: 1, bytes: bytes(text) };
+    lend(|lent| {
+        lent.tables = setup.tables.iter().map(|(name, table)| (name.clone(), (1, entries(table)))).collect();
+        lent.schemas = setup.schemas.iter().map(|(name, text)| (name.clone(), document(text))).collect();
+        lent.secrets = setup.secrets.iter().map(|(name, text)| (name.clone(), bytes(text))).collect();
+        lent.unavailable.clone_from(&setup.unavailable);
+    });
+}
+
+fn stage(setup: &Setup) -> Stage {
+    Stage { pipeline: "test".into(), name: "stage".into(), outputs: setup.outputs.clone() }
+}
+
+fn start<P: Plugin>(stage: &Stage, setup: &Setup) -> std::result::Result<P, Trouble> {
+    let config = Value::from(setup.config.clone()).to_string();
+    lend(|lent| (lent.stage, lent.config) = (stage.clone(), config.clone()));
+    match catch_unwind(AssertUnwindSafe(|| run::init(stage, &config))) {
+        Ok(started) => started.map_err(Trouble::Refused),
+        Err(panic) => Err(Trouble::Refused(broken(panic.as_ref()))),
+    }
+}
+
+/// What the engine would say of a panic.
+fn broken(panic: &(dyn Any + Send)) -> Problem {
+    if let Some(Denied(grant)) = panic.downcast_ref() {
+        let message =
+            format!("it used {grant}, which its stage does not grant; add {grant:?} to the stage's grants");
+        return Problem::new("plugin-grant", message);
+    }
+    let words = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+    let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    Problem::new("plugin-trap", format!("it panicked; its last words: {words}"))
+}
+
+fn run<P: Tested>(plugin: &mut P, stage: &Stage, inputs: &[Input]) -> Vec<Outcome> {
     let batch = Batch(inputs.iter().map(stored).collect());
     let payloads = inputs.iter().map(|input| input.payload.clone()).collect();
     let emitter = Emitter { payloads, ..Emitter::default() };
@@ -134,7 +237,11 @@ pub(crate) fn run<P: Tested>(plugin: &mut P, stage: &Stage, inputs: &[Input]) ->
             Result::Retry(problem.into(), after)
         }
     });
-    results.map(|result| Outcome { result, log: log.clone(), usage }).collect()
+    let given = inputs.iter().map(|input| input.payload.len() as u64);
+    results
+        .zip(given)
+        .map(|(result, given_bytes)| Outcome { result, log: log.clone(), usage, given_bytes })
+        .collect()
 }
 
 fn stored(input: &Input) -> Stored {

@@ -17,6 +17,8 @@ pub struct Outcome {
     pub log: Vec<(Level, String)>,
     /// What it took.
     pub usage: Usage,
+    /// How long the payload that came in was.
+    pub given_bytes: u64,
 }
 
 /// What a plugin said to a message.
@@ -69,6 +71,28 @@ impl Emitted {
 }
 
 impl Outcome {
+    /// How long the payloads and headers of what goes on are, together.
+    pub fn output_bytes(&self) -> u64 {
+        let Result::Passed(outputs) = &self.result else { return 0 };
+        let header = |(name, value): &(String, Vec<u8>)| name.len() + value.len();
+        let bytes =
+            |output: &Emitted| output.payload.len() + output.headers.iter().map(header).sum::<usize>();
+        outputs.iter().map(bytes).sum::<usize>() as u64
+    }
+
+    /// Asserts that the plugin breaks on the message, and gives the problem: `plugin-grant` for what its stage does
+    /// not grant, `plugin-deadline` for what takes too long, `plugin-trap`, `plugin-memory`.
+    ///
+    /// # Panics
+    /// If it does not, or in another way.
+    #[track_caller]
+    pub fn assert_fault(&self, code: &str) -> &Problem {
+        match &self.result {
+            Result::Fault(problem) if problem.code == code => problem,
+            other => panic!("the plugin was to break with `{code}`, and the message is {}", said(other)),
+        }
+    }
+
     /// Asserts that messages go on, and gives them.
     ///
     /// # Panics

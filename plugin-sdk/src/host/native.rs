@@ -12,8 +12,12 @@ use crate::host::schema::Document;
 use crate::message::ABSENT;
 use crate::{Reads, Stage};
 
-/// The time that [`clock::now`](crate::clock::now) gives where nothing else was set.
-pub(crate) const NOW: u64 = 1_700_000_000_000;
+/// The time that [`clock::now`](crate::clock::now) gives where nothing else was set, as the engine's harness has it:
+/// 2026-01-01T00:00:00Z.
+pub(crate) const NOW: u64 = 1_767_225_600_000;
+
+/// The panic of a plugin that used what its stage does not grant.
+pub(crate) struct Denied(pub(crate) String);
 
 thread_local! {
     static LINES: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
@@ -21,6 +25,9 @@ thread_local! {
     static LENT: RefCell<Lent> = RefCell::default();
     static KV: RefCell<BTreeMap<String, Kept>> = const { RefCell::new(BTreeMap::new()) };
     static SEED: Cell<u64> = const { Cell::new(0) };
+    static TIME: Cell<u64> = const { Cell::new(NOW) };
+    /// By the names that a pipeline file uses; `None`: everything.
+    static GRANTED: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
 /// What the stand-in lends on this thread.
@@ -33,6 +40,8 @@ pub(crate) struct Lent {
     pub(crate) tables: BTreeMap<String, (u64, BTreeMap<String, Vec<u8>>)>,
     pub(crate) schemas: BTreeMap<String, Document>,
     pub(crate) secrets: BTreeMap<String, Vec<u8>>,
+    /// What of it cannot be read: `lookup:prices`.
+    pub(crate) unavailable: Vec<String>,
 }
 
 /// A value in this thread's `kv`.
@@ -104,7 +113,7 @@ impl Batch {
     }
 
     pub(crate) fn deadline(&self, i: u32) -> Option<u64> {
-        self.message(i).ttl.map(|ttl| NOW.saturating_add(ttl))
+        self.message(i).ttl.map(|ttl| TIME.get().saturating_add(ttl))
     }
 
     /// Packs what `reads` names, as the broker does.
@@ -119,7 +128,8 @@ impl Batch {
                 let value = message.headers.iter().find(|(own, _)| own == name);
                 view.headers.push(pack(value.map(|(_, value)| value.as_slice())));
             }
-            view.slots.push(Slot { topic, key, payload, attempt: message.attempt, received_at: NOW });
+            let received_at = TIME.get();
+            view.slots.push(Slot { topic, key, payload, attempt: message.attempt, received_at });
         }
         view
     }
@@ -180,16 +190,45 @@ impl Emitter {
     }
 }
 
+/// Sets the time and what is granted for what follows on this thread, and begins its random bits anew.
+pub(crate) fn prepare(now: u64, granted: Vec<String>) {
+    TIME.set(now);
+    SEED.set(0);
+    GRANTED.set(Some(granted));
+}
+
+fn granted(grant: &str) {
+    let denied = |granted: &Option<Vec<String>>| {
+        granted.as_ref().is_some_and(|granted| granted.iter().all(|each| each != grant))
+    };
+    if GRANTED.with_borrow(denied) {
+        std::panic::panic_any(Denied(grant.to_owned()));
+    }
+}
+
+/// Breaks off where it is not granted, and says where it cannot be read.
+fn lent_by_name(interface: &str, name: &str) -> Result<(), Absence> {
+    let grant = format!("{interface}:{name}");
+    granted(&grant);
+    if LENT.with_borrow(|lent| lent.unavailable.contains(&grant)) {
+        return Err(Absence::Unavailable("the test says so".to_owned()));
+    }
+    Ok(())
+}
+
 pub(crate) fn log(level: Level, line: &str) {
+    granted("log");
     LINES.with_borrow_mut(|lines| lines.push((level, line.to_owned())));
 }
 
 pub(crate) fn now() -> u64 {
-    NOW
+    granted("clock");
+    TIME.get()
 }
 
 /// SplitMix64: of one seed, so that a test sees the same bits each time.
 pub(crate) fn random(index: u32) -> u64 {
+    granted("random");
     let seed = SEED.get().wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(index));
     SEED.set(seed);
     let bits = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -198,6 +237,7 @@ pub(crate) fn random(index: u32) -> u64 {
 }
 
 pub(crate) fn add(name: &str, by: u64) {
+    granted("metrics");
     COUNTERS.with_borrow_mut(|counters| *counters.entry(name.to_owned()).or_default() += by);
 }
 
@@ -220,6 +260,7 @@ pub(crate) fn config() -> String {
 }
 
 fn from_table<R>(table: &str, look: impl FnOnce(u64, &BTreeMap<String, Vec<u8>>) -> R) -> Result<R, Absence> {
+    lent_by_name("lookup", table)?;
     LENT.with_borrow(|lent| {
         let (version, entries) = lent.tables.get(table).ok_or(Absence::NoSuchName)?;
         Ok(look(*version, entries))
@@ -239,18 +280,21 @@ pub(crate) fn table_version(table: &str) -> Result<u64, Absence> {
 }
 
 pub(crate) fn schema(name: &str) -> Result<Document, Absence> {
+    lent_by_name("schema", name)?;
     LENT.with_borrow(|lent| lent.schemas.get(name).cloned().ok_or(Absence::NoSuchName))
 }
 
 pub(crate) fn secret(name: &str) -> Result<Vec<u8>, Absence> {
+    lent_by_name("secrets", name)?;
     LENT.with_borrow(|lent| lent.secrets.get(name).cloned().ok_or(Absence::NoSuchName))
 }
 
 fn kept(key: &str) -> Result<Option<Kept>, Error> {
+    granted("kv");
     if key.is_empty() || key.len() > KV_KEY_BYTES_MAX {
         return Err(Error::BadKey);
     }
-    let living = |kept: &Kept| kept.expires.is_none_or(|expires| expires > NOW);
+    let living = |kept: &Kept| kept.expires.is_none_or(|expires| expires > TIME.get());
     Ok(KV.with_borrow(|kv| kv.get(key).cloned().filter(living)))
 }
 
@@ -263,7 +307,7 @@ pub(crate) fn kv_set(key: &str, value: &[u8], ttl_ms: Option<u64>) -> Result<(),
     if value.len() > KV_VALUE_BYTES_MAX {
         return Err(Error::ValueTooLarge);
     }
-    let expires = ttl_ms.map(|ttl_ms| NOW.saturating_add(ttl_ms));
+    let expires = ttl_ms.map(|ttl_ms| TIME.get().saturating_add(ttl_ms));
     KV.with_borrow_mut(|kv| kv.insert(key.to_owned(), Kept { value: value.to_vec(), expires }));
     Ok(())
 }
@@ -276,7 +320,7 @@ pub(crate) fn kv_remove(key: &str) -> Result<(), Error> {
 
 pub(crate) fn kv_add(key: &str, by: i64, ttl_ms: Option<u64>) -> Result<i64, Error> {
     let (counted, expires) = match kept(key)? {
-        None => (0, ttl_ms.map(|ttl_ms| NOW.saturating_add(ttl_ms))),
+        None => (0, ttl_ms.map(|ttl_ms| TIME.get().saturating_add(ttl_ms))),
         Some(kept) => {
             let number = std::str::from_utf8(&kept.value).ok().and_then(|text| text.parse::<i64>().ok());
             (number.ok_or(Error::NotANumber)?, kept.expires)

@@ -1,4 +1,4 @@
-//! The engine in the test's own process: for plugins inside this repository.
+//! The engine in the test's own process: for plugins inside this repository, and for the `wharf` binary.
 
 use std::path::Path;
 
@@ -10,25 +10,19 @@ use crate::harness::wire;
 pub(crate) struct Engine(Harness);
 
 impl Engine {
-    #[track_caller]
-    pub(crate) fn start(component: &Path) -> Self {
-        let wasm = match std::fs::read(component) {
-            Ok(wasm) => Bytes::from(wasm),
-            Err(error) => panic!("cannot read {}: {error}", component.display()),
-        };
-        match Harness::open(&wasm) {
-            Ok(harness) => Self(harness),
-            Err(error) => panic!("{} cannot be tested: {error}", component.display()),
-        }
+    pub(crate) fn start(component: &Path) -> Result<Self, String> {
+        let file = component.display();
+        let wasm = std::fs::read(component).map_err(|error| format!("cannot read {file}: {error}"))?;
+        let harness = Harness::open(&Bytes::from(wasm));
+        harness.map(Self).map_err(|error| format!("{file} cannot be tested: {error}"))
     }
 
     /// By way of JSON, so that both engines are asked in the same words.
-    #[track_caller]
-    pub(crate) fn ask(&mut self, request: &wire::Request) -> wire::Response {
-        let mut requests = serde_json::to_vec(request).expect("a request is JSON");
+    pub(crate) fn ask(&mut self, request: &wire::Request) -> Result<wire::Response, String> {
+        let mut requests = serde_json::to_vec(request).map_err(|error| error.to_string())?;
         requests.push(b'\n');
         let mut responses = Vec::new();
-        self.0.serve(&requests[..], &mut responses).expect("memory can be read and written");
-        serde_json::from_slice(&responses).expect("both ends agree on what is said")
+        self.0.serve(&requests[..], &mut responses).map_err(|error| error.to_string())?;
+        serde_json::from_slice(&responses).map_err(|error| format!("the answer is no response: {error}"))
     }
 }

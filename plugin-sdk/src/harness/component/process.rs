@@ -8,49 +8,48 @@ use crate::harness::wire;
 
 pub(crate) struct Engine {
     child: Child,
+    /// Open until the drop, which ends the child by closing it.
     requests: Option<ChildStdin>,
-    responses: BufReader<ChildStdout>,
+    responses: Option<BufReader<ChildStdout>>,
 }
 
 impl Engine {
     /// Starts `$WHARF_BIN`, or the `wharf` that is on the path.
-    #[track_caller]
-    pub(crate) fn start(component: &Path) -> Self {
+    pub(crate) fn start(component: &Path) -> Result<Self, String> {
         let wharf = std::env::var_os("WHARF_BIN").unwrap_or_else(|| "wharf".into());
         let mut command = Command::new(&wharf);
         command.args(["plugin", "harness"]).arg(component).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = match command.spawn() {
-            Ok(child) => child,
-            Err(error) => panic!(
+        let mut child = command.spawn().map_err(|error| {
+            format!(
                 "cannot run {} to test the component: {error}; `wharf plugin test` finds it by itself, and WHARF_BIN \
                  names it",
                 wharf.display(),
-            ),
-        };
+            )
+        })?;
         let requests = child.stdin.take();
-        let responses = BufReader::new(child.stdout.take().expect("standard output is a pipe"));
-        Self { child, requests, responses }
+        let responses = child.stdout.take().map(BufReader::new);
+        Ok(Self { child, requests, responses })
     }
 
-    #[track_caller]
-    pub(crate) fn ask(&mut self, request: &wire::Request) -> wire::Response {
-        let mut line = serde_json::to_vec(request).expect("a request is JSON");
+    pub(crate) fn ask(&mut self, request: &wire::Request) -> Result<wire::Response, String> {
+        let mut line = serde_json::to_vec(request).map_err(|error| error.to_string())?;
         line.push(b'\n');
-        let requests = self.requests.as_mut().expect("open until the drop");
+        let (Some(requests), Some(responses)) = (&mut self.requests, &mut self.responses) else {
+            return Err("`wharf plugin harness` has no pipes".to_owned());
+        };
         let mut answer = String::new();
         let exchanged = requests.write_all(&line).and_then(|()| {
             requests.flush()?;
-            self.responses.read_line(&mut answer)
+            responses.read_line(&mut answer)
         });
         match exchanged {
-            Ok(0) => panic!("`wharf plugin harness` ended without an answer; what it wrote stands above"),
-            Ok(_) => match serde_json::from_str(&answer) {
-                Ok(response) => response,
-                Err(error) => {
-                    panic!("`wharf plugin harness` answered what is no response ({error}): {answer}")
-                }
-            },
-            Err(error) => panic!("`wharf plugin harness` cannot be asked: {error}"),
+            Ok(0) => {
+                Err("`wharf plugin harness` ended without an answer; what it wrote stands above".to_owned())
+            }
+            Ok(_) => serde_json::from_str(&answer).map_err(|error| {
+                format!("`wharf plugin harness` answered what is no response ({error}): {answer}")
+            }),
+            Err(error) => Err(format!("`wharf plugin harness` cannot be asked: {error}")),
         }
     }
 }

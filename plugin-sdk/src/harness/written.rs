@@ -1,0 +1,150 @@
+//! Outcomes as people read them in files, and how two of them differ.
+//!
+//! ```json
+//! {"passed": [{"to": "eu", "headers": {"content-type": "application/json"}, "json": {"total": 12}}]}
+//! {"rejected": {"code": "not-xml", "message": "…", "path": "line 3, column 7"}}
+//! "dropped"
+//! ```
+//!
+//! A payload is `json` where it is an object or array of it, so that its spacing and the order of its members do not
+//! matter; `text` where it is UTF-8; else `base64`.
+
+use serde_json::{Map, Value, json};
+
+use crate::Problem;
+use crate::harness::outcome::{Emitted, Result};
+use crate::harness::wire::to_base64;
+
+/// How many differences are told.
+const DIFFERENCES_MAX: usize = 20;
+
+/// The outcome, in the words of a golden file.
+pub(crate) fn written(result: &Result) -> Value {
+    match result {
+        Result::Passed(outputs) => json!({"passed": outputs.iter().map(output).collect::<Vec<_>>()}),
+        Result::Dropped => json!("dropped"),
+        Result::Rejected(said) => json!({"rejected": problem(said)}),
+        Result::Retry(said, after) => {
+            let mut retry = problem(said);
+            if let Some(after) = after {
+                retry.insert("after_ms".into(), json!(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)));
+            }
+            json!({"retry": retry})
+        }
+        Result::Fault(said) => json!({"fault": problem(said)}),
+    }
+}
+
+fn output(output: &Emitted) -> Value {
+    let mut written = Map::new();
+    if let Some(to) = &output.to {
+        written.insert("to".into(), json!(to));
+    }
+    let headers = output.headers.iter().map(|(name, value)| (name.clone(), bytes(value)));
+    let headers: Map<String, Value> = headers.collect();
+    if !headers.is_empty() {
+        written.insert("headers".into(), headers.into());
+    }
+    let (form, payload) = payload(&output.payload);
+    written.insert(form.into(), payload);
+    written.into()
+}
+
+fn payload(payload: &[u8]) -> (&'static str, Value) {
+    if matches!(payload.first(), Some(b'{' | b'['))
+        && let Ok(value) = serde_json::from_slice(payload)
+    {
+        return ("json", value);
+    }
+    match std::str::from_utf8(payload) {
+        Ok(text) => ("text", json!(text)),
+        Err(_) => ("base64", json!(to_base64(payload))),
+    }
+}
+
+/// A header's value: a text, or `{"base64": "…"}`.
+fn bytes(value: &[u8]) -> Value {
+    std::str::from_utf8(value).map_or_else(|_| json!({"base64": to_base64(value)}), |text| json!(text))
+}
+
+fn problem(problem: &Problem) -> Map<String, Value> {
+    let mut written = Map::new();
+    written.insert("code".into(), json!(problem.code));
+    written.insert("message".into(), json!(problem.message));
+    if let Some(path) = &problem.path {
+        written.insert("path".into(), json!(path));
+    }
+    written
+}
+
+/// What of `is` differs from `to_be`, a line each: where, what was to be, what is.
+pub(crate) fn differences(to_be: &Value, is: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    compare("", to_be, is, &mut lines);
+    if lines.len() > DIFFERENCES_MAX {
+        let more = lines.len() - DIFFERENCES_MAX;
+        lines.truncate(DIFFERENCES_MAX);
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+fn compare(path: &str, to_be: &Value, is: &Value, lines: &mut Vec<String>) {
+    let at = if path.is_empty() { "all of it" } else { path };
+    match (to_be, is) {
+        (Value::Object(to_be), Value::Object(is)) => {
+            for (key, value) in to_be {
+                let path = format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"));
+                match is.get(key) {
+                    Some(other) => compare(&path, value, other, lines),
+                    None => lines.push(format!("{path}: to be {value}, and is missing")),
+                }
+            }
+            let more = is.iter().filter(|(key, _)| !to_be.contains_key(*key));
+            lines.extend(more.map(|(key, value)| format!("{path}/{key}: not to be there, and is {value}")));
+        }
+        (Value::Array(to_be), Value::Array(is)) => {
+            for (i, pair) in to_be.iter().zip(is).enumerate() {
+                compare(&format!("{path}/{i}"), pair.0, pair.1, lines);
+            }
+            if to_be.len() != is.len() {
+                lines.push(format!("{at}: {} items to be there, and {} are", to_be.len(), is.len()));
+            }
+        }
+        (to_be, is) if to_be != is => lines.push(format!("{at}: to be {to_be}, and is {is}")),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_written_as_what_they_are() {
+        let passed = |payload: &[u8]| {
+            let output = Emitted { to: None, headers: Vec::new(), payload: payload.to_vec() };
+            written(&Result::Passed(vec![output]))["passed"][0].clone()
+        };
+        assert_eq!(passed(br#"{ "a" : 1 }"#), json!({"json": {"a": 1}}));
+        assert_eq!(passed(b"{ a"), json!({"text": "{ a"}));
+        assert_eq!(passed(b"12"), json!({"text": "12"}), "a number keeps how it was written");
+        assert_eq!(passed(&[0xff]), json!({"base64": "/w=="}));
+    }
+
+    #[test]
+    fn differences_say_where() {
+        let to_be = json!({"passed": [{"json": {"total": 12, "a/b": 1}}]});
+        let is = json!({"passed": [{"json": {"total": "12", "new": true}}]});
+        assert_eq!(
+            differences(&to_be, &is),
+            [
+                "/passed/0/json/a~1b: to be 1, and is missing",
+                "/passed/0/json/total: to be 12, and is \"12\"",
+                "/passed/0/json/new: not to be there, and is true",
+            ]
+        );
+        assert_eq!(differences(&to_be, &to_be), Vec::<String>::new());
+        assert_eq!(differences(&json!([1]), &json!([1, 2])), ["all of it: 1 items to be there, and 2 are"]);
+    }
+}
