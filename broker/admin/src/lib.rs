@@ -24,6 +24,7 @@ pub mod pipeline;
 pub mod plugin;
 pub mod policy;
 pub mod queue;
+pub mod recording;
 pub mod schedule;
 pub mod status;
 pub mod stream;
@@ -104,6 +105,7 @@ fn routes(plugin_bytes_max: usize) -> (Router<Node>, Router<Node>, OpenApi) {
         .merge(trial::routes())
         .merge(kv::routes())
         .merge(lent::routes())
+        .merge(recording::routes())
         .merge(dead_letter::routes())
         .merge(dedup::routes())
         .merge(metrics::routes())

@@ -96,6 +96,13 @@ impl Admin {
         self.read(request.query_pairs(query.iter().copied()).send(body))
     }
 
+    /// For the answer as it is, with parameters in the query.
+    pub(crate) fn post_for_bytes(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Vec<u8>> {
+        let request = self.prepared(self.agent.post(self.url(path)));
+        let mut answer = self.checked(request.query_pairs(query.iter().copied()).send_empty())?;
+        Ok(answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()?)
+    }
+
     pub(crate) fn delete(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<()> {
         let request = self.prepared(self.agent.delete(self.url(path)));
         self.checked(request.query_pairs(query.iter().copied()).call())?;

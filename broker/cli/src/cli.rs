@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     bench, binding, completions, dead_letter, dedup, demo, group, kv, lent, log, pipeline, plugin, publish,
-    queue, request, schedule, serve, status, stream, subscribe,
+    queue, record, request, schedule, serve, status, stream, subscribe,
 };
 use crate::connection::Connection;
 
@@ -54,6 +54,7 @@ enum Command {
     Kv(kv::Args),
     Plugin(plugin::Args),
     Pipeline(pipeline::Args),
+    Record(record::Args),
     Dlq(dead_letter::Args),
     Dedup(dedup::Args),
     Request(request::RequestArgs),
@@ -91,6 +92,7 @@ impl Wharf {
             Command::Kv(args) => kv::run(args, &connection),
             Command::Plugin(args) => plugin::run(args, &connection),
             Command::Pipeline(args) => pipeline::run(args, &connection),
+            Command::Record(args) => record::run(&args, &connection),
             Command::Dlq(args) => dead_letter::run(args, &connection),
             Command::Dedup(args) => dedup::run(args, &connection),
             Command::Request(args) => request::request(args, &connection),

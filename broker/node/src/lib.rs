@@ -32,6 +32,7 @@ mod queues;
 mod quota;
 mod reader;
 mod receipts;
+mod record;
 mod scheduler;
 mod schedules;
 mod status;
@@ -72,7 +73,8 @@ pub use view::{
 };
 pub use wharf_pipeline::compare;
 pub use wharf_pipeline::{
-    BreakerState, CALL_TIME_EDGES_US, Excerpt, Kind, Need, Reads, Shown, StageStats, Step, Verdict, Verdicts,
+    BreakerState, CALL_TIME_EDGES_US, Excerpt, Kind, Need, Reads, Recorded, Recording, Shown, StageStats,
+    Step, Verdict, Verdicts,
 };
 pub use wharf_queue::{
     Backoff, CanaryBounds, CursorView, Deduplication, Durability, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET,

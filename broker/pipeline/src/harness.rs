@@ -399,11 +399,29 @@ impl Output {
             .to
             .as_ref()
             .and_then(|target| (0..outputs.len()).find(|i| place(*i) == *target).map(|i| outputs[i].clone()));
-        let headers = output.message.headers.iter();
+        Self::written(to, &output.message)
+    }
+
+    /// `message`, which goes to the declared output `to`.
+    pub(crate) fn written(to: Option<String>, message: &wharf_protocol::Message) -> Self {
+        Self { to, headers: written(&message.headers), payload: STANDARD.encode(&message.payload) }
+    }
+}
+
+impl From<&Item> for Message {
+    fn from(Item { message, attempt, .. }: &Item) -> Self {
         Self {
-            to,
-            headers: headers.map(|(name, value)| (name.to_owned(), STANDARD.encode(value))).collect(),
-            payload: STANDARD.encode(&output.message.payload),
+            topic: message.topic.to_string(),
+            key: message.key.as_ref().map(|key| STANDARD.encode(key)),
+            message_id: message.message_id.as_ref().map(ToString::to_string),
+            reply_to: message.reply_to.as_ref().map(ToString::to_string),
+            headers: written(&message.headers),
+            payload: STANDARD.encode(&message.payload),
+            attempt: *attempt,
         }
     }
+}
+
+fn written(headers: &wharf_protocol::Headers) -> Vec<(String, String)> {
+    headers.iter().map(|(name, value)| (name.to_owned(), STANDARD.encode(value))).collect()
 }

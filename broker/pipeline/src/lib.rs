@@ -30,6 +30,7 @@ mod memory;
 mod outcome;
 mod pipeline;
 mod plugin;
+mod recorder;
 mod spec;
 mod stage;
 mod stats;
@@ -47,8 +48,9 @@ pub use library::{Library, Schema, Secret, Table};
 pub use limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Limits};
 pub use memory::{Blank, Memories, Memory, Recall};
 pub use outcome::{Failure, FailureKind, Fault, Item, Output, Problem, Processed};
-pub use pipeline::{Pipeline, PrepareError};
+pub use pipeline::{Pipeline, PrepareError, RecordError};
 pub use plugin::{CONTRACT_VERSION, Description, LoadError, Plugin, READ_HEADERS_MAX, Reads};
+pub use recorder::{RECORDING_VERSION, Recorded, Recording, RecordingHead};
 pub use spec::{
     DEADLINE_MS_MAX, DECLARED_OUTPUTS_MAX, Kind, OnFailure, PipelineSpec, PluginRef, PluginRefError,
     STAGES_MAX, SpecError, StageSpec, Target, TargetError,

@@ -16,7 +16,8 @@ use crate::trace::Step;
 use crate::worker::aside;
 use crate::{
     Failure, FailureKind, Fault, Item, Kind, LogLine, Memory, Need, OnFailure, Output, PipelineSpec, Plugin,
-    Problem, Processed, Recall, SpecError, StageStats, Target, Traced, Verdict,
+    Problem, Processed, RECORDING_VERSION, Recall, Recording, RecordingHead, SpecError, StageStats, Target,
+    Traced, Verdict,
 };
 
 /// One version of a pipeline. Immutable: a new version is another `Pipeline`, and messages in flight finish
@@ -105,6 +106,22 @@ pub enum PrepareError {
     /// The host failed.
     #[error("the host failed while it prepared the pipeline")]
     Host,
+}
+
+/// Why a stage cannot be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The pipeline has no stage of that name.
+    #[error("the pipeline has no stage {stage}; its stages are: {stages}")]
+    NoSuchStage {
+        /// Which was asked for.
+        stage: Name,
+        /// Which there are.
+        stages: String,
+    },
+    /// Somebody else records it.
+    #[error("stage {0} is being recorded already; one recording of a stage is made at a time")]
+    Busy(Name),
 }
 
 fn kind_text(asked: Option<Kind>, kinds: &[Kind]) -> String {
@@ -228,6 +245,36 @@ impl Pipeline {
         answered.await.unwrap_or_else(|_| lost())
     }
 
+    /// Records what `stage`, the first where none is named, takes and says from now on. The version of a pipeline is
+    /// its user's to say.
+    ///
+    /// # Errors
+    /// There is no such stage, or somebody else records it.
+    pub fn record(&self, stage: Option<&Name>, version: u32) -> Result<Recording, RecordError> {
+        let spec = &self.core.spec;
+        let i = match stage {
+            None => 0,
+            Some(name) => spec.stages.iter().position(|each| each.name() == name).ok_or_else(|| {
+                let stages = spec.stages.iter().map(|each| each.name().to_string()).collect::<Vec<_>>();
+                RecordError::NoSuchStage { stage: name.clone(), stages: stages.join(", ") }
+            })?,
+        };
+        let (stage, spec) = (&self.core.stages[i], &spec.stages[i]);
+        let head = RecordingHead {
+            recording: RECORDING_VERSION,
+            pipeline: self.core.spec.name.to_string(),
+            version,
+            stage: stage.name.to_string(),
+            plugin: stage.plugin_ref.to_string(),
+            digest: stage.plugin.digest().to_owned(),
+            kind: stage.kind,
+            config: spec.config.clone(),
+            outputs: stage.output_names().to_vec(),
+            grants: spec.grants.clone(),
+        };
+        Recording::new(head, &stage.tap).ok_or_else(|| RecordError::Busy(stage.name.clone()))
+    }
+
     /// Runs `batch` again and again for `time`, and tells what each round took.
     pub(crate) fn run_rounds(
         &self,
@@ -338,6 +385,9 @@ impl Core {
         for stage in &self.stages {
             let units = Arc::new(std::mem::take(&mut flow.units));
             let answers = stage.run(&units, now, remembering, reports);
+            if stage.tap.is_on() {
+                stage.tap.offer(&units, &answers, stage.output_names(), now);
+            }
             let units = Arc::unwrap_or_clone(units);
             for (unit, answer) in units.into_iter().zip(answers) {
                 flow.take(self, stage, unit, answer);

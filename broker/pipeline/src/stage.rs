@@ -13,6 +13,7 @@ use crate::host::{About, Call, Remembered, Rights, Unit};
 use crate::instance::{Answer, Broken, Instance, Report};
 use crate::memory::{Shared, lock};
 use crate::plugin::START_DEADLINE;
+use crate::recorder::Tap;
 use crate::stats::Counters;
 use crate::{
     BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Fault, Grant, Kind, Level, OnFailure, Plugin, PluginRef,
@@ -38,6 +39,8 @@ pub(crate) struct Stage {
     idle: Mutex<Vec<Instance>>,
     breaker: Breaker,
     counters: Counters,
+    /// Where copies of what it takes and says go, while somebody records.
+    pub(crate) tap: Tap,
 }
 
 /// Messages `first..first + count` of a batch.
@@ -101,6 +104,7 @@ impl Stage {
             idle: Mutex::default(),
             breaker: Breaker::default(),
             counters: Counters::default(),
+            tap: Tap::default(),
             name,
         };
         let first = stage.start().map_err(|error| match error {
@@ -173,6 +177,11 @@ impl Stage {
     pub(crate) fn stats(&self) -> StageStats {
         let breaker = self.breaker.state(Instant::now());
         self.counters.read(self.name.clone(), self.plugin_ref.clone(), self.kind, breaker)
+    }
+
+    /// The names of its declared outputs.
+    pub(crate) fn output_names(&self) -> &[String] {
+        &self.rights.about.outputs
     }
 
     pub(crate) fn drop_idle(&self) {

@@ -14,6 +14,7 @@ pub(crate) mod pipeline;
 pub(crate) mod plugin;
 pub(crate) mod publish;
 pub(crate) mod queue;
+pub(crate) mod record;
 pub(crate) mod request;
 pub(crate) mod schedule;
 pub(crate) mod serve;

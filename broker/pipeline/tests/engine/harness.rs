@@ -84,3 +84,25 @@ fn each_line_gets_a_line_even_one_that_is_no_request() {
     assert!(matches!(&responses[2], Response::Error(text) if text.contains("wildcard")));
     assert!(matches!(&responses[3], Response::Ran(ran) if ran.results.is_empty()));
 }
+
+#[test]
+fn a_deadline_of_the_request_is_held() {
+    let mut request = asking("validator", &["loop"]);
+    request.deadline_ms = Some(5);
+    let ran = ran(open().answer(&request));
+    assert!(
+        matches!(&ran.results[0], Outcome::Fault(problem) if problem.message.contains("5 ms")),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn batches_are_measured() {
+    let mut harness = Harness::open_for_times(&component(wharf_test_artifacts::GUEST)).expect("it opens");
+    let measured = harness
+        .measure(&asking("transformer", &["identity", "identity"]), std::time::Duration::from_millis(20))
+        .expect("it runs");
+    assert_eq!(measured.messages, 2);
+    assert!(measured.rounds > 10 && measured.call.median > 0, "{measured:?}");
+    assert!(measured.call.min <= measured.whole.min, "a call is a part of the whole: {measured:?}");
+}

@@ -7,5 +7,6 @@ mod harness;
 mod limits;
 mod loading;
 mod preparing;
+mod recording;
 mod stand;
 mod tracing;
