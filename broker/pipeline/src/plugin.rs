@@ -35,6 +35,8 @@ pub struct Plugin {
     kinds: Vec<Kind>,
     needs: Vec<Need>,
     description: Description,
+    imports: Vec<String>,
+    contract: String,
     bytes: usize,
 }
 
@@ -147,6 +149,8 @@ impl Plugin {
             kinds,
             needs,
             description: Description::default(),
+            imports: import_names(engine, &component),
+            contract: contract_version(engine, &component),
             bytes: wasm.len(),
         };
         plugin.description = plugin.describe(engine)?;
@@ -171,6 +175,16 @@ impl Plugin {
     /// What it says of itself.
     pub fn description(&self) -> &Description {
         &self.description
+    }
+
+    /// Everything that it imports, ours and WASI's, by the names in the component: `wharf:plugin/clock@0.1.0`.
+    pub fn imports(&self) -> &[String] {
+        &self.imports
+    }
+
+    /// The version of the contract that it was made for.
+    pub fn contract(&self) -> &str {
+        &self.contract
     }
 
     /// How large the component is, in bytes.
@@ -239,6 +253,18 @@ fn check_imports(engine: &Inner, component: &Component) -> Result<Vec<Need>, Loa
     needs.sort_unstable();
     needs.dedup();
     Ok(needs)
+}
+
+fn import_names(engine: &Inner, component: &Component) -> Vec<String> {
+    component.component_type().imports(&engine.wasmtime).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The version of its `lifecycle`, which every plugin has.
+fn contract_version(engine: &Inner, component: &Component) -> String {
+    let component = component.component_type();
+    let mut exports = component.exports(&engine.wasmtime);
+    let version = exports.find_map(|(name, _)| name.strip_prefix(OURS)?.strip_prefix("lifecycle@"));
+    version.unwrap_or_default().to_owned()
 }
 
 fn check_exports(engine: &Inner, component: &Component) -> Result<Vec<Kind>, LoadError> {

@@ -145,6 +145,11 @@ pub struct Problem {
 }
 
 impl Request {
+    /// No messages, at the stage that `setup` describes.
+    pub fn at(setup: &Setup) -> Self {
+        Self::new(setup, &[])
+    }
+
     /// `inputs` at the stage that `setup` describes.
     pub(crate) fn new(setup: &Setup, inputs: &[Input]) -> Self {
         let grants = Some(setup.granted());

@@ -1,6 +1,9 @@
 //! `wharf plugin`: from an empty folder to a stage in the broker.
 
+mod bench;
+mod check;
 mod harness;
+mod inspect;
 mod project;
 
 use std::path::PathBuf;
@@ -32,6 +35,8 @@ enum Command {
     New(New),
     Build(Project),
     Test(Test),
+    Bench(bench::Args),
+    Inspect(inspect::Args),
     Push(Push),
     Ls(List),
     Show(Show),
@@ -94,17 +99,25 @@ struct Project {
     folder: PathBuf,
 }
 
-/// Compiles the plugin in a folder and runs its tests, in the engine and with the limits of the broker
+/// Tests a plugin in the engine and with the limits of the broker: a folder's own tests, or any component by cases
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
   wharf plugin test
   wharf plugin test plugins/strip-pii
-  wharf plugin test -- --nocapture golden          to the tests themselves")]
+  wharf plugin test -- --nocapture golden          to the tests themselves
+  wharf plugin test strip_pii.wasm --cases cases   a component of any language
+  wharf plugin test strip_pii.wasm --cases cases --update
+  wharf plugin test strip_pii.wasm --recording orders.rec
+
+A case is a folder with a payload.* or a message.json or both, and the expected.json that --update writes. A stage.json
+in it, or beside the cases, says how the stage is configured.")]
 struct Test {
-    /// The plugin's folder
-    #[arg(default_value = ".", value_name = "DIR")]
-    folder: PathBuf,
+    /// The plugin's folder, or its component
+    #[arg(default_value = ".", value_name = "DIR|FILE.wasm")]
+    plugin: PathBuf,
+    #[command(flatten)]
+    check: check::Args,
     /// Arguments for the tests themselves
     #[arg(last = true, value_name = "ARG")]
     arguments: Vec<String>,
@@ -172,7 +185,16 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
             let component = project::build(&project.folder)?;
             output::line(format_args!("{}  {}", component.path.display(), show_bytes(component.bytes)))
         }
-        Command::Test(test) => project::test(&test.folder, &test.arguments),
+        Command::Test(test) if test.plugin.is_dir() => {
+            project::test(&test.plugin, &test.arguments)?;
+            match test.check.is_asked() {
+                true => check::run(&project::build(&test.plugin)?.path, &test.check),
+                false => Ok(()),
+            }
+        }
+        Command::Test(test) => check::run(&test.plugin, &test.check),
+        Command::Bench(args) => bench::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Push(args) => push(args, &connection.admin()?),
         Command::Ls(args) => list(args, &connection.admin()?),
         Command::Show(args) => show(args, &connection.admin()?),
