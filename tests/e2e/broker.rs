@@ -35,8 +35,15 @@ pub(crate) fn message(topic: &str, payload: &str, headers: &[(&str, &str)]) -> M
 impl TestBroker {
     /// With the misbehaving plugin and `xml-to-json`.
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With another configuration.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let node = Node::start(Config::new(folder.path())).await.expect("it starts");
+        let mut config = Config::new(folder.path());
+        change(&mut config);
+        let node = Node::start(config).await.expect("it starts");
         let guest = fs::read(wharf_test_artifacts::GUEST).expect("it was compiled");
         let converter = wharf_bundle::find("xml-to-json").expect("it comes with Wharf").wasm;
         for (plugin, wasm) in [(GUEST, guest.into()), ("xml-to-json", converter.into())] {

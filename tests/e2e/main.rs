@@ -3,5 +3,6 @@
 mod broker;
 mod pipelines;
 mod swap;
+mod traces;
 mod trials;
 mod way_out;

@@ -119,6 +119,9 @@ fn where_listed(kind: &str) -> Option<&'static str> {
         "lookup table" => Some("`wharf lookup ls` (GET /v1/lookups) lists the tables"),
         "schema" => Some("`wharf schema ls` (GET /v1/schemas) lists the schemas"),
         "key" => Some("`wharf kv ls PIPELINE` lists the keys"),
+        "trace" => Some(
+            "`wharf trace ls` (GET /v1/traces) lists those that are kept; `wharf pub --trace` asks for one",
+        ),
         "dead letter" => Some("`wharf dlq ls` (GET /v1/dead-letters) lists the dead letters"),
         _ => None,
     }

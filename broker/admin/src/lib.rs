@@ -1,8 +1,8 @@
 //! The admin API of a broker: HTTP and JSON over [`wharf_node::Node`].
 //!
-//! A request is authenticated (`auth`), bounded in size and time (here), parsed at the edge (`extract`), answered
-//! by the route of its noun ([`queue`], [`messages`], [`binding`], [`schedule`], [`stream`], [`plugin`], [`pipeline`],
-//! [`trial`], [`kv`], [`lent`], [`dead_letter`],
+//! A request is authenticated (`auth`), bounded in size and time (here),
+//! parsed at the edge (`extract`), answered by the route of its noun ([`queue`], [`messages`], [`binding`], [`schedule`],
+//! [`stream`], [`plugin`], [`pipeline`], [`trial`], [`kv`], [`lent`], [`dead_letter`], [`traces`],
 //! [`status`], `metrics`), and what goes wrong is an [`error::Problem`]. The routes describe themselves: `/v1/openapi.json` is
 //! made from them. The types of the bodies are public: the command line reads what this crate writes.
 
@@ -29,6 +29,7 @@ pub mod schedule;
 pub mod status;
 pub mod stream;
 pub mod trace;
+pub mod traces;
 pub mod trial;
 
 use std::future::Future;
@@ -107,6 +108,7 @@ fn routes(plugin_bytes_max: usize) -> (Router<Node>, Router<Node>, OpenApi) {
         .merge(lent::routes())
         .merge(recording::routes())
         .merge(dead_letter::routes())
+        .merge(traces::routes())
         .merge(dedup::routes())
         .merge(metrics::routes())
         .split_for_parts();

@@ -56,6 +56,10 @@ fn text(metrics: &Metrics, memory_bytes: Option<u64>) -> String {
     for principal in &metrics.principals {
         page.sample("", &[("principal", &principal.name)], principal.waits);
     }
+    page.family("wharf_traces_total", "counter", "Traces of messages, by what became of them.");
+    page.sample("", &[("outcome", "kept")], metrics.traces.kept);
+    page.sample("", &[("outcome", "lost")], metrics.traces.lost);
+    page.sample("", &[("outcome", "refused")], metrics.traces.refused);
     page.family("wharf_alarm", "gauge", "1 while an alarm holds publishers back.");
     page.sample("", &[], u64::from(metrics.alarm));
     queues(&mut page, &metrics.queues);

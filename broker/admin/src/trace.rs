@@ -58,6 +58,9 @@ pub struct Step {
     pub took_us: u64,
     /// The most memory that the instance has had.
     pub memory_peak_bytes: u64,
+    /// Fuel used, where the engine counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<u64>,
 }
 
 /// What is wrong with a message, in a plugin's words.
@@ -160,6 +163,7 @@ impl From<wharf_node::Step> for Step {
                 headers: excerpts(step.given.headers),
                 payload: step.given.payload.into(),
             },
+            fuel: step.fuel,
             verdict: word(&step.verdict),
             problem,
             outputs: outputs.collect(),
@@ -181,7 +185,7 @@ impl From<wharf_node::Excerpt> for Excerpt {
     }
 }
 
-fn excerpts(headers: BTreeMap<String, wharf_node::Excerpt>) -> BTreeMap<String, Excerpt> {
+pub(crate) fn excerpts(headers: BTreeMap<String, wharf_node::Excerpt>) -> BTreeMap<String, Excerpt> {
     headers.into_iter().map(|(name, value)| (name, value.into())).collect()
 }
 

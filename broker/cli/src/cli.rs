@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     bench, binding, completions, dead_letter, dedup, demo, group, kv, lent, log, pipeline, plugin, publish,
-    queue, record, request, schedule, serve, status, stream, subscribe,
+    queue, record, request, schedule, serve, status, stream, subscribe, trace,
 };
 use crate::connection::Connection;
 
@@ -56,6 +56,7 @@ enum Command {
     Pipeline(pipeline::Args),
     Record(record::Args),
     Dlq(dead_letter::Args),
+    Trace(trace::Args),
     Dedup(dedup::Args),
     Request(request::RequestArgs),
     Reply(request::ReplyArgs),
@@ -94,6 +95,7 @@ impl Wharf {
             Command::Pipeline(args) => pipeline::run(args, &connection),
             Command::Record(args) => record::run(&args, &connection),
             Command::Dlq(args) => dead_letter::run(args, &connection),
+            Command::Trace(args) => trace::run(args, &connection),
             Command::Dedup(args) => dedup::run(args, &connection),
             Command::Request(args) => request::request(args, &connection),
             Command::Reply(args) => request::reply(args, &connection),

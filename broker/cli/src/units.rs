@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use wharf_protocol::Timestamp;
+
 /// A duration: a number and a unit, `500ms`, `30s`, `5m`, `2h`, `7d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -55,6 +57,15 @@ pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
     let percent = number.parse::<f64>().ok().filter(|percent| (0.0..=100.0).contains(percent));
     percent.ok_or_else(|| format!("{text:?} is no share; one is 0% to 100%, such as 2.5%"))
+}
+
+/// A moment, or how long ago it was: `2026-11-22T18:30:00Z`, milliseconds since 1970, `10m`.
+pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(ago) = duration(text) {
+        let ms = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+        return Ok(Timestamp(Timestamp::wall_clock().0.saturating_sub(ms)));
+    }
+    text.parse().map_err(|error| format!("{error}; or how long ago: 10m"))
 }
 
 /// A header: `name=value`; the value may be empty and may hold `=`.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Identity;
+use crate::{Identity, TraceConfig};
 
 /// Settings of a [`Node`](crate::Node). `Config::new(folder)` has every default.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Config {
     /// The program that compiles a plugin apart from the broker: it is run with the argument
     /// `compile-plugin`. `None` compiles in this process, which a hostile plugin can exhaust.
     pub compiler: Option<PathBuf>,
+    /// Which messages are traced, and how much of that is kept.
+    pub trace: TraceConfig,
     /// How long a stopping node waits for what it has begun.
     pub drain: Duration,
 }
@@ -48,6 +50,7 @@ impl Config {
             segment_bytes: 64 * 1024 * 1024,
             plugin_threads: 0,
             compiler: None,
+            trace: TraceConfig::default(),
             drain: Duration::from_secs(10),
         }
     }

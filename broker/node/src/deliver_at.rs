@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use wharf_protocol::{DELIVER_AT, ErrorCode, Message, Rejection, Timestamp};
+use wharf_protocol::{DELIVER_AT, ErrorCode, Rejection, Timestamp};
 
-/// Turns the header, where there is one, into a delay from `now` on. A moment that has passed is no delay; of a
+/// Turns the header's value, where there is one, into a delay from `now` on. A moment that has passed is no delay; of a
 /// delay and a moment, the later counts.
 ///
 /// # Errors
 /// The header is not a moment.
-pub(crate) fn hold_back(message: &mut Message, now: Timestamp) -> Result<(), Rejection> {
-    if message.headers.is_empty() {
-        return Ok(());
-    }
-    let Some(value) = message.headers.get(DELIVER_AT) else { return Ok(()) };
+pub(crate) fn hold_back(
+    held: &mut Option<Duration>,
+    value: Option<&[u8]>,
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    let Some(value) = value else { return Ok(()) };
     let text = String::from_utf8_lossy(value);
     let moment: Timestamp = text.parse().map_err(|error| Rejection {
         code: ErrorCode::Malformed,
@@ -23,23 +24,19 @@ pub(crate) fn hold_back(message: &mut Message, now: Timestamp) -> Result<(), Rej
     })?;
     let delay = moment.since(now);
     if delay > Duration::ZERO {
-        message.delay = Some(message.delay.unwrap_or_default().max(delay));
+        *held = Some(held.unwrap_or_default().max(delay));
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use wharf_protocol::HeadersBuilder;
-
     use super::*;
 
     fn held_back(at: &str, delay: Option<Duration>) -> Option<Duration> {
-        let mut message = Message::new("t".parse().expect("a topic"), "x");
-        message.headers = HeadersBuilder::default().set(DELIVER_AT, at).build().expect("small");
-        message.delay = delay;
-        hold_back(&mut message, Timestamp(1_000_000)).expect("a moment");
-        message.delay
+        let mut held = delay;
+        hold_back(&mut held, Some(at.as_bytes()), Timestamp(1_000_000)).expect("a moment");
+        held
     }
 
     #[test]
@@ -60,9 +57,7 @@ mod tests {
 
     #[test]
     fn what_is_no_moment_is_refused_and_says_what_one_is() {
-        let mut message = Message::new("t".parse().expect("a topic"), "x");
-        message.headers = HeadersBuilder::default().set(DELIVER_AT, "tomorrow").build().expect("small");
-        let rejection = hold_back(&mut message, Timestamp(0)).expect_err("refused");
+        let rejection = hold_back(&mut None, Some(b"tomorrow"), Timestamp(0)).expect_err("refused");
         assert_eq!(rejection.code, ErrorCode::Malformed);
         assert!(rejection.reason.contains("wharf-deliver-at") && rejection.reason.contains("2026-"));
     }

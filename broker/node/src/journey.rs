@@ -16,9 +16,12 @@ use wharf_queue::{
     DEAD_LETTERS, Destination, Durability, Entry, KvChange, KvPart, KvRead, QueueId, Topology, kv_digest,
 };
 
-use crate::Node;
 use crate::memories::Turn;
 use crate::pipelines::{Active, Entered, Run};
+use crate::trace::Accounts;
+use crate::{Node, Principal};
+
+mod traced;
 
 /// The header that says which versions of which pipelines a message passed: `orders/3, billing/1`.
 const PIPELINE_HEADER: &str = "wharf-pipeline";
@@ -46,6 +49,9 @@ pub(crate) struct Journey {
     entered: Held,
     /// Its turn among those whose pipelines remember.
     turn: Option<Turn>,
+    /// Those of its publications that are traced: mostly none.
+    traced: Accounts,
+    who: Principal,
     /// What the last topic resolved to: publishers mostly stay with one.
     last: Option<(Topic, Arc<Route>)>,
 }
@@ -132,7 +138,7 @@ impl Route {
 }
 
 impl Journey {
-    pub(crate) fn new(topology: Arc<Topology>, publications: usize) -> Self {
+    pub(crate) fn new(who: &Principal, topology: Arc<Topology>, publications: usize) -> Self {
         Self {
             topology,
             now: Timestamp::wall_clock(),
@@ -140,6 +146,8 @@ impl Journey {
             places: Vec::with_capacity(publications),
             entered: Vec::new(),
             turn: None,
+            traced: Accounts::new(),
+            who: who.clone(),
             last: None,
         }
     }
@@ -254,7 +262,7 @@ impl Journey {
         let active = self.entered(name).map(|entered| &**entered);
         let (Some(Active::Ready { number, pipeline, trial }), Some(turn)) = (active, &self.turn) else {
             // It began to remember after the journey had begun.
-            return Err("it was changed while the message was on its way; send it again".to_owned());
+            return Err(changed_meanwhile());
         };
         let items: Vec<Item> = group.iter().map(|traveller| Item::new(traveller.message.clone())).collect();
         let copies = trial.as_ref().map(|trial| (Arc::clone(trial), trial.copies(&items), Instant::now()));
@@ -328,7 +336,7 @@ impl Node {
                 group.extend(waiting.pop_front());
             }
             let mut through = Vec::with_capacity(group.len());
-            for (traveller, processed) in self.run(journey, &name, group).await {
+            for (traveller, processed) in self.run(journey, &name, None, group).await {
                 match processed {
                     Processed::Passed(outputs) => {
                         through.extend(outputs.into_iter().map(|output| traveller.go_on(output)));
@@ -380,7 +388,7 @@ impl Node {
         }
         let mut sent_on = Vec::new();
         for ((name, queue), group) in piped {
-            for (traveller, processed) in self.run(journey, &name, group).await {
+            for (traveller, processed) in self.run(journey, &name, Some(queue), group).await {
                 match processed {
                     Processed::Passed(outputs) => {
                         for output in outputs {
@@ -401,13 +409,16 @@ impl Node {
         &self,
         journey: &mut Journey,
         name: &Name,
+        on_way_to: Option<QueueId>,
         mut group: Vec<Traveller>,
     ) -> Vec<(Traveller, Processed)> {
         group.retain(|traveller| journey.decided[traveller.origin].is_none());
         journey.enter(self, name).await;
+        self.sample(journey, name, &group);
         let items =
             || group.iter().map(|traveller| Item::new(traveller.message.clone())).collect::<Vec<Item>>();
         let outcome = match journey.entered(name) {
+            Some(_) if journey.traces_any(&group) => journey.run_traced(name, on_way_to, &group).await,
             Some(active) if active.remembers() => journey.run_remembering(name, &group).await,
             Some(active) => active.run(items(), journey.now).await,
             // It was removed: its messages pass unprocessed from then on.
@@ -418,6 +429,7 @@ impl Node {
                 let mut processed = std::mem::take(&mut run.processed);
                 for (i, each) in processed.iter_mut().enumerate() {
                     mark(each, name, run.number(i));
+                    journey.note_failure(&group[i], name, run.number(i), each);
                 }
                 group.into_iter().zip(processed).collect()
             }
@@ -504,6 +516,10 @@ fn fail(
             );
         }
     }
+}
+
+fn changed_meanwhile() -> String {
+    "it was changed while the message was on its way; send it again".to_owned()
 }
 
 fn pass_unchanged(message: Message) -> Processed {

@@ -40,6 +40,7 @@ mod streams;
 mod subscription;
 mod tap;
 mod timetable;
+mod trace;
 mod transact;
 mod transfers;
 mod view;
@@ -65,6 +66,10 @@ pub use schedules::{ScheduleSpec, ScheduleView};
 pub use streams::{LastOfKey, StreamView};
 pub use subscription::{Controls, Event, Settled, SubscribeOptions, Subscription};
 pub use tap::Tap;
+pub use trace::{
+    Landing, ParseTraceIdError, Pass, SpanId, TRACE, TRACE_BYTES_MAX, Trace, TraceConfig, TraceCounts,
+    TraceFeed, TraceFilter, TraceId, TraceKey, TraceSummary, TraceVerdict, Why,
+};
 pub use transact::{Settler, Transact, Transacted};
 pub use transfers::{TransferEnd, TransferSpec, TransferView};
 pub use view::{

@@ -22,6 +22,7 @@ use crate::plugins::Components;
 use crate::scheduler::Scheduler;
 use crate::status::Counts;
 use crate::tap::Taps;
+use crate::trace::Tracing;
 use crate::transfers::Transfers;
 use crate::{Config, Credentials, NodeError, Principal, Tap};
 
@@ -72,6 +73,7 @@ struct Rooms {
     watch: Mutex<Option<JoinHandle<()>>>,
     scheduler: Scheduler,
     transfers: Transfers,
+    tracing: Arc<Tracing>,
 }
 
 /// A handle that lets the node go when nobody else holds it.
@@ -126,6 +128,7 @@ impl Node {
             watch: Mutex::new(Some(watch)),
             scheduler: Scheduler::default(),
             transfers: Transfers::default(),
+            tracing: Arc::new(Tracing::open(&config.data.join("traces"), config.trace)),
             config,
         }));
         node.resume_trials().await?;
@@ -170,6 +173,7 @@ impl Node {
         self.0.pipelines.trials.stop().await;
         self.0.taps.close();
         self.0.shard.stop().await;
+        self.0.tracing.stop().await;
     }
 
     /// A handle that does not keep the node.
@@ -211,6 +215,10 @@ impl Node {
 
     pub(crate) fn transfers(&self) -> &Transfers {
         &self.0.transfers
+    }
+
+    pub(crate) fn tracing(&self) -> &Arc<Tracing> {
+        &self.0.tracing
     }
 
     pub(crate) fn scheduler(&self) -> &Scheduler {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
-use wharf_pipeline::{Engine, Item, Pipeline, PipelineSpec, Processed, StageStats};
+use wharf_pipeline::{Engine, Item, Pipeline, PipelineSpec, Processed, StageStats, Step};
 use wharf_protocol::{Name, Timestamp};
 use wharf_queue::{Change, Topology};
 
@@ -161,6 +161,33 @@ impl Active {
         }
     }
 
+    /// Runs one message through it, and tells what each stage was given, said and changed.
+    ///
+    /// # Errors
+    /// Why it does not run.
+    pub(crate) async fn trace(&self, item: Item, now: Timestamp) -> Result<(Run, Vec<Step>), String> {
+        let (number, by, traced) = match self {
+            Self::Ready { number, pipeline, trial: None } => {
+                (*number, *number, pipeline.trace(item, now).await)
+            }
+            Self::Ready { number, pipeline, trial: Some(trial) } => {
+                let (by, traced) = trial.trace(*number, pipeline, item, now).await;
+                (*number, by, traced)
+            }
+            Self::Broken { reason, .. } => return Err(reason.clone()),
+        };
+        let canary = (by != number).then(|| (by, vec![true]));
+        Ok((Run { processed: vec![traced.processed], number, canary }, traced.steps))
+    }
+
+    /// The share of its messages that is traced, where it names one.
+    pub(crate) fn trace_sample(&self) -> Option<f64> {
+        match self {
+            Self::Ready { pipeline, .. } => pipeline.spec().trace_sample,
+            Self::Broken { .. } => None,
+        }
+    }
+
     /// Puts a trial beside the version in use, or takes it away.
     fn set_trial(&mut self, next: Option<Arc<TrialRun>>) {
         if let Self::Ready { trial, .. } = self {
@@ -187,6 +214,24 @@ impl Run {
     /// All by the version in use.
     pub(crate) fn of(number: u32, processed: Vec<Processed>) -> Self {
         Self { processed, number, canary: None }
+    }
+
+    /// Adds what became of the messages after these, in the same pipeline held all the while.
+    pub(crate) fn extend(&mut self, next: Self) {
+        let (had, more) = (self.processed.len(), next.processed.len());
+        self.processed.extend(next.processed);
+        if self.canary.is_some() || next.canary.is_some() {
+            let (mut number, mut chosen) = self.canary.take().unwrap_or((0, vec![false; had]));
+            match next.canary {
+                Some((by, more)) => {
+                    number = by;
+                    chosen.extend(more);
+                }
+                None => chosen.resize(had + more, false),
+            }
+            self.canary = Some((number, chosen));
+        }
+        self.number = next.number;
     }
 
     /// The number of the version that processed message `i`.

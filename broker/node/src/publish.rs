@@ -5,6 +5,7 @@ use wharf_queue::{Durability, Publish};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::journey::{Journey, Traveller};
+use crate::trace::Wishes;
 use crate::{Action, Node, Principal, Receipts, deliver_at};
 
 /// A message to publish, and its place in its producer's run, if it has one.
@@ -68,15 +69,21 @@ impl Node {
     /// May they come in? Access, size, alarms.
     pub(crate) fn admit(&self, who: &Principal, batch: Vec<Publication>) -> (Journey, Vec<Traveller>) {
         let topology = self.shard().topology().clone();
-        let mut journey = Journey::new(topology, batch.len());
+        let mut journey = Journey::new(who, topology, batch.len());
         let mut travellers = Vec::with_capacity(batch.len());
         let alarm = self.alarms().raised();
         for (origin, publication) in batch.into_iter().enumerate() {
             let mut message = publication.message;
+            let wishes = Wishes::of(&message.headers);
+            if let Some(why) = self.tracing().wanted(&wishes, journey.now()) {
+                journey.begin_account(origin, why, &message);
+            }
             let objection = self
                 .objection(who, &message, alarm.as_deref())
                 .or_else(|| foreign_session(who, publication.session.as_ref()))
-                .or_else(|| deliver_at::hold_back(&mut message, journey.now()).err());
+                .or_else(|| {
+                    deliver_at::hold_back(&mut message.delay, wishes.deliver_at, journey.now()).err()
+                });
             let request = message.reply_to.is_some() && message.headers.get(REQUIRE_LISTENER).is_some();
             journey.identify(publication.session, dedup_key(&message), request);
             match objection {
@@ -102,8 +109,15 @@ impl Node {
         rejection(refused.code(), refused.to_string())
     }
 
+    /// Hands what came through to the shard, and ends the accounts of those that are traced with their receipts.
+    pub(crate) async fn store(&self, mut journey: Journey) -> Receipts {
+        let traced = journey.close_accounts();
+        let receipts = self.hand_on(journey).await;
+        if traced.is_empty() { receipts } else { self.tracing().with_receipts(traced, receipts) }
+    }
+
     /// Hands what came through to the shard, one record a publication, and lets go of the pipelines.
-    pub(crate) async fn store(&self, journey: Journey) -> Receipts {
+    async fn hand_on(&self, journey: Journey) -> Receipts {
         let (mut decided, places, _entered) = journey.finish();
         let mut records = Vec::with_capacity(places.len());
         let mut bytes = 0;

@@ -25,6 +25,11 @@ impl Receipts {
     ) -> Self {
         Self { decided, stored }
     }
+
+    /// How many there will be.
+    pub(crate) fn count(&self) -> usize {
+        self.decided.len()
+    }
 }
 
 impl Future for Receipts {

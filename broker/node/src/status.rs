@@ -68,6 +68,7 @@ impl Node {
             log: self.log_view().await?,
             publishes: self.counts().read(),
             principals: self.principal_views(),
+            traces: self.tracing().counts(),
             alarm: self.alarms().raised().is_some(),
         })
     }

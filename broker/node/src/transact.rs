@@ -111,9 +111,13 @@ impl Node {
             return self.refused(None, Part::Whole, rejection).await;
         }
         self.travel(&mut journey, admitted).await;
+        let traced = journey.close_accounts();
         let routed = match Routed::new(journey) {
             Ok(routed) => routed,
-            Err((part, rejection)) => return self.refused(session, part, rejection).await,
+            Err((part, rejection)) => {
+                self.tracing().refused(traced, &rejection);
+                return self.refused(session, part, rejection).await;
+            }
         };
         for message in &routed.live {
             self.taps().offer(message);
@@ -127,9 +131,11 @@ impl Node {
         let Said { settles, cursors, durability, places, settled } = said;
         // The pipelines stay at their versions until the transaction has its place.
         let Routed { publishes, bytes, unrouted, _entered, .. } = routed;
+        let firsts = if traced.is_empty() { Vec::new() } else { firsts(&publishes) };
         let transaction = Transaction { session, publishes, settles, cursors };
         let answer = match self.shard().transact(transaction, bytes, durability).await {
-            Ok(answer) => Answer::Awaited(answer),
+            Ok(answer) if traced.is_empty() => Answer::Awaited(answer),
+            Ok(answer) => Answer::Awaited(self.tracing().with_transaction(traced, firsts, answer)),
             Err(error) => Answer::Decided(refusal(&error)),
         };
         Transacted { answer, places, settled, unrouted }
@@ -249,6 +255,16 @@ impl Routed {
         }
         Ok(routed)
     }
+}
+
+/// The entry of the record at which the messages of each publish begin.
+fn firsts(publishes: &[Publish]) -> Vec<u16> {
+    let ends = publishes.iter().scan(0u16, |end, publish| {
+        let first = *end;
+        *end = end.saturating_add(u16::try_from(publish.entries.len()).unwrap_or(u16::MAX));
+        Some(first)
+    });
+    ends.collect()
 }
 
 /// What a transaction is told that the shard did not take.

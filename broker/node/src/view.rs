@@ -8,6 +8,7 @@ use wharf_pipeline::{Need, PipelineSpec, Reads, StageStats, Step};
 use wharf_protocol::{Death, MessageId, Name, Pattern, QueueName, Timestamp};
 use wharf_queue::{PipelineEventKind, QueuePolicy, Topology};
 
+use crate::TraceCounts;
 use crate::pipelines::TrialView;
 
 /// A queue: what it promises, and its numbers. `ready + leased + delayed + settled = enqueued`.
@@ -262,6 +263,8 @@ pub struct Metrics {
     pub log: LogView,
     /// Publishes taken, by what they were told.
     pub publishes: PublishCounts,
+    /// Traces kept and lost.
+    pub traces: TraceCounts,
     /// Whether an alarm holds publishers back.
     pub alarm: bool,
     /// Those of the configuration, and what they use.

@@ -507,6 +507,7 @@ mod tests {
             problem: Problem { code: code.into(), message: text.into(), path: None },
             kind,
             policy: OnFailure::Reject,
+            step: None,
         }))
     }
 

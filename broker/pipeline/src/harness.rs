@@ -309,6 +309,7 @@ impl Harness {
         let spec = PipelineSpec {
             name: name("test"),
             description: String::new(),
+            trace_sample: None,
             ingress: None,
             delivery: Vec::new(),
             stages: vec![stage.clone()],

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use wharf_protocol::{Message, Name, Timestamp};
 
-use crate::{OnFailure, PluginRef, Target};
+use crate::{OnFailure, PluginRef, Step, Target};
 
 /// A message on its way into a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,10 @@ pub struct Failure {
     pub kind: FailureKind,
     /// What is to become of the message. A retry is the caller's to carry out, whatever this says.
     pub policy: OnFailure,
+    /// What the stage was given and said, where the message is to be a dead letter. What the call took and wrote is
+    /// in it when the stage was given this message alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Box<Step>>,
 }
 
 /// What kind of failure a [`Failure`] is.

@@ -176,20 +176,35 @@ impl Pipeline {
     /// As [`run`](Self::run), with the time that the batch took on its thread, waiting for one not counted.
     pub async fn run_timed(&self, batch: Vec<Item>, now: Timestamp) -> (Vec<Processed>, Duration) {
         let count = batch.len();
-        let core = Arc::clone(&self.core);
-        let Ok(permit) = Arc::clone(&self.share).acquire_owned().await else {
-            return (self.core.lost(count), Duration::ZERO);
+        let timed = move |core: &Core| {
+            let began = Instant::now();
+            (core.process(batch, now), began.elapsed())
         };
+        self.on_worker(timed).await.unwrap_or_else(|| (self.core.lost(count), Duration::ZERO))
+    }
+
+    /// As [`run`](Self::run) with one message, and tells what each stage was given, said and changed: on the same
+    /// threads, in the same share of them, with the same answer.
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run).
+    pub async fn trace(&self, item: Item, now: Timestamp) -> Traced {
+        let traced = self.on_worker(move |core| core.trace(item, now)).await;
+        traced.unwrap_or_else(|| Traced { processed: self.core.host_failure(), steps: Vec::new() })
+    }
+
+    /// Does `job` on one of the engine's threads; `None`: it did not come back.
+    async fn on_worker<T: Send + 'static>(&self, job: impl FnOnce(&Core) -> T + Send + 'static) -> Option<T> {
+        let core = Arc::clone(&self.core);
+        let permit = Arc::clone(&self.share).acquire_owned().await.ok()?;
         let (answer, answered) = oneshot::channel();
         let job = move || {
-            let began = Instant::now();
-            let processed = core.process(batch, now);
             // Nobody may be waiting any more; the answers are then nobody's.
-            let _ = answer.send((processed, began.elapsed()));
+            let _ = answer.send(job(&core));
             drop(permit);
         };
         self.core.engine.workers.run(Box::new(job)).await;
-        answered.await.unwrap_or_else(|_| (self.core.lost(count), Duration::ZERO))
+        answered.await.ok()
     }
 
     /// As [`run`](Self::run), for callers outside of async code; blocks, on a thread made for it.
@@ -233,16 +248,23 @@ impl Pipeline {
     ) -> Vec<(Processed, Recall)> {
         let count = batch.len();
         let lost = || self.core.lost(count).into_iter().map(|lost| (lost, Recall::default())).collect();
-        let core = Arc::clone(&self.core);
-        let Ok(permit) = Arc::clone(&self.share).acquire_owned().await else { return lost() };
-        let (answer, answered) = oneshot::channel();
-        let job = move || {
-            // Nobody may be waiting any more; the answers are then nobody's.
-            let _ = answer.send(core.process_remembering(batch, now, memory, &mut Vec::new()));
-            drop(permit);
-        };
-        self.core.engine.workers.run(Box::new(job)).await;
-        answered.await.unwrap_or_else(|_| lost())
+        let run = move |core: &Core| core.process_remembering(batch, now, memory, &mut Vec::new());
+        self.on_worker(run).await.unwrap_or_else(lost)
+    }
+
+    /// As [`trace`](Self::trace), reading `memory`; with what the message read and changed.
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run).
+    pub async fn trace_remembering(
+        &self,
+        item: Item,
+        now: Timestamp,
+        memory: Arc<dyn Memory>,
+    ) -> (Traced, Recall) {
+        let lost = || (Traced { processed: self.core.host_failure(), steps: Vec::new() }, Recall::default());
+        let traced = self.on_worker(move |core| core.trace_remembering(item, now, memory)).await;
+        traced.unwrap_or_else(lost)
     }
 
     /// Records what `stage`, the first where none is named, takes and says from now on. The version of a pipeline is
@@ -384,13 +406,18 @@ impl Core {
         let mut flow = Flow::new(batch);
         for stage in &self.stages {
             let units = Arc::new(std::mem::take(&mut flow.units));
+            let first = reports.len();
             let answers = stage.run(&units, now, remembering, reports);
             if stage.tap.is_on() {
                 stage.tap.offer(&units, &answers, stage.output_names(), now);
             }
             let units = Arc::unwrap_or_clone(units);
+            let alone = (units.len() == 1).then(|| units[0].origin);
             for (unit, answer) in units.into_iter().zip(answers) {
                 flow.take(self, stage, unit, answer);
+            }
+            if let (Some(origin), [report]) = (alone, &reports[first..]) {
+                flow.note(origin, stage, report);
             }
             flow.settle();
         }
@@ -399,15 +426,27 @@ impl Core {
 
     /// The same way, one message at a time, with an account of each step.
     fn trace(&self, item: Item, now: Timestamp) -> Traced {
+        let remembering = self.remembers.then(|| Remembering::begin(Arc::clone(&self.memory)));
+        self.account(item, now, remembering.as_ref())
+    }
+
+    /// As [`process_remembering`](Self::process_remembering) with one message, with an account of each step.
+    fn trace_remembering(&self, item: Item, now: Timestamp, memory: Arc<dyn Memory>) -> (Traced, Recall) {
+        let remembering = Remembering::begin(memory);
+        let traced = self.account(item, now, Some(&remembering));
+        let came_through = !matches!(traced.processed, Processed::Failed(_));
+        let recall = lock(&remembering).end_message(came_through);
+        (traced, recall)
+    }
+
+    fn account(&self, item: Item, now: Timestamp, remembering: Option<&Shared>) -> Traced {
         let mut flow = Flow::new(vec![item]);
         let mut steps = Vec::new();
-        let remembering = self.remembers.then(|| Remembering::begin(Arc::clone(&self.memory)));
         for stage in &self.stages {
             for unit in std::mem::take(&mut flow.units) {
                 let mut reports = Vec::new();
                 let given = unit.clone();
-                let mut answers =
-                    stage.run(&Arc::new(vec![unit.clone()]), now, remembering.as_ref(), &mut reports);
+                let mut answers = stage.run(&Arc::new(vec![unit.clone()]), now, remembering, &mut reports);
                 let answer = answers.pop().unwrap_or(Answer::Keep);
                 let (verdict, problem) = said(&answer, stage.policy);
                 let first = flow.units.len();
@@ -516,10 +555,25 @@ impl Flow {
     }
 
     fn fail(&mut self, stage: &Stage, unit: Unit, kind: FailureKind, problem: Problem) {
-        if stage.policy == OnFailure::Bypass {
-            self.units.push(unit);
-        } else {
-            self.failed[unit.origin].get_or_insert(stage.failure(kind, problem));
+        match stage.policy {
+            OnFailure::Bypass => self.units.push(unit),
+            _ if self.failed[unit.origin].is_some() => {}
+            policy => {
+                let mut failure = stage.failure(kind, problem);
+                if policy == OnFailure::DeadLetter {
+                    // Whoever looks at the dead letter will ask what the stage was given.
+                    failure.step = Some(Box::new(Step::failed(stage, &unit, &failure)));
+                }
+                self.failed[unit.origin] = Some(failure);
+            }
+        }
+    }
+
+    /// Adds what the call took and wrote, which is known of a message that a stage was given alone.
+    fn note(&mut self, origin: usize, stage: &Stage, report: &Report) {
+        let failure = self.failed[origin].as_mut().filter(|failure| failure.stage == stage.name);
+        if let Some(step) = failure.and_then(|failure| failure.step.as_mut()) {
+            step.note(report);
         }
     }
 
@@ -573,6 +627,7 @@ impl Stage {
             problem,
             kind,
             policy: self.policy,
+            step: None,
         })
     }
 }

@@ -54,6 +54,9 @@ pub struct PipelineSpec {
     /// consumer. Each message becomes one message or none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub delivery: Vec<Pattern>,
+    /// The share of its messages that is traced, 0 to 1, beside those that are traced anyway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_sample: Option<f64>,
     /// What a message goes through, in order.
     #[serde(rename = "stage", default)]
     pub stages: Vec<StageSpec>,
@@ -178,6 +181,9 @@ pub enum SpecError {
          ingress or on a binding"
     )]
     KvOnDelivery(Name),
+    /// A share is a part of the whole.
+    #[error("trace-sample is a share of the messages, 0 to 1, not {0}")]
+    TraceSample(f64),
     /// More outputs than an id can name.
     #[error("stage {stage} declares {outputs} outputs; at most {DECLARED_OUTPUTS_MAX}")]
     Outputs {
@@ -216,6 +222,11 @@ impl PipelineSpec {
     pub fn check(&self) -> Result<(), SpecError> {
         if self.stages.is_empty() || self.stages.len() > STAGES_MAX {
             return Err(SpecError::StageCount(self.stages.len()));
+        }
+        if let Some(share) = self.trace_sample
+            && !(0.0..=1.0).contains(&share)
+        {
+            return Err(SpecError::TraceSample(share));
         }
         for (i, stage) in self.stages.iter().enumerate() {
             let name = || stage.name().clone();

@@ -8,7 +8,7 @@ use wharf_protocol::{Headers, Message, Name};
 use crate::host::Unit;
 use crate::instance::Report;
 use crate::stage::Stage;
-use crate::{Kind, PluginRef, Problem, Processed, Target};
+use crate::{Failure, FailureKind, Kind, PluginRef, Problem, Processed, Target};
 
 /// How many bytes of a payload or header value a trace shows.
 pub const EXCERPT_BYTES_MAX: usize = 4096;
@@ -170,6 +170,35 @@ impl Step {
     }
 }
 
+impl Step {
+    /// The step on which a message failed that nobody traced.
+    pub(crate) fn failed(stage: &Stage, given: &Unit, failure: &Failure) -> Self {
+        let verdict = match failure.kind {
+            FailureKind::Rejected => Verdict::Rejected,
+            FailureKind::Retry { .. } => Verdict::Retry,
+            FailureKind::Fault(_) => Verdict::Fault,
+        };
+        Self::new(stage, given, verdict, Some(failure.problem.clone()), &[], Report::default())
+    }
+
+    /// Leaves at most so many bytes of each payload and header.
+    pub fn cut_to(&mut self, bytes: usize) {
+        self.given.cut_to(bytes);
+        for change in &mut self.outputs {
+            change.headers_set.values_mut().chain(&mut change.payload).for_each(|each| each.cut_to(bytes));
+        }
+    }
+
+    /// Adds what the call took and wrote.
+    pub(crate) fn note(&mut self, report: &Report) {
+        self.log.clone_from(&report.written.lines);
+        self.log_lines_dropped = report.written.dropped;
+        self.took_us = u64::try_from(report.took.as_micros()).unwrap_or(u64::MAX);
+        self.memory_peak_bytes = report.memory_peak_bytes;
+        self.fuel = report.fuel;
+    }
+}
+
 impl Snapshot {
     /// What of `message` a trace shows.
     pub fn of(message: &Message) -> Self {
@@ -178,6 +207,11 @@ impl Snapshot {
             headers: excerpts(message.headers.iter()),
             payload: Excerpt::of(&message.payload),
         }
+    }
+
+    /// Leaves at most so many bytes of the payload and each header.
+    pub fn cut_to(&mut self, bytes: usize) {
+        self.headers.values_mut().chain([&mut self.payload]).for_each(|each| each.cut_to(bytes));
     }
 }
 
@@ -214,6 +248,14 @@ impl Excerpt {
             Err(_) => Shown::Hex(hex::encode(beginning)),
         };
         Self { bytes: bytes.len(), shown }
+    }
+
+    /// Leaves at most so many bytes.
+    pub fn cut_to(&mut self, bytes: usize) {
+        match &mut self.shown {
+            Shown::Text(text) => text.truncate(text.floor_char_boundary(bytes)),
+            Shown::Hex(hex) => hex.truncate(2 * bytes),
+        }
     }
 }
 

@@ -15,6 +15,11 @@ pub const HEADERS_BYTES_MAX: usize = 64 * 1024;
 /// The broker turns it into a [`delay`](crate::Message::delay) when the message comes in, and leaves it there.
 pub const DELIVER_AT: &str = "wharf-deliver-at";
 
+/// The header by which a publisher asks the broker to trace a message.
+///
+/// Its value is the trace's id, 32 lower-case hexadecimal digits, or anything else: then the broker chooses one.
+pub const TRACE: &str = "wharf-trace";
+
 /// Why bytes are not headers, or a header cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeadersError {

@@ -18,7 +18,7 @@ mod topic;
 mod transaction;
 
 pub use delivery::{Death, DeathCause, Delivery, Outcome, Settlement};
-pub use headers::{DELIVER_AT, HEADERS_BYTES_MAX, Headers, HeadersBuilder, HeadersError};
+pub use headers::{DELIVER_AT, HEADERS_BYTES_MAX, Headers, HeadersBuilder, HeadersError, TRACE};
 pub use id::{MessageId, ParseMessageIdError, ProducerId};
 pub use kept::{KV_CHANGES_MAX, KV_KEY_BYTES_MAX, KV_SPACE_BYTES_MAX, KV_VALUE_BYTES_MAX, Kept};
 pub use message::{DecodeMessageError, KEY_BYTES_MAX, Message, PRIORITY_MAX, REQUIRE_LISTENER};

@@ -21,6 +21,7 @@ pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod stream;
 pub(crate) mod subscribe;
+pub(crate) mod trace;
 
 /// A runtime for the commands that speak QUIC: one thread is enough for a client.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

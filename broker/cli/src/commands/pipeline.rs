@@ -447,7 +447,7 @@ fn print(trace: &Trace) -> anyhow::Result<()> {
     }
 }
 
-fn print_step(step: &Step) -> anyhow::Result<()> {
+pub(super) fn print_step(step: &Step) -> anyhow::Result<()> {
     let (stage, verdict, plugin) = (&step.stage, &step.verdict, &step.plugin);
     let memory = units::show_bytes(step.memory_peak_bytes);
     output::line(format_args!("{stage}: {verdict}  ({plugin}, {} µs, {memory})", step.took_us))?;

@@ -10,7 +10,8 @@ use anyhow::{Context as _, bail};
 use clap::Args as ClapArgs;
 use tokio::sync::mpsc;
 use wharf_client::{Confirm, Confirmed, PublishError, Publisher};
-use wharf_protocol::{DELIVER_AT, HeadersBuilder, Message, Rejection, Stored, Timestamp, Topic};
+use wharf_node::TraceId;
+use wharf_protocol::{DELIVER_AT, HeadersBuilder, Message, Rejection, Stored, TRACE, Timestamp, Topic};
 
 use crate::connection::Connection;
 use crate::output;
@@ -34,6 +35,7 @@ Examples:
   wharf pub clicks ping --count 1000
   wharf pub orders.eu.created --file order.xml --id order-17     twice stores it once
   wharf pub reminders.tea 'tea is ready' --deliver-at 2026-12-24T17:00:00+01:00
+  wharf pub orders.eu.created --file order.xml --trace           shows what each stage made of it
   seq 1000000 | wharf pub numbers --lines
 
 It prints the id of each message as it is confirmed, and fails when one is rejected."
@@ -74,20 +76,32 @@ pub(crate) struct Args {
     /// 0 to 31; higher ones are delivered first
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=31))]
     priority: u8,
+    /// Asks for a trace, and prints it: what each stage of each pipeline was given, said and changed
+    #[arg(long, conflicts_with_all = ["count", "lines"])]
+    trace: bool,
 }
 
 pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
-    let message = message(&args)?;
+    let mut message = message(&args)?;
+    let trace = args.trace.then(TraceId::random);
+    if let Some(id) = trace {
+        message.headers = message.headers.edit().set(TRACE, id.to_string()).build()?;
+    }
     let source = match args.lines {
         true => Source::Lines,
         false => Source::Times(args.count),
     };
-    super::runtime()?.block_on(async {
+    let outcome = super::runtime()?.block_on(async {
         let client = connection.client().await?;
         let outcome = publish(&client.publisher().await?, message, source).await;
         client.close().await;
         outcome
-    })
+    });
+    if let Some(id) = trace {
+        // A rejected message has the trace that tells most.
+        super::trace::follow(&connection.admin()?, &id.to_string())?;
+    }
+    outcome
 }
 
 /// The whole of a file, or of standard input for `-`.

@@ -48,6 +48,7 @@ A configuration file has these keys, each with a default:
   limits = { message = \"1MiB\", plugin = \"32MiB\", disk-free = \"256MiB\", hops = 8 }
   log.segment = \"64MiB\"
   plugins.threads = 0
+  trace = { sample = 0.0, per-second = 100, keep = 10000, keep-bytes = \"64MiB\", follow-sampled = false }
   [[principals]]
   name = \"shop\"
   token-sha256 = \"…\"                                 # printf %s \"$TOKEN\" | sha256sum

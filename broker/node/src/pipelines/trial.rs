@@ -19,13 +19,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use wharf_pipeline::compare::{Comparison, Ran, Times};
-use wharf_pipeline::{Item, Pipeline, Processed};
+use wharf_pipeline::{Item, Pipeline, Processed, Traced};
 use wharf_protocol::{Message, Name, Timestamp};
 use wharf_queue::{Change, PipelineEventKind, Topology, Trial, TrialKind};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -169,6 +169,30 @@ impl TrialRun {
             }
             TrialKind::Canary(_) => self.share(number, live, items, chosen, now).await,
         }
+    }
+
+    /// As [`run`](Self::run) with one message, with an account of each stage; and by which version.
+    pub(super) async fn trace(
+        &self,
+        number: u32,
+        live: &Pipeline,
+        item: Item,
+        now: Timestamp,
+    ) -> (u32, Traced) {
+        if self.is_closed() || !self.chooses(&item.message) {
+            return (number, live.trace(item, now).await);
+        }
+        let (copy, began) = (item.clone(), Instant::now());
+        let (by, traced) = match self.trial.kind {
+            TrialKind::Shadow => (number, live.trace(item, now).await),
+            TrialKind::Canary(_) => (self.trial.number, self.candidate.trace(item, now).await),
+        };
+        let ran = Ran { processed: traced.processed.clone(), took: began.elapsed() };
+        if by != number {
+            self.seen.processed(std::slice::from_ref(&ran));
+        }
+        self.show(copy, ran, now);
+        (by, traced)
     }
 
     /// Gives the chosen messages to the candidate and the others to the version in use.

@@ -48,6 +48,7 @@ fn another_number_of_plugins_than_stages() {
     let spec = PipelineSpec {
         name: "p".parse().expect("a name"),
         description: String::new(),
+        trace_sample: None,
         ingress: None,
         delivery: Vec::new(),
         stages: vec![StageSpec::new(plugin)],

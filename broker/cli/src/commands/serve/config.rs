@@ -28,6 +28,13 @@
 //! [plugins]
 //! threads = 0                      # that run plugins; 0: one a core
 //!
+//! [trace]
+//! sample = 0.0                     # the share of all messages that is traced; those that ask for it always are
+//! follow-sampled = false           # trace what comes with a `traceparent` that is sampled
+//! per-second = 100                 # traces that begin in a second at most
+//! keep = 10000                     # traces that are kept at most
+//! keep-bytes = "64MiB"
+//!
 //! [[principals]]                   # beside the administrator, who is made at first start
 //! name = "shop"
 //! token-sha256 = "…"               # printf %s "$TOKEN" | sha256sum
@@ -72,6 +79,7 @@ pub(super) struct File {
     limits: Limits,
     log: Log,
     plugins: Plugins,
+    trace: Trace,
     principals: Vec<Identity>,
 }
 
@@ -117,6 +125,18 @@ struct Plugins {
     threads: Option<usize>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Trace {
+    #[serde(deserialize_with = "share")]
+    sample: Option<f64>,
+    follow_sampled: Option<bool>,
+    per_second: Option<u32>,
+    keep: Option<usize>,
+    #[serde(deserialize_with = "bytes")]
+    keep_bytes: Option<u64>,
+}
+
 /// What flags and the environment say; either wins over the file.
 #[derive(Debug, Default)]
 pub(super) struct Overrides {
@@ -150,7 +170,7 @@ impl Config {
     /// What the node is told. Beside the principals of the file there is `administrator`.
     pub(super) fn node(&self, administrator: Identity) -> anyhow::Result<wharf_node::Config> {
         let mut node = wharf_node::Config::new(&self.data);
-        let File { drain, limits, log, plugins, principals, .. } = &self.file;
+        let File { drain, limits, log, plugins, trace, principals, .. } = &self.file;
         node.principals = std::iter::once(administrator).chain(principals.iter().cloned()).collect();
         set(&mut node.message_bytes_max, limits.message.map(usize::try_from).transpose()?);
         set(&mut node.plugin_bytes_max, limits.plugin.map(usize::try_from).transpose()?);
@@ -159,6 +179,11 @@ impl Config {
         set(&mut node.hops_max, limits.hops);
         set(&mut node.segment_bytes, log.segment.map(u32::try_from).transpose()?);
         set(&mut node.plugin_threads, plugins.threads);
+        set(&mut node.trace.sample, trace.sample);
+        set(&mut node.trace.follow_sampled, trace.follow_sampled);
+        set(&mut node.trace.per_second, trace.per_second);
+        set(&mut node.trace.traces_max, trace.keep);
+        set(&mut node.trace.bytes_max, trace.keep_bytes);
         set(&mut node.drain, *drain);
         node.compiler = Some(std::env::current_exe().context("cannot tell where this program is")?);
         Ok(node)
@@ -212,6 +237,15 @@ fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::E
     }
 }
 
+/// A part of a whole.
+fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let share = f64::deserialize(deserializer)?;
+    match (0.0..=1.0).contains(&share) {
+        true => Ok(Some(share)),
+        false => Err(de::Error::custom(format_args!("a share is 0 to 1, not {share}"))),
+    }
+}
+
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     units::duration(&text).map(Some).map_err(de::Error::custom)
@@ -251,6 +285,7 @@ mod tests {
         assert_eq!(node.disk_free_bytes_min, defaults.disk_free_bytes_min);
         assert_eq!(node.segment_bytes, defaults.segment_bytes);
         assert_eq!((node.hops_max, node.drain), (defaults.hops_max, defaults.drain));
+        assert_eq!(node.trace, defaults.trace);
         let names: Vec<_> = node.principals.iter().map(|principal| principal.name.as_str()).collect();
         assert_eq!(names, ["admin", "shop"]);
     }
