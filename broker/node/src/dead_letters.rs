@@ -100,7 +100,8 @@ impl Node {
                     Selection::Ids(here)
                 }
             };
-            let changed = self.shard().redrive(Redrive { queue, select, to: to.cloned() }).await?;
+            let changed =
+                self.shard().redrive(Redrive { queue, select, to: to.cloned(), redriven_max: None }).await?;
             redriven.moved += changed.messages;
             redriven.kept += changed.kept;
         }

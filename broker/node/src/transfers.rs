@@ -298,9 +298,11 @@ impl Walk {
 
     async fn take(&self, select: Selection) -> Result<(), ShardError> {
         let queue = self.transfer.view.borrow().queue.clone();
-        let Changed { messages, kept } = match self.way.clone() {
+        let Changed { messages, kept, .. } = match self.way.clone() {
             Way::Move { to } => self.shard.move_messages(Move { queue, select, to }).await?,
-            Way::Redrive { to } => self.shard.redrive(Redrive { queue, select, to }).await?,
+            Way::Redrive { to } => {
+                self.shard.redrive(Redrive { queue, select, to, redriven_max: None }).await?
+            }
         };
         self.transfer.view.send_modify(|view| {
             view.moved += messages;

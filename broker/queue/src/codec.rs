@@ -21,7 +21,7 @@
 //!        the message
 //! ```
 //!
-//! A transaction (kind 24) is drawn in `codec/transaction.rs`; a claim of a producer (kind 25) is its id, u128.
+//! An edit (kind 40) is drawn in `codec/edit.rs`, a transaction (kind 24) in `codec/transaction.rs`; a claim of a producer (kind 25) is its id, u128.
 //!
 //! Integers are little-endian. A publish is what the broker does all day: it is laid out by hand, and read
 //! back as slices of the record.
@@ -33,6 +33,7 @@ use wharf_protocol::{DecodeMessageError, Message, ProducerId, Session, Timestamp
 
 use crate::{ConsumerId, Destination, Entry, Publish, QueueId, Record, Stamped};
 
+mod edit;
 mod transaction;
 
 const VERSION: u8 = 1;
@@ -65,6 +66,7 @@ const COMMIT: u8 = 18;
 const RESET_GROUP: u8 = 19;
 const DELETE_GROUP: u8 = 20;
 const CHANGE_KV: u8 = 32;
+const EDIT: u8 = 40;
 
 /// Why bytes are not a record.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +132,7 @@ impl Stamped {
             }
             Record::ChangeKv(changes) => encode_fields(CHANGE_KV, at, changes, out),
             Record::Refuse { consumer, refused } => encode_fields(REFUSE, at, &(consumer, refused), out),
+            Record::Edit(edit) => edit::write(at, edit, out),
             Record::JoinGroup(join) => encode_fields(JOIN_GROUP, at, join, out),
             Record::LeaveGroup { member } => encode_fields(LEAVE_GROUP, at, member, out),
             Record::Commit(commit) => encode_fields(COMMIT, at, commit, out),
@@ -215,6 +218,7 @@ impl Stamped {
                 let (consumer, refused) = decode_fields(&bytes)?;
                 Record::Refuse { consumer, refused }
             }
+            EDIT => Record::Edit(Box::new(edit::read(&mut Reader { bytes, total })?)),
             kind => return Err(DecodeRecordError::Kind(kind)),
         };
         Ok(Self { at, record })

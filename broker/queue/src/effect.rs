@@ -101,6 +101,11 @@ pub enum Effect {
         /// back, or the range is past what a group may settle. Rising.
         stale: Vec<u32>,
     },
+    /// The answer to an edit.
+    Edited {
+        /// The dead letter's new id.
+        id: MessageId,
+    },
     /// A stream was deleted: nothing of it can be read any more.
     StreamDeleted {
         /// Its number.

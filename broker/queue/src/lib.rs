@@ -47,6 +47,7 @@ mod lane;
 mod live;
 mod message_ids;
 mod pack;
+mod past;
 mod policy;
 mod producers;
 mod queue;
@@ -69,11 +70,12 @@ pub use effect::{Assignment, Deliver, Effect, Refusal, STALE_TAGS_MAX};
 pub use kv::{Kv, KvChange, KvPart, KvRead, KvView, is_stale, is_stale_rejection, kv_digest};
 pub use lane::{LOAD_PERIOD_MS, PARKED_MAX, TENANTS_REMEMBERED_MAX};
 pub use message_ids::Deduplication;
+pub use past::{PAST_DEATHS_MAX, Past};
 pub use policy::{Backoff, DEAD_LETTERS, Durability, FAIR_BY_BYTES_MAX, Order, Overflow, QueuePolicy};
 pub use producers::{PRODUCER_IDLE_MAX, PRODUCER_RANGES_MAX, PRODUCERS_MAX};
 pub use record::{
-    Attach, Change, Commit, ConsumerId, Destination, Entry, JoinGroup, MOVED_MAX, Move, Passed, Publish,
-    QueueId, Record, Redrive, Refused, ResetGroup, Selection, Stamped, Start,
+    Attach, Change, Commit, ConsumerId, Destination, Edit, Entry, JoinGroup, MOVED_MAX, Move, Passed,
+    Publish, QueueId, Record, Redrive, Refused, ResetGroup, Selection, Stamped, Start,
 };
 pub use snapshot::RestoreError;
 pub use state::{EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET, State, StreamPlaces};

@@ -12,6 +12,7 @@ use wharf_protocol::{Death, Name, PRIORITY_MAX, Timestamp};
 use crate::backlog::{Backlog, Slot};
 use crate::lane::{LaneId, Lanes};
 use crate::live::LiveRecords;
+use crate::past::Past;
 use crate::seeded::{self, Fault};
 use crate::timers::{Timer, Timers};
 use crate::{ConsumerId, QueueId, QueuePolicy};
@@ -75,6 +76,8 @@ pub(crate) struct Extra {
     /// It is delayed until then.
     pub(crate) not_before: Option<Timestamp>,
     pub(crate) death: Option<Box<Death>>,
+    /// What it went through before, when it was redriven or edited.
+    pub(crate) past: Option<Box<Past>>,
 }
 
 /// What happened in a queue since it was made.

@@ -104,6 +104,8 @@ pub enum Record {
         /// Which, and why.
         refused: Vec<Refused>,
     },
+    /// A dead letter is mended.
+    Edit(Box<Edit>),
 }
 
 impl Record {
@@ -112,6 +114,7 @@ impl Record {
         match self {
             Self::Publish(publish) => publish.entries.get(usize::from(entry)).map(|entry| &entry.message),
             Self::Transaction(transaction) => transaction.message(entry),
+            Self::Edit(edit) => (entry == 0).then_some(&edit.message),
             _ => None,
         }
     }
@@ -123,6 +126,7 @@ impl Record {
             Self::Transaction(transaction) => {
                 Some(transaction.publishes.iter().map(Publish::payload_bytes).sum())
             }
+            Self::Edit(edit) => Some(edit.message.payload.len()),
             _ => None,
         }
     }
@@ -465,6 +469,22 @@ pub struct Redrive {
     pub select: Selection,
     /// Where to; `None`: each to the queue where it died. One whose queue is gone stays.
     pub to: Option<Name>,
+    /// One that was redriven as often before stays: it would die again. `None`: however often.
+    #[serde(default)]
+    pub redriven_max: Option<u32>,
+}
+
+/// Puts another message in the place of a dead letter: with its death, its attempts and its past, under a new id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// The queue where it lies.
+    pub queue: Name,
+    /// Its place there.
+    pub offset: u64,
+    /// Its id: it is refused when another lies there by now.
+    pub id: MessageId,
+    /// What takes its place.
+    pub message: Message,
 }
 
 /// A delivery that a stage gave up.
@@ -512,4 +532,6 @@ pub enum Selection {
         /// The offset after the last.
         to: u64,
     },
+    /// Those with these offsets.
+    At(Vec<u64>),
 }

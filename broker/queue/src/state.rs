@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wharf_protocol::{DeathCause, Name, ProducerId, Receipt, Rejection, Session, Timestamp};
+use wharf_protocol::{Death, DeathCause, Name, ProducerId, Receipt, Rejection, Session, Timestamp};
 
 use self::death::GivenUp;
 use crate::consumer::Consumer;
@@ -21,6 +21,7 @@ use crate::{
 
 mod change;
 mod death;
+mod edit;
 mod enqueue;
 mod kv;
 mod lease;
@@ -119,6 +120,7 @@ impl State {
             }
             Record::ClaimProducer(producer) => self.claim(*producer, effects),
             Record::ChangeKv(changes) => self.change_kv(changes),
+            Record::Edit(edit) => self.edit(edit, effects),
         };
         if let Err(refusal) = done {
             effects.push(Effect::Refused(refusal));
@@ -223,6 +225,20 @@ impl State {
     pub fn dead_letters(&self, queue: &str, from: u64, max: usize) -> Vec<DeadLetter> {
         let queue = self.queue_named(queue);
         queue.map(|queue| queue.dead_letters(from).take(max).collect()).unwrap_or_default()
+    }
+
+    /// The dead letters of a queue that are `wanted`, in order, from offset `from` on: at most `max`, of the first
+    /// `looked_max`; and where to go on, when that was not all.
+    pub fn find_dead_letters(
+        &self,
+        queue: &str,
+        from: u64,
+        looked_max: usize,
+        max: usize,
+        wanted: impl Fn(&Death) -> bool,
+    ) -> (Vec<DeadLetter>, Option<u64>) {
+        let queue = self.queue_named(queue);
+        queue.map(|queue| queue.find_dead_letters(from, looked_max, max, wanted)).unwrap_or_default()
     }
 
     /// Checks what has to hold the long way: for tests, and for whoever doubts a state.

@@ -2,7 +2,7 @@
 
 use wharf_protocol::{Death, MessageId, Name, Timestamp};
 
-use crate::{ConsumerId, QueueId};
+use crate::{ConsumerId, Past, QueueId};
 
 /// One queue in numbers. `ready + leased + delayed + settled = enqueued`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +117,10 @@ pub struct DeadLetter {
     pub offset: u64,
     /// Where its body lies.
     pub id: MessageId,
+    /// What it takes: topic, key, headers and payload.
+    pub bytes: u32,
     /// Why it lies there.
     pub death: Death,
+    /// What it went through before.
+    pub past: Past,
 }

@@ -21,8 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use wharf_log::LogReader;
 use wharf_protocol::{Message, MessageId, Receipt, Settlement, Timestamp};
 use wharf_queue::{
-    Attach, Change, ConsumerId, Durability, Kv, KvChange, Move, Publish, Record, Redrive, Refused, Stamped,
-    State, Topology,
+    Attach, Change, ConsumerId, Durability, Edit, Kv, KvChange, Move, Publish, Record, Redrive, Refused,
+    Stamped, State, Topology,
 };
 
 use crate::stream::Tails;
@@ -132,6 +132,8 @@ pub struct Changed {
     pub messages: u64,
     /// Messages that were to be redriven or moved and stay.
     pub kept: u64,
+    /// The new id of a dead letter that was edited.
+    pub edited: Option<MessageId>,
 }
 
 impl Default for Options {
@@ -258,6 +260,11 @@ impl Shard {
     /// Takes waiting messages to another queue.
     pub async fn move_messages(&self, order: Move) -> Result<Changed, ShardError> {
         self.record(Record::Move(order)).await
+    }
+
+    /// Puts another message in the place of a dead letter; [`Changed::edited`] is its id.
+    pub async fn edit(&self, edit: Edit) -> Result<Changed, ShardError> {
+        self.record(Record::Edit(Box::new(edit))).await
     }
 
     async fn record(&self, record: Record) -> Result<Changed, ShardError> {

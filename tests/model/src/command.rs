@@ -225,7 +225,8 @@ fn redrive(draw: &mut Draw, state: &State) -> Record {
     let queue = if draw.percent(70) { queue_name(4 + draw.below(2) as usize) } else { name(draw) };
     let ids = state.dead_letters(queue.as_str(), 0, 3).iter().map(|dead| dead.id).skip(1).collect();
     let select = selection(draw, ids);
-    Record::Redrive(Redrive { queue, select, to: draw.maybe(40, name) })
+    let to = draw.maybe(40, name);
+    Record::Redrive(Redrive { queue, select, to, redriven_max: draw.maybe(30, |draw| small(draw, 3)) })
 }
 
 fn relocate(draw: &mut Draw, state: &State) -> Record {

@@ -83,6 +83,8 @@ pub struct Message {
     /// Its own end, whatever the queue's.
     expires: Option<Timestamp>,
     pub(crate) death: Option<Box<Death>>,
+    /// How often it was redriven.
+    redriven: u32,
     /// Where it is.
     pub place: Place,
     /// It came as a plain message and has not come back since: of those that run out in one moment, such go last.

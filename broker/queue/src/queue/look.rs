@@ -1,6 +1,6 @@
 //! A queue looked at: in numbers, and message by message.
 
-use wharf_protocol::MessageId;
+use wharf_protocol::{Death, MessageId};
 
 use super::{Extra, Queue, rank, unranked};
 use crate::{Browsed, DeadLetter, Place, QueueView, Waiting};
@@ -79,10 +79,34 @@ impl Queue {
 
     /// The dead letters from an offset on.
     pub(crate) fn dead_letters(&self, from: u64) -> impl Iterator<Item = DeadLetter> {
-        self.extras.range(from..).filter_map(|(offset, extra)| {
-            let death = extra.death.as_deref()?.clone();
-            Some(DeadLetter { offset: *offset, id: self.backlog.slot(*offset)?.id, death })
-        })
+        self.extras.range(from..).filter_map(|(offset, extra)| self.dead_letter_at(*offset, extra))
+    }
+
+    /// As [`State::find_dead_letters`](crate::State::find_dead_letters).
+    pub(crate) fn find_dead_letters(
+        &self,
+        from: u64,
+        looked_max: usize,
+        max: usize,
+        wanted: impl Fn(&Death) -> bool,
+    ) -> (Vec<DeadLetter>, Option<u64>) {
+        let mut found = Vec::new();
+        for ((offset, extra), looked) in self.extras.range(from..).zip(0..) {
+            if looked == looked_max || found.len() == max {
+                return (found, Some(*offset));
+            }
+            if extra.death.as_deref().is_some_and(&wanted) {
+                found.extend(self.dead_letter_at(*offset, extra));
+            }
+        }
+        (found, None)
+    }
+
+    fn dead_letter_at(&self, offset: u64, extra: &Extra) -> Option<DeadLetter> {
+        let death = extra.death.as_deref()?.clone();
+        let slot = self.backlog.slot(offset)?;
+        let past = extra.past.as_deref().cloned().unwrap_or_default();
+        Some(DeadLetter { offset, id: slot.id, bytes: slot.bytes, death, past })
     }
 
     /// Offsets and ids of the dead letters, in order.

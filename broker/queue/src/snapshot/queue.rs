@@ -3,7 +3,8 @@
 //! ```text
 //! id · name · next offset · cursor · counters
 //! times:      unused since · unexpired from · oldest armed
-//! unusual:    of each: offset · attempts · failures · priority · expires · laid at · not before · death
+//! unusual:    of each: offset · attempts · failures · priority · expires · laid at · not before ·
+//!             1 a death follows, 2 a past · [death] · [past]
 //! messages:   how many · 1: lanes follow each
 //!             runs of offsets that follow each other: gap · length
 //!               of each: id · stored at · bytes [· lane]
@@ -22,9 +23,14 @@ use super::RestoreError;
 use crate::backlog::{Backlog, INDEX_MAX, Slot};
 use crate::lane::{LaneId, Lanes};
 use crate::pack::{Packer, Short, Unpacker, step};
+use crate::past::{PAST_DEATHS_MAX, Past};
 use crate::queue::{Counters, Extra, Queue, rank, unranked};
 use crate::{ConsumerId, QueueId, QueuePolicy, Topology};
 
+/// A message is dead: the first that was ever written here, as a flag.
+const HAS_DEATH: u64 = 1;
+/// A message was redriven or edited.
+const HAS_PAST: u64 = 2;
 /// What a waiting message takes, nearly always at most.
 const MESSAGE_BYTES: usize = 4;
 /// No queue spans more offsets from its oldest message to its newest: a damaged one could claim anything.
@@ -278,9 +284,13 @@ fn pack_extra(extra: &Extra, packer: &mut Packer) {
     packer.maybe(extra.expires.map(|at| at.0));
     packer.maybe(extra.laid_at.map(|at| at.0));
     packer.maybe(extra.not_before.map(|at| at.0));
-    packer.flag(extra.death.is_some());
+    let (dead, lived) = (extra.death.is_some(), extra.past.is_some());
+    packer.number(u64::from(dead) * HAS_DEATH | u64::from(lived) * HAS_PAST);
     if let Some(death) = &extra.death {
         packer.bytes(&rmp_serde::to_vec(death).expect("memory takes every write"));
+    }
+    if let Some(past) = &extra.past {
+        packer.bytes(&rmp_serde::to_vec(past).expect("memory takes every write"));
     }
 }
 
@@ -292,7 +302,16 @@ fn unpack_extra(unpacker: &mut Unpacker<'_>) -> Result<Extra, RestoreError> {
     }
     let (expires, laid_at) = (unpacker.maybe()?.map(Timestamp), unpacker.maybe()?.map(Timestamp));
     let not_before = unpacker.maybe()?.map(Timestamp);
+    let flags = unpacker.number()?;
+    if flags & !(HAS_DEATH | HAS_PAST) != 0 {
+        return Err(RestoreError::Inconsistent("a message has what is not known here"));
+    }
     let death: Option<Box<Death>> =
-        if unpacker.flag()? { Some(rmp_serde::from_slice(unpacker.bytes()?)?) } else { None };
-    Ok(Extra { attempts, failures, priority, expires, laid_at, not_before, death })
+        if flags & HAS_DEATH != 0 { Some(rmp_serde::from_slice(unpacker.bytes()?)?) } else { None };
+    let past: Option<Box<Past>> =
+        if flags & HAS_PAST != 0 { Some(rmp_serde::from_slice(unpacker.bytes()?)?) } else { None };
+    if past.as_ref().is_some_and(|past| past.deaths.len() > PAST_DEATHS_MAX) {
+        return Err(RestoreError::Inconsistent("a message died more often than is remembered"));
+    }
+    Ok(Extra { attempts, failures, priority, expires, laid_at, not_before, death, past })
 }

@@ -97,8 +97,8 @@ impl State {
         let lane = queue.backlog.lane(offset);
         let (slot, extra) = queue.remove(offset, Fate::DeadLettered, &mut self.timers, &mut self.live);
         let target = self.dead_letter_queue(from, effects);
-        let (attempts, priority) = (extra.attempts, extra.priority);
-        let extra = Extra { attempts, priority, death: Some(death), ..Extra::default() };
+        let Extra { attempts, priority, past, .. } = extra;
+        let extra = Extra { attempts, priority, death: Some(death), past, ..Extra::default() };
         if seeded::is(Fault::DeadLetterTwice) {
             self.lay(target, slot, lane, extra.clone());
         }

@@ -10,6 +10,7 @@ use super::State;
 use crate::backlog::Slot;
 use crate::effect::Refusal;
 use crate::lane::LaneId;
+use crate::past::Past;
 use crate::queue::{Extra, Fate};
 use crate::{Effect, MOVED_MAX, Move, QueueId, Redrive, Selection};
 
@@ -30,6 +31,13 @@ impl State {
                 let chosen = dead.filter(|(offset, _)| (*from..*to).contains(offset));
                 (chosen.map(|(offset, _)| offset).collect(), usize::MAX)
             }
+            Selection::At(offsets) => {
+                let is_dead = |offset: &u64| {
+                    let extra = self.queues[&from].extras.get(offset);
+                    extra.is_some_and(|extra| extra.death.is_some())
+                };
+                (offsets.iter().copied().filter(is_dead).collect(), usize::MAX)
+            }
             Selection::Ids(ids) => {
                 let ids: BTreeSet<&MessageId> = ids.iter().collect();
                 let chosen = dead.filter(|(_, id)| ids.contains(id)).map(|(offset, _)| offset);
@@ -43,13 +51,15 @@ impl State {
                 break;
             }
             let queue = &self.queues[&from];
-            let death = queue.extras.get(&offset).and_then(|extra| extra.death.as_deref());
-            let death = death.expect("a dead letter has its death");
+            let extra = queue.extras.get(&offset).expect("a dead letter has its death");
+            let death = extra.death.as_deref().expect("a dead letter has its death");
+            let redriven = extra.past.as_ref().map_or(0, |past| past.redriven);
             let original = topology.queue(&death.queue).map(|queue| queue.id);
             let id = queue.backlog.slot(offset).expect("a dead letter is not settled").id;
             found.insert(id);
             // One that died on its way into no queue at all has none to go back to.
             let target = to.or(original).filter(|target| *target != from);
+            let target = target.filter(|_| redrive.redriven_max.is_none_or(|max| redriven < max));
             let Some(target) = target.filter(|target| self.can_go(from, offset, *target)) else {
                 kept += 1;
                 continue;
@@ -57,8 +67,9 @@ impl State {
             let queue = self.queues.get_mut(&from).expect("found above");
             let lane = queue.backlog.lane(offset);
             let (slot, extra) = queue.remove(offset, Fate::Redriven, &mut self.timers, &mut self.live);
-            let (attempts, priority) = (extra.attempts, extra.priority);
-            self.lay(target, slot, lane, Extra { attempts, priority, ..Extra::default() });
+            let Extra { attempts, priority, past, death, .. } = extra;
+            let past = Some(Past::redriven(past, death));
+            self.lay(target, slot, lane, Extra { attempts, priority, past, ..Extra::default() });
             moved += 1;
         }
         if let Selection::Ids(ids) = &redrive.select {
@@ -124,6 +135,10 @@ impl State {
             Selection::Offsets { from, to } => {
                 let selected = backlog.unsettled_from(*from).take_while(|(offset, _)| offset < to);
                 selected.map(place).take(MOVED_MAX).collect()
+            }
+            Selection::At(offsets) => {
+                let slots = offsets.iter().filter_map(|offset| Some((*offset, backlog.slot(*offset)?)));
+                slots.map(place).take(MOVED_MAX).collect()
             }
             Selection::Ids(ids) => {
                 let ids: BTreeSet<&MessageId> = ids.iter().collect();

@@ -20,7 +20,7 @@ fn with_dead_letter() -> Shard {
 
 fn redrive(shard: &mut Shard, select: Selection, to: Option<&str>) -> Vec<Effect> {
     let to = to.map(name);
-    shard.apply(Record::Redrive(Redrive { queue: name("dead-letters"), select, to }))
+    shard.apply(Record::Redrive(Redrive { queue: name("dead-letters"), select, to, redriven_max: None }))
 }
 
 #[test]

@@ -81,7 +81,8 @@ fn a_redriven_letter_finds_its_key_again() {
     shard.nack(1, 1, 0);
     shard.publish(&["q"], keyed("a"));
     shard.apply(Record::Credit { consumer: wharf_queue::ConsumerId(1), add: 9, bytes: 0 });
-    let redrive = Redrive { queue: name("dead-letters"), select: Selection::Oldest(9), to: None };
+    let redrive =
+        Redrive { queue: name("dead-letters"), select: Selection::Oldest(9), to: None, redriven_max: None };
     assert_eq!(brief(&deliveries(shard.apply(Record::Redrive(redrive)))), [], "its key is in flight");
     assert_eq!(brief(&shard.ack(1, 2).delivered), [(1, 2, 2)]);
 }

@@ -169,7 +169,8 @@ fn redriven_letters_stay_when_there_is_no_room() {
     let mut shard = with_full_dead_letters(limited(1, Overflow::DropOldest));
     shard.detach(1);
     shard.publish(&["q"], message("m"));
-    let redrive = Redrive { queue: name("dead-letters"), select: Selection::Oldest(9), to: None };
+    let redrive =
+        Redrive { queue: name("dead-letters"), select: Selection::Oldest(9), to: None, redriven_max: None };
     assert_eq!(shard.apply(Record::Redrive(redrive)), [Effect::Redriven { moved: 0, kept: 1 }]);
     assert_eq!(ready(&shard, "q"), [1], "and push nothing out");
 }

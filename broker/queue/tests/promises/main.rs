@@ -8,6 +8,7 @@ mod dead_letters;
 mod decoding;
 mod dedup;
 mod delivery;
+mod edits;
 mod kv;
 mod lanes;
 mod limits;

@@ -374,8 +374,9 @@ impl Owner {
             Effect::TopologyChanged => self.topology.store(Arc::clone(self.state.topology())),
             Effect::Purged { messages, .. } => done.changed.messages = messages,
             Effect::Redriven { moved, kept } | Effect::Moved { moved, kept } => {
-                done.changed = Changed { messages: moved, kept };
+                done.changed = Changed { messages: moved, kept, edited: None };
             }
+            Effect::Edited { id } => done.changed = Changed { messages: 1, kept: 0, edited: Some(id) },
             Effect::Renewed { stale, .. } => done.stale = stale,
             Effect::Appended { stream, .. } => self.streams.grew(stream),
             Effect::Assigned { member, assignments } => self.streams.assigned(member, assignments),

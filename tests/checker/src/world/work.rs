@@ -434,7 +434,8 @@ impl World {
     }
 
     async fn redrive(&mut self) {
-        let redrive = Redrive { queue: name("dead"), select: Selection::Oldest(4), to: None };
+        let redrive =
+            Redrive { queue: name("dead"), select: Selection::Oldest(4), to: None, redriven_max: None };
         let redriven = self.shard().redrive(redrive).await;
         self.history.other(answer_of(&redriven));
     }

@@ -88,10 +88,16 @@ impl Model {
             }
             found.push(message.id);
             let target = to.flatten().or_else(|| self.named(&death.queue)).filter(|target| *target != from);
+            let target = target.filter(|_| redrive.redriven_max.is_none_or(|max| message.redriven < max));
             match target.filter(|target| self.can_go(&message, *target)) {
                 Some(target) => {
                     self.message(from, offset).place = Place::Gone;
-                    self.lay(target, Message { death: None, expires: None, ..message }, Place::Ready);
+                    let redriven = message.redriven + 1;
+                    self.lay(
+                        target,
+                        Message { death: None, expires: None, redriven, ..message },
+                        Place::Ready,
+                    );
                     moved += 1;
                 }
                 None => kept += 1,
@@ -170,6 +176,7 @@ fn selects(select: &Selection, offset: usize, message: &Message) -> bool {
         Selection::Oldest(_) => true,
         Selection::Ids(ids) => ids.contains(&message.id),
         Selection::Offsets { from, to } => (*from..*to).contains(&(offset as u64)),
+        Selection::At(offsets) => offsets.contains(&(offset as u64)),
     }
 }
 

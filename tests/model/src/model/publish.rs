@@ -196,6 +196,7 @@ impl Model {
             priority: message.priority,
             expires: None,
             death: None,
+            redriven: 0,
             place: Place::Ready,
             plain: true,
             overdue: false,

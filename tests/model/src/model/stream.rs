@@ -442,6 +442,7 @@ impl Model {
             failures: 0,
             priority: 0,
             expires: None,
+            redriven: 0,
             death: Some(Box::new(death)),
             place: Place::Ready,
             plain: false,
