@@ -65,9 +65,9 @@ async fn a_dead_letter_at_ingress_lies_in_the_dead_letters_with_its_reason() {
     let letters = broker.node.dead_letters(&me(), None, 0, 10).await.expect("allowed");
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].death.cause, DeathCause::StageFault);
-    let nowhere = broker.node.redrive(&me(), None, None).await.expect("allowed");
+    let nowhere = broker.node.redrive(&me(), None, None, None).await.expect("allowed");
     assert_eq!((nowhere.moved, nowhere.kept), (0, 1), "it was in no queue before");
-    let redriven = broker.node.redrive(&me(), None, Some(&name("q"))).await.expect("allowed");
+    let redriven = broker.node.redrive(&me(), None, Some(&name("q")), None).await.expect("allowed");
     assert_eq!((redriven.moved, redriven.kept), (1, 0));
     assert_eq!(broker.take("q").await.len(), 1);
 }

@@ -1,18 +1,24 @@
 //! Dead letters: what could not be delivered, why, and the way back.
 
+use std::collections::BTreeMap;
+
 use axum::Extension;
 use axum::extract::State;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use wharf_node::{DeadLetterView, Node, Principal};
-use wharf_protocol::{MessageId, QueueName};
+use wharf_node::{DeadLetterView, LetterEdit, LetterFilter, Node, PluginRef, Principal, REDRIVEN_MAX};
+use wharf_protocol::{DeathCause, MessageId, QueueName, Topic};
 
 use crate::error::{ErrorBody, Problem};
 use crate::extract::{Json, Path, Query};
-use crate::message::MessageJson;
+use crate::message::{MessageJson, PayloadEncoding};
 use crate::trace::word;
+use crate::traces::moment;
 
 /// The most dead letters on a page.
 pub const PAGE_MAX: usize = 1000;
@@ -29,8 +35,19 @@ pub struct DeadLetter {
     pub queue: String,
     /// Its place there.
     pub offset: u64,
+    /// What it takes.
+    pub bytes: u32,
     /// Why and from where it came there.
     pub death: Death,
+    /// How often it was sent on its way again.
+    #[serde(default)]
+    pub redriven: u32,
+    /// How often its message was edited.
+    #[serde(default)]
+    pub edited: u32,
+    /// Its deaths before this one, oldest first: the first and the newest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<Death>,
     /// The message; only when one dead letter is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<MessageJson>,
@@ -83,6 +100,97 @@ pub struct Redrive {
     /// The queue they go to; the one where each died when it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// Those too that were redriven three times before.
+    pub force: bool,
+}
+
+/// What is changed of a dead letter's message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Edit {
+    /// Another payload: text, or base64 when `payload_encoding` says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<String>,
+    /// Absent when the payload is text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_encoding: Option<PayloadEncoding>,
+    /// Another topic. It goes back to the queue where it died, not by its topic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub topic: Option<Topic>,
+    /// Headers to set.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_headers: BTreeMap<String, String>,
+    /// Headers to remove.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remove_headers: Vec<String>,
+}
+
+/// Which dead letters are looked for: those of which all that is given is true.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// The reason has this in it; case does not matter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// `max-attempts`, `rejected`, `stage`, `stage-fault`, `expired` or `overflow`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub cause: Option<DeathCause>,
+    /// The stage that refused it, as `pipeline/stage`; or the pipeline alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// That stage's plugin, as `name` or `name@version`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub plugin: Option<PluginRef>,
+    /// The queue where it died.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub died_in: Option<QueueName>,
+    /// Headers with these values; at most 16.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Died at that moment or later, RFC 3339 or milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Died before that moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+/// Dead letters that are looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Search {
+    /// Only those in this dead-letter queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub queue: Option<QueueName>,
+    /// Which of them.
+    pub filter: Filter,
+    /// What an earlier page gave as `next`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// At most this many: 1 to 1,000, 100 when it is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+impl Filter {
+    /// The filter that the node knows.
+    pub(crate) fn parsed(self) -> Result<LetterFilter, Problem> {
+        Ok(LetterFilter {
+            reason: self.reason,
+            cause: self.cause,
+            stage: self.stage,
+            plugin: self.plugin,
+            died_in: self.died_in,
+            headers: self.headers.into_iter().collect(),
+            since: moment("since", self.since)?,
+            until: moment("until", self.until)?,
+        })
+    }
 }
 
 /// What became of dead letters that were to go back.
@@ -107,7 +215,11 @@ struct PageQuery {
 }
 
 pub(crate) fn routes() -> OpenApiRouter<Node> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(redrive)).routes(routes!(show))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(redrive))
+        .routes(routes!(search))
+        .routes(routes!(show, edit))
 }
 
 /// A page of dead letters: queue by queue, in each the oldest first.
@@ -177,6 +289,64 @@ async fn show(
     Ok(axum::Json(DeadLetter { message: Some(MessageJson::from(&message)), ..found.into() }))
 }
 
+/// A page of the dead letters that are looked for: queue by queue, in each the oldest first. It may have fewer than
+/// asked for, or none, and still not be the last: that one has no `next`.
+#[utoipa::path(
+    post, path = "/v1/dead-letters/search", tag = "dead letters", request_body = Search,
+    responses((status = 200, body = Page), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)),
+)]
+async fn search(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Json(search): Json<Search>,
+) -> Result<axum::Json<Page>, Problem> {
+    let limit = search.limit.unwrap_or(PAGE_DEFAULT);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(Problem::invalid(format_args!("limit is 1 to {PAGE_MAX}, not {limit}")));
+    }
+    let after = search.after.as_deref().map(cursor).transpose()?;
+    let filter = search.filter.parsed()?;
+    let page = node.find_dead_letters(&who, search.queue.as_ref(), filter, after, limit).await?;
+    let next = page.next.map(|(queue, offset)| format!("{queue}:{offset}"));
+    Ok(axum::Json(Page { items: page.letters.into_iter().map(DeadLetter::from).collect(), next }))
+}
+
+/// Puts an edited message in the place of a dead letter, in one record: with its death and its history, under the new
+/// id that the answer has. Done once: the old letter is not there any more.
+#[utoipa::path(
+    patch, path = "/v1/dead-letters/{id}", tag = "dead letters", request_body = Edit,
+    params(("id" = String, Path, description = "the dead letter")),
+    responses(
+        (status = 200, body = DeadLetter), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 413, body = ErrorBody),
+    ),
+)]
+async fn edit(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Path(id): Path<String>,
+    Json(edit): Json<Edit>,
+) -> Result<axum::Json<DeadLetter>, Problem> {
+    let decode = |text: String| match edit.payload_encoding {
+        None => Ok(Bytes::from(text)),
+        Some(PayloadEncoding::Base64) => BASE64
+            .decode(text)
+            .map(Bytes::from)
+            .map_err(|error| Problem::invalid(format_args!("payload: {error}"))),
+    };
+    let set = edit.set_headers.into_iter().map(|(name, value)| (name, value.into_bytes()));
+    let change = LetterEdit {
+        payload: edit.payload.map(decode).transpose()?,
+        topic: edit.topic,
+        set: set.collect(),
+        remove: edit.remove_headers,
+    };
+    if change == LetterEdit::default() {
+        return Err(Problem::invalid("an edit changes the payload, the topic or a header"));
+    }
+    Ok(axum::Json(node.edit_dead_letter(&who, message_id(&id)?, &change).await?.into()))
+}
+
 /// Moves dead letters back to where they died, or to another queue, as new deliveries.
 #[utoipa::path(
     post, path = "/v1/dead-letters/redrive", tag = "dead letters", request_body = Redrive,
@@ -196,8 +366,13 @@ async fn redrive(
         .to
         .map(|to| to.parse().map_err(|error| Problem::invalid(format_args!("to: {error}"))))
         .transpose()?;
-    let redriven = node.redrive(&who, ids, to.as_ref()).await?;
+    let redriven = node.redrive(&who, ids, to.as_ref(), redriven_max(redrive.force)).await?;
     Ok(axum::Json(Redriven { moved: redriven.moved, kept: redriven.kept }))
+}
+
+/// How often a letter may have been redriven before.
+pub(crate) fn redriven_max(force: bool) -> Option<u32> {
+    (!force).then_some(REDRIVEN_MAX)
 }
 
 fn message_id(text: &str) -> Result<MessageId, Problem> {
@@ -210,7 +385,11 @@ impl From<DeadLetterView> for DeadLetter {
             id: view.id.to_string(),
             queue: view.queue.to_string(),
             offset: view.offset,
+            bytes: view.bytes,
             death: view.death.into(),
+            redriven: view.redriven,
+            edited: view.edited,
+            past: view.past.into_iter().map(Death::from).collect(),
             message: None,
         }
     }

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use wharf_node::{BrowsedView, MessagePlace, Node, Principal, TransferEnd, TransferSpec, TransferView};
 use wharf_protocol::{MessageId, QueueName};
 
-use crate::dead_letter::Death;
+use crate::dead_letter::{Death, Filter, redriven_max};
 use crate::error::{ErrorBody, Problem};
 use crate::extract::{Json, Path, Query};
 use crate::message::MessageJson;
@@ -111,6 +111,10 @@ pub struct RedriveQueue {
     /// At most so many a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_second: Option<u32>,
+    /// Only these.
+    pub filter: Filter,
+    /// Those too that were redriven three times before.
+    pub force: bool,
 }
 
 /// Messages on their way from one queue to others.
@@ -130,6 +134,9 @@ pub struct Transfer {
     pub moved: u64,
     /// Messages that stay: a consumer held them, or there is no queue, or no room, where they were to go.
     pub kept: u64,
+    /// Dead letters that stay because they were redriven three times before.
+    #[serde(default)]
+    pub looping: u64,
     /// When it began, RFC 3339.
     pub started_at: String,
     /// How it stands.
@@ -241,7 +248,8 @@ async fn move_messages(
 ) -> Result<(StatusCode, axum::Json<Transfer>), Problem> {
     let Move { to, ids, limit, per_second } = order;
     let ids: Result<Vec<MessageId>, _> = ids.iter().map(|id| id.parse()).collect();
-    let spec = TransferSpec { ids: ids.map_err(Problem::invalid)?, limit, per_second: rate(per_second)? };
+    let (ids, per_second) = (ids.map_err(Problem::invalid)?, rate(per_second)?);
+    let spec = TransferSpec { ids, limit, per_second, ..TransferSpec::default() };
     let begun = node.move_messages(&who, &name, to, spec).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(begun.into())))
 }
@@ -261,8 +269,10 @@ async fn redrive(
     Path(name): Path<QueueName>,
     Json(order): Json<RedriveQueue>,
 ) -> Result<(StatusCode, axum::Json<Transfer>), Problem> {
-    let RedriveQueue { to, limit, per_second } = order;
-    let spec = TransferSpec { ids: Vec::new(), limit, per_second: rate(per_second)? };
+    let RedriveQueue { to, limit, per_second, filter, force } = order;
+    let (filter, redriven_max) = (filter.parsed()?, redriven_max(force));
+    let per_second = rate(per_second)?;
+    let spec = TransferSpec { limit, per_second, filter, redriven_max, ..TransferSpec::default() };
     let begun = node.redrive_queue(&who, &name, to, spec).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(begun.into())))
 }
@@ -350,6 +360,7 @@ impl From<TransferView> for Transfer {
             per_second: view.per_second,
             moved: view.moved,
             kept: view.kept,
+            looping: view.looping,
             started_at: view.started_at.to_string(),
             state,
             problem,

@@ -2,6 +2,8 @@
 
 #[path = "cli/broker.rs"]
 mod broker;
+#[path = "cli/dead_letters.rs"]
+mod dead_letters;
 #[path = "cli/errors.rs"]
 mod errors;
 #[path = "cli/exact.rs"]

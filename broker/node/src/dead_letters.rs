@@ -1,21 +1,67 @@
 //! Dead letters: what was given up, why, and another try.
 
-use wharf_protocol::{Message, MessageId, QueueName};
-use wharf_queue::{Redrive, Selection, State};
+mod search;
+
+use bytes::Bytes;
+use wharf_protocol::{Headers, HeadersError, Message, MessageId, QueueName, Topic};
+use wharf_queue::{DeadLetter, Edit, Redrive, Selection, State};
 
 use crate::view::DeadLetterView;
 use crate::{Action, Node, NodeError, Principal};
 
+pub use search::LetterFilter;
+pub(crate) use search::Matcher;
+
 /// Dead letters looked through at a time, on the shard's thread.
 const PAGE: usize = 256;
+/// Turns of the shard that one search takes at most: what is left is for the next page.
+const TURNS_MAX: usize = 64;
+
+/// A message that was redriven so often stays where it lies, unless that is forced: it would die again.
+pub const REDRIVEN_MAX: u32 = 3;
 
 /// How many dead letters were sent on their way again, and how many of those selected stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Redriven {
     /// On their way again, with a fresh count of attempts.
     pub moved: u64,
-    /// Still there: held by a consumer, or their queue is gone.
+    /// Still there: held by a consumer, or their queue is gone, or they were redriven often enough.
     pub kept: u64,
+}
+
+/// A page of dead letters that were looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LetterPage {
+    /// Those that were found.
+    pub letters: Vec<DeadLetterView>,
+    /// The queue and offset to go on from, when that was not all.
+    pub next: Option<(QueueName, u64)>,
+}
+
+/// What is changed of a dead letter's message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LetterEdit {
+    /// Another payload.
+    pub payload: Option<Bytes>,
+    /// Another topic: for whoever reads it. It goes back to the queue where it died, not by its topic.
+    pub topic: Option<Topic>,
+    /// Headers to set.
+    pub set: Vec<(String, Vec<u8>)>,
+    /// Headers to remove, before others are set.
+    pub remove: Vec<String>,
+}
+
+impl LetterEdit {
+    fn headers(&self, of: &Headers) -> Result<Headers, HeadersError> {
+        let mut edited = of.edit();
+        for name in &self.remove {
+            edited.remove(name);
+        }
+        for (name, value) in &self.set {
+            edited.set(name, value);
+        }
+        edited.build()
+    }
 }
 
 impl Node {
@@ -31,27 +77,53 @@ impl Node {
         from: u64,
         limit: usize,
     ) -> Result<Vec<DeadLetterView>, NodeError> {
-        who.check(Action::Administer)?;
-        let queues = match queue {
-            Some(queue) if self.shard().topology().queue(queue.as_str()).is_none() => {
-                return Err(NodeError::NotFound { kind: "queue", name: queue.to_string() });
-            }
-            Some(queue) => vec![queue.clone()],
-            None => self.shard().query(|state, _| queues_with_dead_letters(state)).await?,
-        };
         let mut found: Vec<DeadLetterView> = Vec::new();
-        for queue in queues {
+        for queue in self.queues_of_letters(who, queue).await? {
             let (wanted, max) = (queue.clone(), limit - found.len());
             let page =
                 self.shard().query(move |state, _| state.dead_letters(wanted.as_str(), from, max)).await?;
-            found.extend(page.into_iter().map(|letter| DeadLetterView {
-                id: letter.id,
-                queue: queue.clone(),
-                offset: letter.offset,
-                death: letter.death,
-            }));
+            found.extend(page.into_iter().map(|letter| DeadLetterView::new(letter, &queue)));
         }
         Ok(found)
+    }
+
+    /// At most `limit` dead letters that pass `filter`, queue by queue, in each the oldest first: of one queue, or of
+    /// every queue that has any. A page may have fewer, or none, and still not be the last.
+    ///
+    /// # Errors
+    /// No such queue or plugin; not allowed.
+    pub async fn find_dead_letters(
+        &self,
+        who: &Principal,
+        queue: Option<&QueueName>,
+        filter: LetterFilter,
+        after: Option<(QueueName, u64)>,
+        limit: usize,
+    ) -> Result<LetterPage, NodeError> {
+        let mut queues = self.queues_of_letters(who, queue).await?;
+        queues.sort_unstable();
+        let matcher = Matcher::new(filter, &self.shard().topology().clone())?;
+        let mut page = LetterPage::default();
+        let mut turns = TURNS_MAX;
+        for queue in queues {
+            let mut from = match &after {
+                Some((first, _)) if queue < *first => continue,
+                Some((first, offset)) if queue == *first => Some(*offset),
+                _ => Some(0),
+            };
+            while let Some(offset) = from {
+                if turns == 0 || page.letters.len() == limit {
+                    page.next = Some((queue, offset));
+                    return Ok(page);
+                }
+                turns -= 1;
+                let room = limit - page.letters.len();
+                let found = matcher.page(self.shard(), &queue, offset, room).await?;
+                page.letters.extend(found.letters.into_iter().map(|each| DeadLetterView::new(each, &queue)));
+                from = found.next;
+            }
+        }
+        Ok(page)
     }
 
     /// The dead letter with this id, and its message.
@@ -70,7 +142,39 @@ impl Node {
             .ok_or_else(|| NodeError::NotFound { kind: "dead letter", name: id.to_string() })
     }
 
-    /// Sends dead letters on their way again, these or all: back to the queue where each died, or to `to`.
+    /// Puts an edited message in the place of a dead letter, in one record: with its death and its history, under a
+    /// new id. Done once: the old letter is not there any more.
+    ///
+    /// # Errors
+    /// No such dead letter; a consumer holds it; the message is too large; not allowed.
+    pub async fn edit_dead_letter(
+        &self,
+        who: &Principal,
+        id: MessageId,
+        edit: &LetterEdit,
+    ) -> Result<DeadLetterView, NodeError> {
+        let (letter, mut message) = self.dead_letter(who, id).await?;
+        message.headers =
+            edit.headers(&message.headers).map_err(|error| NodeError::TooLarge(error.to_string()))?;
+        if let Some(payload) = &edit.payload {
+            message.payload = payload.clone();
+        }
+        if let Some(topic) = &edit.topic {
+            message.topic = topic.clone();
+        }
+        let (bytes, max) = (message.encoded_bytes(), self.config().message_bytes_max);
+        if bytes > max {
+            let text = format!("the edited message has {bytes} bytes, over the limit of {max}");
+            return Err(NodeError::TooLarge(text));
+        }
+        let edit = Edit { queue: letter.queue.clone(), offset: letter.offset, id, message };
+        let edited = self.shard().edit(edit).await?.edited;
+        let missing = || NodeError::NotFound { kind: "dead letter", name: id.to_string() };
+        self.find_dead_letter(who, edited.ok_or_else(missing)?).await
+    }
+
+    /// Sends dead letters on their way again, these or all: back to the queue where each died, or to `to`. Those
+    /// that were redriven `redriven_max` times before stay.
     ///
     /// # Errors
     /// No such dead letter or queue; not allowed.
@@ -79,6 +183,7 @@ impl Node {
         who: &Principal,
         ids: Option<Vec<MessageId>>,
         to: Option<&QueueName>,
+        redriven_max: Option<u32>,
     ) -> Result<Redriven, NodeError> {
         who.check(Action::Administer)?;
         if let Some(to) = to
@@ -100,12 +205,28 @@ impl Node {
                     Selection::Ids(here)
                 }
             };
-            let changed =
-                self.shard().redrive(Redrive { queue, select, to: to.cloned(), redriven_max: None }).await?;
+            let redrive = Redrive { queue, select, to: to.cloned(), redriven_max };
+            let changed = self.shard().redrive(redrive).await?;
             redriven.moved += changed.messages;
             redriven.kept += changed.kept;
         }
         Ok(redriven)
+    }
+
+    /// The queue that is asked for, or every queue that has dead letters.
+    async fn queues_of_letters(
+        &self,
+        who: &Principal,
+        queue: Option<&QueueName>,
+    ) -> Result<Vec<QueueName>, NodeError> {
+        who.check(Action::Administer)?;
+        match queue {
+            Some(queue) if self.shard().topology().queue(queue.as_str()).is_none() => {
+                Err(NodeError::NotFound { kind: "queue", name: queue.to_string() })
+            }
+            Some(queue) => Ok(vec![queue.clone()]),
+            None => Ok(self.shard().query(|state, _| queues_with_dead_letters(state)).await?),
+        }
     }
 
     async fn find_dead_letter(&self, who: &Principal, id: MessageId) -> Result<DeadLetterView, NodeError> {
@@ -122,6 +243,22 @@ impl Node {
             }
         }
         Err(NodeError::NotFound { kind: "dead letter", name: id.to_string() })
+    }
+}
+
+impl DeadLetterView {
+    fn new(letter: DeadLetter, queue: &QueueName) -> Self {
+        let DeadLetter { offset, id, bytes, death, past } = letter;
+        Self {
+            id,
+            queue: queue.clone(),
+            offset,
+            bytes,
+            death,
+            redriven: past.redriven,
+            edited: past.edited,
+            past: past.deaths,
+        }
     }
 }
 

@@ -49,7 +49,7 @@ mod way_out;
 pub use access::{Action, Credentials, Identity, Principal};
 pub use browse::{BrowsedView, MessagePlace};
 pub use config::Config;
-pub use dead_letters::Redriven;
+pub use dead_letters::{LetterEdit, LetterFilter, LetterPage, REDRIVEN_MAX, Redriven};
 pub use dedup::DedupView;
 pub use error::{NodeError, StartError};
 pub use kv::{KV_LIST_MAX, KvEntryView, KvView};
@@ -78,8 +78,8 @@ pub use view::{
 };
 pub use wharf_pipeline::compare;
 pub use wharf_pipeline::{
-    BreakerState, CALL_TIME_EDGES_US, Excerpt, Kind, Need, Reads, Recorded, Recording, Shown, StageStats,
-    Step, Verdict, Verdicts,
+    BreakerState, CALL_TIME_EDGES_US, Excerpt, Kind, Need, PluginRef, Reads, Recorded, Recording, Shown,
+    StageStats, Step, Verdict, Verdicts,
 };
 pub use wharf_queue::{
     Backoff, CanaryBounds, CursorView, Deduplication, Durability, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET,

@@ -11,9 +11,10 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 use wharf_protocol::{MessageId, QueueName, Timestamp};
-use wharf_queue::{Move, Redrive, Selection};
+use wharf_queue::{DeadLetter, Move, Redrive, Selection, State};
 use wharf_shard::{Changed, Shard, ShardError};
 
+use crate::dead_letters::{LetterFilter, Matcher};
 use crate::pace::Pace;
 use crate::{Action, Node, NodeError, Principal};
 
@@ -33,6 +34,10 @@ pub struct TransferSpec {
     pub limit: Option<u64>,
     /// At most so many a second.
     pub per_second: Option<u32>,
+    /// Of dead letters, only these.
+    pub filter: LetterFilter,
+    /// Dead letters that were redriven as often before stay; `None`: however often.
+    pub redriven_max: Option<u32>,
 }
 
 /// A transfer as it stands.
@@ -50,6 +55,8 @@ pub struct TransferView {
     pub moved: u64,
     /// Messages that stay: a consumer held them, or where they were to go there is no queue or no room.
     pub kept: u64,
+    /// Dead letters that stay because they were redriven often enough.
+    pub looping: u64,
     /// When it began.
     pub started_at: Timestamp,
     /// How it ended; `None`: it has not.
@@ -82,7 +89,17 @@ struct Transfer {
 #[derive(Clone, Debug)]
 enum Way {
     Move { to: QueueName },
-    Redrive { to: Option<QueueName> },
+    Redrive { to: Option<QueueName>, matcher: Box<Matcher>, redriven_max: Option<u32> },
+}
+
+/// Messages that are to go next.
+struct Page {
+    select: Selection,
+    messages: u64,
+    /// Dead letters passed over because they were redriven often enough.
+    looping: u64,
+    /// Where to go on; `None`: that was all.
+    next: Option<u64>,
 }
 
 impl Node {
@@ -115,7 +132,9 @@ impl Node {
         to: Option<QueueName>,
         spec: TransferSpec,
     ) -> Result<TransferView, NodeError> {
-        self.transfer(who, queue, Way::Redrive { to }, spec).await
+        let matcher = Box::new(Matcher::new(spec.filter.clone(), &self.shard().topology().clone())?);
+        let redriven_max = spec.redriven_max;
+        self.transfer(who, queue, Way::Redrive { to, matcher, redriven_max }, spec).await
     }
 
     /// The newest transfer from a queue since the broker started. With `patience` it waits so long for its end.
@@ -164,7 +183,7 @@ impl Node {
         }
         let to = match &way {
             Way::Move { to } => Some(to),
-            Way::Redrive { to } => to.as_ref(),
+            Way::Redrive { to, .. } => to.as_ref(),
         };
         let from = self.queue(who, queue).await?;
         if let Some(to) = to {
@@ -177,6 +196,7 @@ impl Node {
             per_second: spec.per_second,
             moved: 0,
             kept: 0,
+            looping: 0,
             started_at: Timestamp::wall_clock(),
             end: None,
         };
@@ -267,41 +287,54 @@ impl Walk {
                 let _ = tokio::time::timeout(pause, self.transfer.stopped.notified()).await;
                 continue;
             }
-            let page = self.page(allowed.min(left).min(PAGE)).await?;
-            let Some(last) = page.last() else { return Ok(TransferEnd::Done) };
-            self.take(Selection::Offsets { from: self.from, to: last + 1 }).await?;
-            self.from = last + 1;
-            left -= page.len() as u64;
-            if let Some(pace) = &mut pace {
-                pace.took(page.len() as u64);
+            let Page { select, messages, looping, next } = self.page(allowed.min(left).min(PAGE)).await?;
+            self.transfer.view.send_modify(|view| view.looping += looping);
+            if messages > 0 {
+                self.take(select).await?;
+                left -= messages;
+                if let Some(pace) = &mut pace {
+                    pace.took(messages);
+                }
+            }
+            match next {
+                Some(next) => self.from = next,
+                None => return Ok(TransferEnd::Done),
             }
         }
         Ok(TransferEnd::Done)
     }
 
-    /// The offsets of the next messages, at most `max`.
-    async fn page(&self, max: u64) -> Result<Vec<u64>, ShardError> {
+    /// The next messages, at most `max`.
+    async fn page(&self, max: u64) -> Result<Page, ShardError> {
         let (queue, from, end) = (self.transfer.view.borrow().queue.clone(), self.from, self.end);
         let max = usize::try_from(max).unwrap_or(usize::MAX);
-        let redrive = matches!(self.way, Way::Redrive { .. });
-        let page = self.shard.query(move |state, _| -> Vec<u64> {
-            let offsets: Vec<u64> = match redrive {
-                true => {
-                    state.dead_letters(queue.as_str(), from, max).iter().map(|each| each.offset).collect()
-                }
-                false => state.browse(queue.as_str(), from, max).iter().map(|each| each.offset).collect(),
-            };
-            offsets.into_iter().filter(|offset| *offset < end).collect()
-        });
-        page.await
+        if let Way::Redrive { matcher, redriven_max, .. } = &self.way {
+            let found = matcher.page(&self.shard, &queue, from, max).await?;
+            let here = found.letters.iter().filter(|letter| letter.offset < end);
+            let often = |letter: &&DeadLetter| redriven_max.is_some_and(|max| letter.past.redriven >= max);
+            let (looping, going): (Vec<_>, Vec<_>) = here.partition(often);
+            let offsets: Vec<u64> = going.iter().map(|letter| letter.offset).collect();
+            return Ok(Page {
+                messages: offsets.len() as u64,
+                select: Selection::At(offsets),
+                looping: looping.len() as u64,
+                next: found.next.filter(|next| *next < end),
+            });
+        }
+        let ask = move |state: &State, _: &wharf_log::Stats| state.browse(queue.as_str(), from, max);
+        let waiting = self.shard.query(ask).await?;
+        let offsets = waiting.iter().map(|each| each.offset).filter(|offset| *offset < end);
+        let (count, next) = offsets.fold((0, None), |(count, _), offset| (count + 1, Some(offset + 1)));
+        let select = Selection::Offsets { from, to: next.unwrap_or(from) };
+        Ok(Page { select, messages: count, looping: 0, next })
     }
 
     async fn take(&self, select: Selection) -> Result<(), ShardError> {
         let queue = self.transfer.view.borrow().queue.clone();
         let Changed { messages, kept, .. } = match self.way.clone() {
             Way::Move { to } => self.shard.move_messages(Move { queue, select, to }).await?,
-            Way::Redrive { to } => {
-                self.shard.redrive(Redrive { queue, select, to, redriven_max: None }).await?
+            Way::Redrive { to, redriven_max, .. } => {
+                self.shard.redrive(Redrive { queue, select, to, redriven_max }).await?
             }
         };
         self.transfer.view.send_modify(|view| {

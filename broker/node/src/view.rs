@@ -204,8 +204,16 @@ pub struct DeadLetterView {
     pub queue: QueueName,
     /// Its place there.
     pub offset: u64,
+    /// What it takes, encoded.
+    pub bytes: u32,
     /// Why.
     pub death: Death,
+    /// How often it was sent on its way again.
+    pub redriven: u32,
+    /// How often another message was put in its place.
+    pub edited: u32,
+    /// Its deaths before this one, oldest first: the first and the newest.
+    pub past: Vec<Death>,
 }
 
 /// A node at a glance.

@@ -163,7 +163,7 @@ async fn a_message_that_is_nacked_too_often_lies_in_the_dead_letters_and_can_be_
     let (_, message) = broker.node.dead_letter(&me(), letters[0].id).await.expect("there");
     assert_eq!(message.payload, "a");
 
-    let redriven = broker.node.redrive(&me(), None, None).await.expect("allowed");
+    let redriven = broker.node.redrive(&me(), None, None, None).await.expect("allowed");
     assert_eq!((redriven.moved, redriven.kept), (1, 0));
     assert_eq!(drain_one(&mut consumer).await.message.payload, "a");
 }

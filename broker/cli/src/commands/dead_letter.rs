@@ -1,4 +1,7 @@
-//! `wharf dlq`.
+//! `wharf dlq`: the workbench for what was given up.
+
+mod filter;
+mod workbench;
 
 use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand};
@@ -13,12 +16,16 @@ use crate::connection::Connection;
 use crate::output::{self, Format, Output};
 use crate::units;
 
-/// Shows dead letters and sends them back
+/// Looks for dead letters, shows, edits and tries them, and sends them back
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
   wharf dlq ls
-  wharf dlq redrive --all")]
+  wharf dlq search --stage orders/check --since 1h
+  wharf dlq show 4711-0
+  wharf dlq edit 4711-0 --payload-file order.json
+  wharf dlq try 4712-0 --pipeline orders
+  wharf dlq redrive --all --stage orders/check --rate 100/s")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -27,7 +34,10 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Ls(List),
+    Search(workbench::Search),
     Show(Show),
+    Edit(workbench::Edit),
+    Try(workbench::Try),
     Redrive(RedriveArgs),
 }
 
@@ -52,7 +62,7 @@ struct List {
     output: Output,
 }
 
-/// Shows a dead letter: why it died, and its message
+/// Shows a dead letter: its deaths, its message, and the trace of the stage that refused it
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -74,7 +84,11 @@ Examples:
   wharf dlq redrive 4711-0 4712-0
   wharf dlq redrive --all
   wharf dlq redrive --all --to orders-repaired
-  wharf dlq redrive --all --queue orders-dead --rate 100/s     tells how far it is; Ctrl-C stops it"
+  wharf dlq redrive --all --queue orders-dead --rate 100/s     tells how far it is; Ctrl-C stops it
+  wharf dlq redrive --all --plugin check@1.2.0 --since 1h --rate 10/s
+
+A message that was redriven three times before stays where it is: it would die again. Mend it (`wharf dlq edit`), or
+send it all the same with --force."
 )]
 struct RedriveArgs {
     /// Their ids
@@ -92,6 +106,11 @@ struct RedriveArgs {
     /// At most so many in a time: `100/s`, `6000/m`
     #[arg(long, value_name = "RATE", value_parser = units::rate, conflicts_with = "ids")]
     rate: Option<u32>,
+    /// Those too that were redriven three times before
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    filter: filter::Args,
 }
 
 pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
@@ -115,19 +134,25 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
         }
         Command::Show(show) => {
             let letter: DeadLetter = admin.get(&path(["v1", "dead-letters", &show.id.to_string()]))?;
-            print(show.output, letter)
+            print(show.output, &letter)?;
+            workbench::print_trace(&admin, show.output, &letter)
         }
-        Command::Redrive(args) if args.rate.is_some() || args.queue.is_some() => {
+        Command::Search(search) => workbench::search(&admin, &search),
+        Command::Edit(edit) => workbench::edit(&admin, &edit),
+        Command::Try(tried) => workbench::try_letter(&admin, &tried),
+        Command::Redrive(args) if args.rate.is_some() || args.queue.is_some() || args.filter.is_given() => {
+            anyhow::ensure!(args.ids.is_empty(), "give ids, or --all with what they are to be like");
             redrive_queues(&admin, &args)
         }
         Command::Redrive(args) => {
             let ids = args.ids.iter().map(ToString::to_string).collect();
-            let body = Redrive { ids, all: args.all, to: args.to.map(String::from) };
+            let body = Redrive { ids, all: args.all, to: args.to.map(String::from), force: args.force };
             let redriven: Redriven = admin.post(&path(["v1", "dead-letters", "redrive"]), &body)?;
             if redriven.kept > 0 {
                 let kept = redriven.kept;
                 output::note(format_args!(
-                    "{kept} stay: a consumer holds them, or they have no queue to go back to; name one with --to QUEUE"
+                    "{kept} stay: a consumer holds them; or they have no queue to go back to (name one with --to QUEUE); \
+                     or they were redriven three times before (--force sends them all the same)"
                 ));
             }
             output::line(format_args!("{} dead letters sent back", redriven.moved))
@@ -144,7 +169,13 @@ fn redrive_queues(admin: &Admin, args: &RedriveArgs) -> anyhow::Result<()> {
             queues.into_iter().filter(|queue| queue.dead > 0).map(|queue| queue.name).collect()
         }
     };
-    let order = RedriveQueue { to: args.to.clone(), limit: None, per_second: args.rate };
+    let order = RedriveQueue {
+        to: args.to.clone(),
+        limit: None,
+        per_second: args.rate,
+        filter: args.filter.filter(),
+        force: args.force,
+    };
     for queue in queues {
         let begun: Transfer = admin.post(&path(["v1", "queues", &queue, "redrive"]), &order)?;
         follow(admin, begun, &format!("sent back from {queue}"))?;
@@ -173,9 +204,9 @@ fn pages(admin: &Admin, list: &List) -> anyhow::Result<Vec<DeadLetter>> {
     Ok(letters)
 }
 
-fn print(how: Output, letter: DeadLetter) -> anyhow::Result<()> {
+fn print(how: Output, letter: &DeadLetter) -> anyhow::Result<()> {
     if how.output == Format::Json {
-        return output::json(&letter);
+        return output::json(letter);
     }
     let message = letter.message.clone().context("the broker left the message out")?;
     let message = Message::try_from(message)?;
@@ -192,11 +223,25 @@ fn print(how: Output, letter: DeadLetter) -> anyhow::Result<()> {
         ("first stored", death.first_at.clone()),
         ("died at", death.last_at.clone()),
         ("original id", death.original.clone()),
-        ("original topic", message.topic.to_string()),
+        ("topic", message.topic.to_string()),
+        ("redriven", times(letter.redriven)),
+        ("edited", times(letter.edited)),
     ];
+    for past in &letter.past {
+        let stage = past.stage.as_ref().map(|stage| format!("{stage}: ")).unwrap_or_default();
+        rows.push(("died before", format!("{} in {}: {stage}{}", past.last_at, past.queue, past.reason)));
+    }
     for (name, value) in message.headers.iter() {
         rows.push(("header", format!("{name}={}", String::from_utf8_lossy(value))));
     }
     rows.push(("payload", String::from_utf8_lossy(&message.payload).into_owned()));
-    output::show(how, &letter, rows)
+    output::show(how, letter, rows)
+}
+
+fn times(count: u32) -> String {
+    match count {
+        0 => String::new(),
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
 }

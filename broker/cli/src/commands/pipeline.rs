@@ -421,7 +421,7 @@ fn payload(
 }
 
 /// A trace for people: a paragraph for each message at each stage.
-fn print(trace: &Trace) -> anyhow::Result<()> {
+pub(super) fn print(trace: &Trace) -> anyhow::Result<()> {
     for step in &trace.steps {
         print_step(step)?;
     }

@@ -32,10 +32,9 @@ impl State {
                 (chosen.map(|(offset, _)| offset).collect(), usize::MAX)
             }
             Selection::At(offsets) => {
-                let is_dead = |offset: &u64| {
-                    let extra = self.queues[&from].extras.get(offset);
-                    extra.is_some_and(|extra| extra.death.is_some())
-                };
+                drop(dead);
+                let extras = &self.queues[&from].extras;
+                let is_dead = |offset: &u64| extras.get(offset).is_some_and(|extra| extra.death.is_some());
                 (offsets.iter().copied().filter(is_dead).collect(), usize::MAX)
             }
             Selection::Ids(ids) => {

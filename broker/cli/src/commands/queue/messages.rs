@@ -146,6 +146,10 @@ pub(crate) fn follow(admin: &Admin, begun: Transfer, done: &str) -> anyhow::Resu
             "{kept} stay: a consumer holds them, or there is no queue or no room where they were to go"
         ));
     }
+    if transfer.looping > 0 {
+        let looping = transfer.looping;
+        output::note(format_args!("{looping} stay: redriven often enough; --force sends them all the same"));
+    }
     let stopped = if transfer.state == TransferState::Stopped { ", then stopped" } else { "" };
     output::line(format_args!("{} messages {done}{stopped}", transfer.moved))?;
     match transfer.problem {

@@ -1,0 +1,80 @@
+//! Traces, and what is done with dead letters, by commands.
+
+use serde_json::Value;
+
+use crate::broker::Broker;
+
+/// Orders need a total; what has none is a dead letter.
+const CHECK: &str = r#"
+name = "check"
+[[stage]]
+plugin = "json-schema"
+on-failure = "dead-letter"
+[stage.config.schema]
+type = "object"
+required = ["total"]
+"#;
+
+fn with_check() -> Broker {
+    let broker = Broker::start();
+    broker.file("check.toml", CHECK);
+    broker.ok("pipeline apply check.toml");
+    broker.ok("queue add orders");
+    broker.ok("bind orders.# orders --pipeline check");
+    broker
+}
+
+fn ids(letters: &Value) -> Vec<String> {
+    let letters = letters.as_array().expect("a list");
+    letters.iter().map(|letter| letter["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[test]
+fn a_trace_tells_what_each_stage_made_of_a_message() {
+    let broker = with_check();
+    let said = broker.ok("pub orders.eu {\"total\":12} --trace");
+    for told in
+        ["(asked)", "pipeline check/1  on the way to orders", "json-schema: passed", "stored", "  orders"]
+    {
+        assert!(said.contains(told), "{told:?} in {said}");
+    }
+    let id = said.lines().next().expect("the message's id").to_owned();
+    assert!(broker.ok(&format!("trace show {id}")).contains("json-schema: passed"));
+    let listed = broker.json("trace ls --pipeline check --since 1h -o json");
+    assert_eq!((listed.as_array().expect("a list").len(), &listed[0]["verdict"]), (1, &"stored".into()));
+    assert_eq!(broker.json("trace ls --verdict rejected -o json"), serde_json::json!([]));
+    assert!(broker.fails("trace show 999-0").contains("wharf trace ls"));
+    assert!(broker.fails("trace ls --verdict lost").contains("verdict"));
+}
+
+#[test]
+fn a_dead_letter_is_found_mended_tried_and_sent_back() {
+    let broker = with_check();
+    broker.ok("pub orders.eu {\"sum\":12} -H tenant=acme");
+    broker.ok("pub orders.eu {\"sum\":13} -H tenant=other");
+
+    let found = broker.json("dlq search --stage check --reason TOTAL -H tenant=acme -o json");
+    let [id] = &ids(&found)[..] else { panic!("one letter: {found}") };
+    assert_eq!(
+        ids(&broker.json("dlq search --plugin json-schema --cause stage --since 1h -o json")).len(),
+        2
+    );
+    assert_eq!(broker.json("dlq search --cause expired -o json"), serde_json::json!([]));
+    assert!(broker.fails("dlq search --plugin nobody").contains("plugin"));
+    let shown = broker.ok(&format!("dlq show {id}"));
+    assert!(shown.contains("json-schema: rejected") && shown.contains("the stage that failed"), "{shown}");
+    assert!(broker.ok(&format!("dlq try {id} --pipeline check")).contains("does not let it pass"));
+
+    broker.file("mended.json", "{\"total\":12}");
+    let edit = format!("dlq edit {id} --payload-file mended.json --set-header by=me --remove-header tenant");
+    let new = broker.ok(&edit).trim().to_owned();
+    assert!(broker.fails(&edit).contains("dead letter"), "once");
+    assert!(broker.ok(&format!("dlq try {new} --pipeline check")).contains("lets it pass"));
+    let shown = broker.json(&format!("dlq show {new} -o json"));
+    assert_eq!((&shown["edited"], &shown["death"]["original"]), (&1.into(), &id.as_str().into()));
+    assert_eq!(shown["message"]["headers"], serde_json::json!({"by": "me"}));
+
+    broker.ok(&format!("dlq redrive {new}"));
+    assert_eq!(broker.ok("sub orders --exit-when-empty -o raw"), "{\"total\":12}\n");
+    assert_eq!(ids(&broker.json("dlq ls -o json")).len(), 1);
+}
