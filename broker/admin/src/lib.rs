@@ -1,11 +1,12 @@
 //! The admin API of a broker: HTTP and JSON over [`wharf_node::Node`].
 //!
-//! A request is authenticated (`auth`), bounded in size and time (here),
+//! A request is authenticated (`auth`), noted where it changes something ([`audit`]), bounded in size and time (here),
 //! parsed at the edge (`extract`), answered by the route of its noun ([`queue`], [`messages`], [`binding`], [`schedule`],
 //! [`stream`], [`plugin`], [`pipeline`], [`trial`], [`kv`], [`lent`], [`dead_letter`], [`traces`],
 //! [`status`], `metrics`), and what goes wrong is an [`error::Problem`]. The routes describe themselves: `/v1/openapi.json` is
 //! made from them. The types of the bodies are public: the command line reads what this crate writes.
 
+pub mod audit;
 mod auth;
 pub mod binding;
 pub mod dead_letter;
@@ -69,7 +70,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     let listener = listener::Bounded::new(listener);
     tracing::info!(address = %listener.local_addr()?, "the admin API listens");
-    axum::serve(listener, router(node)).with_graceful_shutdown(stop).await
+    let service = router(node).into_make_service_with_connect_info::<listener::Peer>();
+    axum::serve(listener, service).with_graceful_shutdown(stop).await
 }
 
 /// The API as a router, to be served by whoever embeds a node.
@@ -81,6 +83,7 @@ pub fn router(node: Node) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(node.clone(), audit::note))
         .layer(middleware::from_fn_with_state(node.clone(), auth::authenticate))
         .layer(middleware::from_fn(within_time));
     open.merge(closed).with_state(node)
@@ -109,6 +112,7 @@ fn routes(plugin_bytes_max: usize) -> (Router<Node>, Router<Node>, OpenApi) {
         .merge(recording::routes())
         .merge(dead_letter::routes())
         .merge(traces::routes())
+        .merge(audit::routes())
         .merge(dedup::routes())
         .merge(metrics::routes())
         .split_for_parts();

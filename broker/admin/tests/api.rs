@@ -354,3 +354,51 @@ async fn a_stopped_node_takes_no_changes() {
     assert_eq!((status, code(&body)), (503, "unavailable"));
     api.end().await;
 }
+
+#[tokio::test]
+async fn every_change_is_noted_with_who_what_and_its_outcome_and_no_secret_is() {
+    let api = Api::start().await;
+    api.call("PUT", "/v1/queues/orders", Some(json!({"lease_ms": 5000}))).await;
+    api.call("PUT", "/v1/queues/orders", Some(json!({"lease_ms": 1}))).await;
+    api.call("GET", "/v1/queues", None).await;
+    api.call("POST", "/v1/dead-letters/search", Some(json!({}))).await;
+    api.call("PUT", "/v1/secrets/key", Some(json!({"value": "hunter2"}))).await;
+    api.call("DELETE", "/v1/queues/nowhere?force=1", None).await;
+
+    let (status, page) = api.call("GET", "/v1/audit", None).await;
+    assert_eq!(status, 200);
+    let lines = page["items"].as_array().expect("a list");
+    let brief: Vec<_> = lines.iter().map(|line| (line["target"].as_str(), line["status"].as_u64())).collect();
+    assert_eq!(brief[0], (Some("/v1/queues/nowhere?force=1"), Some(404)));
+    assert_eq!(brief[2..], [(Some("/v1/queues/orders"), Some(409)), (Some("/v1/queues/orders"), Some(200))]);
+    let made = &lines[3];
+    assert_eq!((&made["who"], &made["method"]), (&json!("admin"), &json!("PUT")));
+    assert!(made["from"].as_str().is_some_and(|from| from.starts_with("127.0.0.1:")), "{made}");
+    assert_eq!(made["body_sha256"], sha256("{\"lease_ms\":5000}"), "by which the body can be known again");
+    assert!(lines[1]["body_sha256"].is_null(), "a secret could be guessed by its digest: {}", lines[1]);
+
+    let (_, report) = api.call("GET", "/v1/audit/verify", None).await;
+    assert_eq!((&report["problem"], &report["entries"]), (&Value::Null, &json!(9)));
+    let folder = api.node.config().data.join("audit");
+    let file = std::fs::read_dir(&folder).expect("read").next().expect("one").expect("read").path();
+    let text = std::fs::read_to_string(&file).expect("read");
+    assert!(!text.contains("hunter2") && !text.contains(ADMIN), "{text}");
+    std::fs::write(&file, text.replace("\"status\":409", "\"status\":200")).expect("written");
+    let (_, report) = api.call("GET", "/v1/audit/verify", None).await;
+    assert!(report["problem"].as_str().is_some_and(|problem| problem.starts_with("entry 5 ")), "{report}");
+    api.end().await;
+}
+
+#[tokio::test]
+async fn nothing_is_changed_when_the_change_cannot_be_noted() {
+    let api = Api::start().await;
+    let folder = api.node.config().data.join("audit");
+    std::fs::remove_dir_all(&folder).expect("removed");
+    std::fs::write(&folder, "no folder").expect("written");
+
+    let (status, body) = api.call("PUT", "/v1/queues/orders", Some(json!({}))).await;
+    assert_eq!((status, code(&body)), (503, "unavailable"));
+    assert!(body["error"]["message"].as_str().is_some_and(|told| told.contains("audit")), "{body}");
+    assert_eq!(api.call("GET", "/v1/queues/orders", None).await.0, 404);
+    api.end().await;
+}

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, binding, completions, dead_letter, dedup, demo, group, kv, lent, log, pipeline, plugin, publish,
-    queue, record, request, schedule, serve, status, stream, subscribe, trace,
+    audit, bench, binding, completions, dead_letter, dedup, demo, group, kv, lent, log, pipeline, plugin,
+    publish, queue, record, request, schedule, serve, status, stream, subscribe, trace,
 };
 use crate::connection::Connection;
 
@@ -57,6 +57,7 @@ enum Command {
     Record(record::Args),
     Dlq(dead_letter::Args),
     Trace(trace::Args),
+    Audit(audit::Args),
     Dedup(dedup::Args),
     Request(request::RequestArgs),
     Reply(request::ReplyArgs),
@@ -95,6 +96,7 @@ impl Wharf {
             Command::Pipeline(args) => pipeline::run(args, &connection),
             Command::Record(args) => record::run(&args, &connection),
             Command::Dlq(args) => dead_letter::run(args, &connection),
+            Command::Audit(args) => audit::run(args, &connection),
             Command::Trace(args) => trace::run(args, &connection),
             Command::Dedup(args) => dedup::run(args, &connection),
             Command::Request(args) => request::request(args, &connection),

@@ -10,6 +10,7 @@
 mod access;
 mod agenda;
 mod alarm;
+mod audit;
 mod browse;
 mod config;
 mod dead_letters;
@@ -47,6 +48,10 @@ mod view;
 mod way_out;
 
 pub use access::{Action, Credentials, Identity, Principal};
+pub use audit::{
+    AuditAsked, AuditDone, AuditEntry, AuditEvent, AuditFilter, AuditProblem, AuditReport, AuditView,
+    verify_audit,
+};
 pub use browse::{BrowsedView, MessagePlace};
 pub use config::Config;
 pub use dead_letters::{LetterEdit, LetterFilter, LetterPage, REDRIVEN_MAX, Redriven};

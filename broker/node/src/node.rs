@@ -13,6 +13,7 @@ use wharf_shard::Shard;
 
 use crate::access::Access;
 use crate::alarm::{Alarms, Marks};
+use crate::audit::Audit;
 use crate::error::StartError;
 use crate::lent;
 use crate::memories::Memories;
@@ -74,6 +75,7 @@ struct Rooms {
     scheduler: Scheduler,
     transfers: Transfers,
     tracing: Arc<Tracing>,
+    audit: Audit,
 }
 
 /// A handle that lets the node go when nobody else holds it.
@@ -95,6 +97,7 @@ impl Node {
         make_private(&config.data).map_err(folder)?;
         let shard = Shard::open(&config.data.join("shard-0"), shard_options(&config)).await?;
         let components = Arc::new(Components::open(config.data.join("plugins")).map_err(folder)?);
+        let audit = Audit::open(config.data.join("audit")).map_err(folder)?;
         let engine = Engine::new(engine_config(&config))?;
         let memories = Memories::new(shard.kv().clone());
         engine.remember_in(Arc::clone(&memories) as Arc<dyn wharf_pipeline::Memories>);
@@ -128,6 +131,7 @@ impl Node {
             watch: Mutex::new(Some(watch)),
             scheduler: Scheduler::default(),
             transfers: Transfers::default(),
+            audit,
             tracing: Arc::new(Tracing::open(&config.data.join("traces"), config.trace)),
             config,
         }));
@@ -215,6 +219,10 @@ impl Node {
 
     pub(crate) fn transfers(&self) -> &Transfers {
         &self.0.transfers
+    }
+
+    pub(crate) fn audit_log(&self) -> &Audit {
+        &self.0.audit
     }
 
     pub(crate) fn tracing(&self) -> &Arc<Tracing> {

@@ -1,5 +1,6 @@
 //! The commands, a file for each noun.
 
+pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod binding;
 pub(crate) mod completions;

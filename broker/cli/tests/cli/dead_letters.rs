@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, wharf};
 
 /// Orders need a total; what has none is a dead letter.
 const CHECK: &str = r#"
@@ -77,4 +77,23 @@ fn a_dead_letter_is_found_mended_tried_and_sent_back() {
     broker.ok(&format!("dlq redrive {new}"));
     assert_eq!(broker.ok("sub orders --exit-when-empty -o raw"), "{\"total\":12}\n");
     assert_eq!(ids(&broker.json("dlq ls -o json")).len(), 1);
+}
+
+#[test]
+fn what_was_changed_is_listed_and_tampering_with_that_is_told() {
+    let broker = with_check();
+    let listed = broker.json("audit ls --target /v1/pipelines -o json");
+    assert_eq!((&listed[0]["who"], &listed[0]["status"]), (&"admin".into(), &200.into()));
+    assert!(broker.ok("audit ls").contains("PUT /v1/queues/orders"));
+    assert!(broker.ok("audit verify").contains("as they were written"));
+
+    let folder = broker.stop();
+    let log = folder.path().join("data/audit/00000000000000000001.log");
+    let text = std::fs::read_to_string(&log).expect("there");
+    std::fs::write(&log, text.replacen("/v1/queues/orders", "/v1/queues/others", 1)).expect("written");
+    let mut verify = wharf();
+    verify.args(["audit", "verify", "--data"]).arg(folder.path().join("data"));
+    let output = verify.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("not as it was written: entry "), "{said}");
 }
