@@ -20,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 use wharf_node::Node;
 #[cfg(feature = "bundled-plugins")]
 use wharf_node::{PluginView, Principal};
+use wharf_otlp::Exporter;
 use wharf_quic::{Certificate, Door};
 
 use crate::connection::Connection;
@@ -108,6 +109,8 @@ async fn serve(config: &Config, connection: &Connection) -> anyhow::Result<()> {
     let data = config.data.canonicalize().context("the data folder")?;
     let node = Node::start(config.node(credentials.administrator())?).await?;
     register_bundled(&node).await?;
+    let exporter =
+        config.otlp().map(|otlp| Exporter::start(&node, otlp)).transpose().context("trace.otlp")?;
 
     let certificate = certificate(config, &data)?;
     let quic = Door::bind(config.door(certificate.clone(), &node), node.clone()).await;
@@ -134,13 +137,19 @@ async fn serve(config: &Config, connection: &Connection) -> anyhow::Result<()> {
     };
     drop(stop);
     tokio::select! {
-        () = drain(&node, &quic, admin, config) => outcome,
+        () = drain(&node, &quic, admin, config, exporter) => outcome,
         _ = signals.next() => bail!("ended before what was begun was done; it is recovered at the next start"),
     }
 }
 
 /// Lets the doors finish, and the node after them.
-async fn drain(node: &Node, quic: &Door, admin: JoinHandle<io::Result<()>>, config: &Config) {
+async fn drain(
+    node: &Node,
+    quic: &Door,
+    admin: JoinHandle<io::Result<()>>,
+    config: &Config,
+    exporter: Option<Exporter>,
+) {
     let doors = async {
         let ((), admin) = tokio::join!(quic.close(), admin);
         if let Err(error) = admin.map_err(io::Error::other).flatten() {
@@ -151,6 +160,9 @@ async fn drain(node: &Node, quic: &Door, admin: JoinHandle<io::Result<()>>, conf
         tracing::warn!("clients still had something under way");
     }
     node.shutdown().await;
+    if let Some(exporter) = exporter {
+        exporter.stop().await;
+    }
     tracing::info!("stopped");
 }
 

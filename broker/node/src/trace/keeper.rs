@@ -54,6 +54,16 @@ impl TraceFeed {
     pub async fn next(&mut self) -> Option<Arc<Trace>> {
         self.0.recv().await
     }
+
+    /// As [`next`](Self::next), for a thread outside of async code.
+    pub fn blocking_next(&mut self) -> Option<Arc<Trace>> {
+        self.0.blocking_recv()
+    }
+
+    /// The next, when it is there already.
+    pub fn try_next(&mut self) -> Option<Arc<Trace>> {
+        self.0.try_recv().ok()
+    }
 }
 
 impl Tracing {

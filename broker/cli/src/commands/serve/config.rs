@@ -34,6 +34,7 @@
 //! per-second = 100                 # traces that begin in a second at most
 //! keep = 10000                     # traces that are kept at most
 //! keep-bytes = "64MiB"
+//! # otlp = "http://127.0.0.1:4318"   # a collector that gets them as OpenTelemetry spans
 //!
 //! [[principals]]                   # beside the administrator, who is made at first start
 //! name = "shop"
@@ -135,6 +136,7 @@ struct Trace {
     keep: Option<usize>,
     #[serde(deserialize_with = "bytes")]
     keep_bytes: Option<u64>,
+    otlp: Option<String>,
 }
 
 /// What flags and the environment say; either wins over the file.
@@ -187,6 +189,11 @@ impl Config {
         set(&mut node.drain, *drain);
         node.compiler = Some(std::env::current_exe().context("cannot tell where this program is")?);
         Ok(node)
+    }
+
+    /// Where traces are exported to, where they are.
+    pub(super) fn otlp(&self) -> Option<wharf_otlp::Config> {
+        self.file.trace.otlp.as_ref().map(wharf_otlp::Config::new)
     }
 
     /// What the QUIC door is told.
