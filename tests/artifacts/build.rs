@@ -13,16 +13,19 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip2";
 
 /// Constant, package, features.
-const COMPONENTS: [(&str, &str, &str); 5] = [
+const COMPONENTS: [(&str, &str, &str); 6] = [
     ("GUEST", "wharf-test-guest", ""),
     ("GUEST_HEADERS_ONLY", "wharf-test-guest", "headers-only"),
     ("GUEST_WITH_FILES", "wharf-test-guest", "files"),
     ("GUEST_WITH_NETWORK", "wharf-test-guest", "network"),
     ("GUEST_WITH_MEMORY", "wharf-test-guest", "remember"),
+    ("ZOO", "wharf-zoo-guest", ""),
 ];
 
 fn main() {
-    for input in [".cargo/config.toml", "wit", "tests/guest", "Cargo.lock", "rust-toolchain.toml"] {
+    for input in
+        [".cargo/config.toml", "wit", "tests/guest", "tests/zoo/guest", "Cargo.lock", "rust-toolchain.toml"]
+    {
         println!("cargo::rerun-if-changed=../../{input}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));

@@ -2,7 +2,9 @@
 
 mod broker;
 mod pipelines;
+mod share;
 mod swap;
 mod traces;
 mod trials;
+mod upload;
 mod way_out;

@@ -11,13 +11,16 @@ use wharf_node::{Action, Credentials, Node, NodeError};
 
 use crate::error::{Code, Problem};
 
-/// Lets a request through whose token is an administrator's, and lays the principal beside it for the routes.
+/// Lets a request through whose token is an administrator's, or on the routes of plugins that of somebody who may load
+/// them, and lays the principal beside it for the routes.
 pub(crate) async fn authenticate(State(node): State<Node>, mut request: Request, next: Next) -> Response {
     let token = bearer(request.headers());
     let Some(principal) = node.authenticate(Credentials { token, certificate: None }) else {
         return unauthenticated(token.is_some());
     };
-    if let Err(error) = principal.check(Action::Administer) {
+    if let Err(error) = principal.check(Action::Administer)
+        && !(crate::plugin::is_route(request.uri().path()) && principal.check(Action::LoadPlugin).is_ok())
+    {
         return refused(error);
     }
     request.extensions_mut().insert(principal);

@@ -4,13 +4,16 @@
 //! so it is written here by hand, from one consistent reading of the node.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use wharf_node::{CALL_TIME_EDGES_US, LogView, Metrics, Node, QueueView, StageStats, TrialView};
+use wharf_node::{
+    BreakerState, CALL_TIME_EDGES_US, CpuUse, LogView, Metrics, Node, QueueView, StageStats, TrialView,
+};
 
 use crate::error::Problem;
 use crate::trace::word;
@@ -65,6 +68,7 @@ fn text(metrics: &Metrics, memory_bytes: Option<u64>) -> String {
     queues(&mut page, &metrics.queues);
     stages(&mut page, metrics);
     trials(&mut page, metrics);
+    cpu(&mut page, metrics);
     log(&mut page, &metrics.log);
     if let Some(bytes) = memory_bytes {
         page.family("process_resident_memory_bytes", "gauge", "Resident memory of the process.");
@@ -165,11 +169,72 @@ fn stages(page: &mut Page, metrics: &Metrics) {
     }
     page.family("wharf_stage_suspended", "gauge", "1 while the stage broke too often to be called.");
     for (pipeline, stage) in stages() {
-        page.sample("", &labels(pipeline, stage), u64::from(word(&stage.breaker) != "closed"));
+        let suspended = stage.breaker.state != BreakerState::Closed;
+        page.sample("", &labels(pipeline, stage), u64::from(suspended));
+    }
+    page.family(
+        "wharf_stage_breaker_state",
+        "gauge",
+        "1 for the state that the stage's circuit breaker is in.",
+    );
+    for (pipeline, stage) in stages() {
+        for state in [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen] {
+            let [a, b] = labels(pipeline, stage);
+            page.sample("", &[a, b, ("state", &word(&state))], u64::from(stage.breaker.state == state));
+        }
+    }
+    page.family(
+        "wharf_stage_breaker_opened_total",
+        "counter",
+        "How often the stage's circuit breaker opened.",
+    );
+    for (pipeline, stage) in stages() {
+        page.sample("", &labels(pipeline, stage), stage.breaker.opened);
+    }
+    page.family("wharf_stage_faults_total", "counter", "Messages that the stage's plugin broke on, by how.");
+    for (pipeline, stage) in stages() {
+        for (fault, count) in &stage.faults {
+            let [a, b] = labels(pipeline, stage);
+            page.sample("", &[a, b, ("fault", fault)], count);
+        }
     }
     page.family("wharf_stage_instances_total", "counter", "Instances of the stage's plugin that were made.");
     for (pipeline, stage) in stages() {
         page.sample("", &labels(pipeline, stage), stage.instances);
+    }
+}
+
+fn cpu(page: &mut Page, metrics: &Metrics) {
+    type Read = fn(&CpuUse) -> u64;
+    let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    page.family("wharf_pipeline_cpu_seconds_total", "counter", "Processor time in the pipeline's plugins.");
+    for (pipeline, used) in &metrics.cpu {
+        page.sample("", &[("pipeline", pipeline.as_str())], seconds(us(used.busy)));
+    }
+    page.family(
+        "wharf_pipeline_cpu_waited_seconds_total",
+        "counter",
+        "Time that batches waited for the pipeline's share.",
+    );
+    for (pipeline, used) in &metrics.cpu {
+        page.sample("", &[("pipeline", pipeline.as_str())], seconds(us(used.waited)));
+    }
+    const FAMILIES: [(&str, &str, &str, Read); 2] = [
+        (
+            "wharf_pipeline_cpu_waits_total",
+            "counter",
+            "Batches that waited for the pipeline's share.",
+            |used| used.waits,
+        ),
+        ("wharf_pipeline_cpu_throttled", "gauge", "1 while the pipeline's next batch has to wait.", |used| {
+            u64::from(!used.owed.is_zero())
+        }),
+    ];
+    for (name, kind, help, read) in FAMILIES {
+        page.family(name, kind, help);
+        for (pipeline, used) in &metrics.cpu {
+            page.sample("", &[("pipeline", pipeline.as_str())], read(used));
+        }
     }
 }
 

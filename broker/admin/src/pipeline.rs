@@ -1,5 +1,8 @@
 //! Pipelines: numbered versions of a list of stages.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -7,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use wharf_node::{Node, PipelineChange, PipelineVersionView, PipelineView, Principal, StageStats};
+use wharf_node::{
+    BreakerView, CpuUse, Node, PipelineChange, PipelineVersionView, PipelineView, Principal, StageStats,
+};
 use wharf_protocol::{Message, Name};
 
 use crate::error::{Code, ErrorBody, Problem};
@@ -36,6 +41,9 @@ pub struct Pipeline {
     pub bound_to: Vec<String>,
     /// Its stages, in order.
     pub stages: Vec<Stage>,
+    /// What it has taken of processor time.
+    #[serde(default)]
+    pub cpu: Cpu,
     /// The pipeline file of the active version, as TOML; every plugin has its version.
     pub spec: String,
     /// Why it does not run, when it does not.
@@ -63,8 +71,57 @@ pub struct Stage {
     pub verdicts: Verdicts,
     /// Time in calls, in microseconds.
     pub busy_us: u64,
-    /// Whether it is called: `closed` as usual, `open` not for a while, `half-open` once, to see.
-    pub breaker: String,
+    /// Messages that the plugin broke on, by how.
+    #[serde(default)]
+    pub faults: BTreeMap<String, u64>,
+    /// Whether it is called, and why not.
+    pub breaker: Breaker,
+}
+
+/// The circuit breaker of a stage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Breaker {
+    /// `closed`: called as usual; `open`: not for a while; `half-open`: with one message, to see.
+    pub state: String,
+    /// For how long it has been so, in milliseconds.
+    pub since_ms: u64,
+    /// Faults in a row.
+    pub faults_in_a_row: u32,
+    /// How often it opened.
+    pub opened: u64,
+    /// When the next message may try, in milliseconds from now; only when it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try_in_ms: Option<u64>,
+    /// How the plugin broke last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_fault: Option<LastFault>,
+}
+
+/// How a plugin broke last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LastFault {
+    /// By what metrics count it.
+    pub code: String,
+    /// What it did, in one sentence.
+    pub message: String,
+    /// How long ago, in milliseconds.
+    pub ago_ms: u64,
+}
+
+/// What a pipeline has taken of processor time, since this version was activated or the broker started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Cpu {
+    /// What it may take, as `50%` of one processor; absent: what there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<String>,
+    /// Time in its plugins, in microseconds.
+    pub busy_us: u64,
+    /// How often a batch of messages waited for its share.
+    pub waits: u64,
+    /// How long they waited in all, in microseconds.
+    pub waited_us: u64,
+    /// How long the next batch would wait now, in microseconds.
+    pub owed_us: u64,
 }
 
 /// Messages by what became of them at a stage.
@@ -352,6 +409,7 @@ impl From<PipelineView> for Pipeline {
             versions: view.versions.into_iter().map(Version::from).collect(),
             bound_to: view.bound_to.iter().map(ToString::to_string).collect(),
             stages: view.stages.into_iter().map(Stage::from).collect(),
+            cpu: view.cpu.into(),
             spec: view.spec,
             broken: view.broken,
             trial: view.trial.map(Trial::from),
@@ -363,6 +421,43 @@ impl From<PipelineVersionView> for Version {
     fn from(view: PipelineVersionView) -> Self {
         Self { version: view.number, at: view.at.to_string(), by: view.by, note: view.note }
     }
+}
+
+impl From<BreakerView> for Breaker {
+    fn from(view: BreakerView) -> Self {
+        Self {
+            state: word(&view.state),
+            since_ms: ms(view.since),
+            faults_in_a_row: view.faults_in_a_row,
+            opened: view.opened,
+            next_try_in_ms: view.next_try_in.map(ms),
+            last_fault: view.last_fault.map(|last| LastFault {
+                code: last.problem.code,
+                message: last.problem.message,
+                ago_ms: ms(last.ago),
+            }),
+        }
+    }
+}
+
+impl From<CpuUse> for Cpu {
+    fn from(used: CpuUse) -> Self {
+        Self {
+            share: used.share.map(|share| share.to_string()),
+            busy_us: us(used.busy),
+            waits: used.waits,
+            waited_us: us(used.waited),
+            owed_us: us(used.owed),
+        }
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn us(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl From<StageStats> for Stage {
@@ -384,7 +479,8 @@ impl From<StageStats> for Stage {
                 faults: verdicts.faults,
             },
             busy_us: u64::try_from(stats.busy.as_micros()).unwrap_or(u64::MAX),
-            breaker: word(&stats.breaker),
+            faults: stats.faults,
+            breaker: stats.breaker.into(),
         }
     }
 }

@@ -4,14 +4,17 @@ use axum::Extension;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
-use wharf_node::{Node, PluginView, Principal};
+use wharf_node::{Node, PluginView, Principal, Upload};
 use wharf_protocol::Name;
 
 use crate::error::{Code, ErrorBody, Problem};
-use crate::extract::{Body, Path, content_type};
+use crate::extract::{Body, Path, Query, content_type};
+
+/// The header of an upload that carries its signature.
+pub const SIGNATURE_HEADER: &str = "wharf-signature";
 
 /// A plugin: one version of one component.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -38,12 +41,55 @@ pub struct Plugin {
     /// plugin is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<Vec<String>>,
+    /// What of the host it uses, by the names that a stage grants; only when one plugin is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<Vec<String>>,
+    /// Who signed it: `nobody`, the name of a trusted key with the key, or a key that is not trusted.
+    #[serde(default)]
+    pub signed_by: String,
     /// When it was uploaded, RFC 3339.
     pub uploaded_at: String,
     /// By whom.
     pub uploaded_by: String,
     /// The pipelines with a version that has it in a stage.
     pub used_by: Vec<String>,
+}
+
+/// What a collection of plugins removed, or would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Collection {
+    /// Versions that no version of a pipeline has in a stage.
+    pub plugins: Vec<CollectedVersion>,
+    /// Files that no record names.
+    pub stray_files: u64,
+    /// Their bytes.
+    pub stray_bytes: u64,
+    /// Whether another collection would find more.
+    pub more: bool,
+    /// Whether nothing was removed.
+    pub dry_run: bool,
+}
+
+/// A version of a plugin that a collection removed, or would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CollectedVersion {
+    /// The plugin.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The SHA-256 of the component, in hexadecimal.
+    pub digest: String,
+    /// The component's size.
+    pub bytes: u64,
+}
+
+/// How to collect.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct HowToCollect {
+    /// Only tell what would be removed.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// Which fields of a message are handed to a plugin.
@@ -65,7 +111,15 @@ pub(crate) fn routes(bytes_max: usize) -> OpenApiRouter<Node> {
         .routes(routes!(list))
         .routes(routes!(newest))
         .routes(routes!(show, put, remove).layer(DefaultBodyLimit::max(bytes_max)))
+        .routes(routes!(collect))
 }
+
+/// Whether a path is one of these routes: who may load plugins may use them without being an administrator.
+pub(crate) fn is_route(path: &str) -> bool {
+    path == "/v1/plugins" || path == COLLECT || path.starts_with("/v1/plugins/")
+}
+
+const COLLECT: &str = "/v1/garbage/plugins";
 
 /// Every version of every plugin.
 #[utoipa::path(get, path = "/v1/plugins", tag = "plugins", responses((status = 200, body = [Plugin])))]
@@ -109,7 +163,8 @@ async fn show(
 
 /// Uploads a component. It is checked (its world, its imports, its size) and compiled before the answer comes.
 ///
-/// The same bytes again change nothing; other bytes under a version that exists are a conflict.
+/// The same bytes again change nothing; other bytes under a version that exists are a conflict. The header
+/// `wharf-signature` carries a signature as `wharf plugin sign` writes it.
 #[utoipa::path(
     put, path = "/v1/plugins/{name}/{version}", tag = "plugins",
     params(
@@ -134,8 +189,36 @@ async fn put(
         let message = "a component is uploaded as application/wasm";
         return Err(Problem::new(Code::UnsupportedMediaType, message));
     }
-    let plugin = node.put_plugin(&who, name, version, wasm).await?;
+    let signature = headers.get(SIGNATURE_HEADER).map(|value| value.to_str().unwrap_or_default().parse());
+    let signature = signature.transpose().map_err(Problem::invalid)?;
+    let plugin = node.upload_plugin(&who, Upload { name, version, wasm, signature }).await?;
     Ok(axum::Json(plugin.into()))
+}
+
+/// Removes versions that no kept version of a pipeline uses, and files that no record names; a few hundred at once.
+#[utoipa::path(
+    post, path = "/v1/garbage/plugins", tag = "plugins", params(HowToCollect),
+    responses((status = 200, body = Collection), (status = 403, body = ErrorBody)),
+)]
+async fn collect(
+    State(node): State<Node>,
+    Extension(who): Extension<Principal>,
+    Query(HowToCollect { dry_run }): Query<HowToCollect>,
+) -> Result<axum::Json<Collection>, Problem> {
+    let collected = node.collect_plugins(&who, dry_run).await?;
+    let version = |plugin: wharf_node::CollectedPlugin| CollectedVersion {
+        name: plugin.name.to_string(),
+        version: plugin.version.to_string(),
+        digest: plugin.digest,
+        bytes: plugin.bytes,
+    };
+    Ok(axum::Json(Collection {
+        plugins: collected.plugins.into_iter().map(version).collect(),
+        stray_files: collected.strays,
+        stray_bytes: collected.stray_bytes,
+        more: collected.more,
+        dry_run: collected.dry_run,
+    }))
 }
 
 /// Removes a version that no pipeline uses.
@@ -177,6 +260,8 @@ impl From<PluginView> for Plugin {
             }),
             config_schema: view.config_schema.map(schema),
             needs: view.needs.map(|needs| needs.iter().map(ToString::to_string).collect()),
+            uses: view.uses,
+            signed_by: view.signer.to_string(),
             uploaded_at: view.uploaded_at.to_string(),
             uploaded_by: view.by,
             used_by: view.used_by.iter().map(ToString::to_string).collect(),

@@ -84,6 +84,21 @@ impl Admin {
         self.read(self.prepared(self.agent.post(self.url(path))).send_json(body))
     }
 
+    /// As [`put_bytes`](Self::put_bytes), with a header where there is one.
+    pub(crate) fn put_bytes_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        header: Option<(&str, &str)>,
+        content_type: &str,
+        body: &[u8],
+    ) -> anyhow::Result<T> {
+        let mut request = self.prepared(self.agent.put(self.url(path))).content_type(content_type);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        self.read(request.send(body))
+    }
+
     /// With a body that is not JSON.
     pub(crate) fn post_bytes<T: DeserializeOwned>(
         &self,

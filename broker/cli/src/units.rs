@@ -88,6 +88,15 @@ pub(crate) fn show_duration(ms: u64) -> String {
     }
 }
 
+/// A time that was measured, to what a person cares for: `350 ms`, `2.5 s`, `4 min`.
+pub(crate) fn show_time(ms: u64) -> String {
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        1000..120_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        _ => format!("{} min", ms / 60_000),
+    }
+}
+
 /// A number of bytes with one decimal: `14.2 KiB`.
 #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
 pub(crate) fn show_bytes(bytes: u64) -> String {

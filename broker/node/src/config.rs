@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use wharf_pipeline::Limits;
+
+use crate::signature::Trust;
 use crate::{Identity, TraceConfig};
 
 /// Settings of a [`Node`](crate::Node). `Config::new(folder)` has every default.
@@ -25,7 +28,11 @@ pub struct Config {
     pub memory_bytes_max: Option<u64>,
     /// Bytes of log in a segment.
     pub segment_bytes: u32,
-    /// Threads that run plugins; 0: one a core.
+    /// The bounds on plugins, compiled and running; the size of a component is [`Config::plugin_bytes_max`].
+    pub plugin_limits: Limits,
+    /// Whose plugins are taken.
+    pub trust: Trust,
+    /// Threads that run plugins; 0: one a core, and one more.
     pub plugin_threads: usize,
     /// The program that compiles a plugin apart from the broker: it is run with the argument
     /// `compile-plugin`. `None` compiles in this process, which a hostile plugin can exhaust.
@@ -48,6 +55,8 @@ impl Config {
             disk_free_bytes_min: 256 * 1024 * 1024,
             memory_bytes_max: None,
             segment_bytes: 64 * 1024 * 1024,
+            plugin_limits: Limits::default(),
+            trust: Trust::default(),
             plugin_threads: 0,
             compiler: None,
             trace: TraceConfig::default(),

@@ -26,6 +26,10 @@ mod traced;
 /// The header that says which versions of which pipelines a message passed: `orders/3, billing/1`.
 const PIPELINE_HEADER: &str = "wharf-pipeline";
 
+/// How many messages one publication may become on its way, over all pipelines and hops: a pipeline that sends sixteen
+/// copies back to its own topic would make four thousand million in eight hops.
+const FAN_OUT_MAX: u32 = 1024;
+
 /// One message on its way.
 pub(crate) struct Traveller {
     /// Which publication of the batch it comes from.
@@ -69,6 +73,8 @@ pub(crate) struct Place {
     /// What its pipelines read and changed of what they remember.
     pub(crate) kv: Option<Box<KvPart>>,
     pub(crate) entries: Vec<Entry>,
+    /// How many messages it has become so far.
+    made: u32,
     pub(crate) durability: Durability,
     /// What live taps are shown of it, when there are any.
     pub(crate) live: Vec<Message>,
@@ -166,6 +172,7 @@ impl Journey {
             request,
             kv: None,
             entries: Vec::new(),
+            made: 0,
             durability: Durability::Memory,
             live: Vec::new(),
         });
@@ -179,6 +186,18 @@ impl Journey {
     /// What was decided, what is to be stored, and the pipelines to hold until it has its place in the log.
     pub(crate) fn finish(self) -> (Vec<Option<Receipt>>, Vec<Place>, Held) {
         (self.decided, self.places, self.entered)
+    }
+
+    /// Counts what a pipeline made of a publication, and ends it when that is too much.
+    fn became(&mut self, origin: usize, messages: usize) {
+        let made = &mut self.places[origin].made;
+        *made = made.saturating_add(u32::try_from(messages).unwrap_or(u32::MAX));
+        if *made > FAN_OUT_MAX {
+            let text = format!(
+                "pipelines made more than {FAN_OUT_MAX} messages of this one: a loop that multiplies?"
+            );
+            self.reject(origin, rejection(ErrorCode::StageFailed, text));
+        }
     }
 
     fn route(&mut self, topic: &Topic) -> Arc<Route> {
@@ -302,10 +321,12 @@ impl Journey {
         }
     }
 
-    /// Holds a pipeline at one version for the rest of the journey.
+    /// Holds a pipeline at one version for the rest of the journey, once it has its share of processor time.
     async fn enter(&mut self, node: &Node, name: &Name) {
         if self.entered.iter().all(|(each, _)| each != name) {
-            self.entered.push((name.clone(), node.pipelines_in_use().enter(name).await));
+            let holds_others = !self.entered.is_empty();
+            self.entered
+                .push((name.clone(), node.pipelines_in_use().enter_in_turn(name, holds_others).await));
         }
     }
 
@@ -339,6 +360,7 @@ impl Node {
             for (traveller, processed) in self.run(journey, &name, None, group).await {
                 match processed {
                     Processed::Passed(outputs) => {
+                        journey.became(traveller.origin, outputs.len());
                         through.extend(outputs.into_iter().map(|output| traveller.go_on(output)));
                     }
                     Processed::Dropped { .. } => {}
@@ -391,7 +413,11 @@ impl Node {
             for (traveller, processed) in self.run(journey, &name, Some(queue), group).await {
                 match processed {
                     Processed::Passed(outputs) => {
+                        journey.became(traveller.origin, outputs.len());
                         for output in outputs {
+                            if !self.may_be_stored(journey, traveller.origin, &output.message) {
+                                break;
+                            }
                             leave(journey, &traveller, queue, output, &mut sent_on);
                         }
                     }
@@ -446,19 +472,23 @@ impl Node {
     /// Bounds what pipelines make: hops against loops, and the size of a message.
     fn may_go_on(&self, journey: &mut Journey, traveller: &Traveller) -> bool {
         let (hops, hops_max) = (traveller.hops, self.config().hops_max);
-        let (bytes, bytes_max) = (traveller.message.encoded_bytes(), self.config().message_bytes_max);
-        let objection = if hops > hops_max {
+        if hops > hops_max {
             let topic = &traveller.message.topic;
             let text = format!("pipelines sent the message on {hops} times, last to {topic}: a loop?");
-            rejection(ErrorCode::StageFailed, text)
-        } else if bytes > bytes_max {
+            journey.reject(traveller.origin, rejection(ErrorCode::StageFailed, text));
+            return false;
+        }
+        self.may_be_stored(journey, traveller.origin, &traveller.message)
+    }
+
+    /// Whether a message that a pipeline made is of a size that may be stored, and its publication still alive.
+    fn may_be_stored(&self, journey: &mut Journey, origin: usize, message: &Message) -> bool {
+        let (bytes, bytes_max) = (message.encoded_bytes(), self.config().message_bytes_max);
+        if bytes > bytes_max {
             let text = format!("a pipeline made a message of {bytes} bytes, over the limit of {bytes_max}");
-            rejection(ErrorCode::TooLarge, text)
-        } else {
-            return true;
-        };
-        journey.reject(traveller.origin, objection);
-        false
+            journey.reject(origin, rejection(ErrorCode::TooLarge, text));
+        }
+        journey.decided[origin].is_none()
     }
 }
 

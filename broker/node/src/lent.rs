@@ -22,7 +22,7 @@ use wharf_pipeline::{Grant, Library, PipelineSpec, Schema, Secret, Table};
 use wharf_protocol::{Name, Timestamp};
 use wharf_queue::{Change, Lent, Topology};
 
-use crate::plugins::write_durably;
+use crate::components::write_durably;
 use crate::{Action, Node, NodeError, Principal};
 
 pub use wharf_queue::LentKind;

@@ -12,6 +12,7 @@ mod agenda;
 mod alarm;
 mod audit;
 mod browse;
+mod components;
 mod config;
 mod dead_letters;
 mod dedup;
@@ -36,6 +37,7 @@ mod receipts;
 mod record;
 mod scheduler;
 mod schedules;
+pub mod signature;
 mod status;
 mod streams;
 mod subscription;
@@ -62,6 +64,7 @@ pub use lent::{LENT_BYTES_MAX, LentFormat, LentKind, LentView};
 pub use memory::resident_bytes;
 pub use node::Node;
 pub use pipelines::{Candidate, Replay, ReplayReport, ReplaySource, TrialSpec, TrialView};
+pub use plugins::{COLLECTED_MAX, Upload};
 pub use producers::NewLife;
 pub use publish::Publication;
 pub use quota::{Presence, Quota};
@@ -78,13 +81,14 @@ pub use trace::{
 pub use transact::{Settler, Transact, Transacted};
 pub use transfers::{TransferEnd, TransferSpec, TransferView};
 pub use view::{
-    Binding, DeadLetterView, LogView, Metrics, PipelineChange, PipelineVersionView, PipelineView, PluginView,
-    PrincipalView, PublishCounts, QueueView, Status, TryDestination, TryReport, TryResult,
+    Binding, Collected, CollectedPlugin, DeadLetterView, LogView, Metrics, PipelineChange,
+    PipelineVersionView, PipelineView, PluginView, PrincipalView, PublishCounts, QueueView, Status,
+    TryDestination, TryReport, TryResult,
 };
 pub use wharf_pipeline::compare;
 pub use wharf_pipeline::{
-    BreakerState, CALL_TIME_EDGES_US, Excerpt, Kind, Need, PluginRef, Reads, Recorded, Recording, Shown,
-    StageStats, Step, Verdict, Verdicts,
+    BreakerState, BreakerView, CALL_TIME_EDGES_US, CpuShare, CpuUse, Excerpt, Kind, Limits, Need, PluginRef,
+    Reads, Recorded, Recording, Shown, StageStats, Step, Verdict, Verdicts,
 };
 pub use wharf_queue::{
     Backoff, CanaryBounds, CursorView, Deduplication, Durability, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET,

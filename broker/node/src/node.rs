@@ -14,12 +14,13 @@ use wharf_shard::Shard;
 use crate::access::Access;
 use crate::alarm::{Alarms, Marks};
 use crate::audit::Audit;
+use crate::components::Components;
 use crate::error::StartError;
 use crate::lent;
 use crate::memories::Memories;
 use crate::memory;
 use crate::pipelines::Pipelines;
-use crate::plugins::Components;
+
 use crate::scheduler::Scheduler;
 use crate::status::Counts;
 use crate::tap::Taps;
@@ -96,7 +97,8 @@ impl Node {
         let folder = |source| StartError::Folder { folder: config.data.clone(), source };
         make_private(&config.data).map_err(folder)?;
         let shard = Shard::open(&config.data.join("shard-0"), shard_options(&config)).await?;
-        let components = Arc::new(Components::open(config.data.join("plugins")).map_err(folder)?);
+        let components =
+            Arc::new(Components::open(config.data.join("plugins"), config.trust.clone()).map_err(folder)?);
         let audit = Audit::open(config.data.join("audit")).map_err(folder)?;
         let engine = Engine::new(engine_config(&config))?;
         let memories = Memories::new(shard.kv().clone());
@@ -267,7 +269,7 @@ fn marks(config: &Config) -> Marks {
 fn engine_config(config: &Config) -> EngineConfig {
     let default = EngineConfig::default();
     EngineConfig {
-        limits: Limits { component_bytes: config.plugin_bytes_max, ..Limits::default() },
+        limits: Limits { component_bytes: config.plugin_bytes_max, ..config.plugin_limits.clone() },
         threads: if config.plugin_threads == 0 { default.threads } else { config.plugin_threads },
         cache: Some(config.data.join("cache")),
         compiler: config.compiler.clone().map_or(Compiler::InProcess, Compiler::Child),

@@ -10,19 +10,22 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
-use wharf_pipeline::{Engine, Item, Pipeline, PipelineSpec, Processed, StageStats, Step};
+use tokio::sync::watch::Sender;
+use tokio::sync::{Mutex, MutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use wharf_pipeline::{CpuUse, Engine, Item, Pipeline, PipelineSpec, Processed, StageStats, Step};
 use wharf_protocol::{Name, Timestamp};
 use wharf_queue::{Change, Topology};
 
+use crate::components::Components;
 use crate::lent;
-use crate::plugins::{Components, pin};
+use crate::plugins::pin;
 use crate::view::{PipelineVersionView, PipelineView};
 use crate::{Action, Node, NodeError, Principal};
 
 mod candidate;
 mod replay;
 mod trial;
+mod turn;
 mod versions;
 mod watch;
 
@@ -64,6 +67,8 @@ pub(crate) struct Pipelines {
     changing: Mutex<()>,
     /// What runs beside the versions in use.
     pub(crate) trials: Trials,
+    /// How many wait for a pipeline to be empty.
+    swapping: Sender<usize>,
 }
 
 impl Pipelines {
@@ -98,8 +103,14 @@ impl Pipelines {
         Some(slot.read_owned().await)
     }
 
+    /// Keeps every pipeline as it is while the guard lives.
+    pub(crate) async fn hold_changes(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().await
+    }
+
     /// Keeps everybody out of pipeline `name`, which is made if there is none.
     async fn lock(&self, name: &Name) -> (OwnedRwLockWriteGuard<Active>, bool) {
+        let _announced = turn::Announced::new(&self.swapping);
         if let Some(slot) = self.slots.load().get(name) {
             return (Arc::clone(slot).write_owned().await, false);
         }
@@ -128,15 +139,21 @@ impl Pipelines {
         views
     }
 
-    /// What the stages of every pipeline have done.
-    pub(crate) async fn stats(&self) -> BTreeMap<Name, Vec<StageStats>> {
-        let mut stats = BTreeMap::new();
+    /// What every pipeline has done and taken.
+    pub(crate) async fn accounts(&self) -> BTreeMap<Name, Account> {
+        let mut accounts = BTreeMap::new();
         let slots = self.slots.load_full();
         for (name, slot) in slots.iter() {
-            stats.insert(name.clone(), slot.read().await.stats());
+            accounts.insert(name.clone(), slot.read().await.account());
         }
-        stats
+        accounts
     }
+}
+
+/// What one pipeline has done and taken.
+pub(crate) struct Account {
+    pub(crate) stages: Vec<StageStats>,
+    pub(crate) cpu: CpuUse,
 }
 
 impl Active {
@@ -202,10 +219,10 @@ impl Active {
         }
     }
 
-    fn stats(&self) -> Vec<StageStats> {
+    fn account(&self) -> Account {
         match self {
-            Self::Ready { pipeline, .. } => pipeline.stats(),
-            Self::Broken { .. } => Vec::new(),
+            Self::Ready { pipeline, .. } => Account { stages: pipeline.stats(), cpu: pipeline.cpu() },
+            Self::Broken { .. } => Account { stages: Vec::new(), cpu: CpuUse::default() },
         }
     }
 }
@@ -311,6 +328,7 @@ impl Node {
         let topology = self.shard().topology().clone();
         let known = topology.pipeline(name.as_str()).ok_or_else(|| missing(name))?;
         let entered = self.pipelines_in_use().enter(name).await.ok_or_else(|| missing(name))?;
+        let account = entered.account();
         let version = known.active_version();
         let versions = known.versions.iter().map(|(number, version)| PipelineVersionView {
             number: *number,
@@ -327,7 +345,8 @@ impl Node {
             versions: versions.collect(),
             bound_to: bound.map(|binding| binding.queue.clone()).collect(),
             spec: version.spec.to_string(),
-            stages: entered.stats(),
+            stages: account.stages,
+            cpu: account.cpu,
             trial: entered.trial().map(|trial| trial.view()),
             broken: match &*entered {
                 Active::Ready { .. } => None,
@@ -351,6 +370,7 @@ impl Node {
             stage.plugin = pin(topology, &stage.plugin)?.0;
         }
         lent::check_grants(self.engine().library(), &self.config().data, topology, &spec)?;
+        self.check_signers(topology, &spec)?;
         let pipeline = prepare(self.engine(), self.components(), topology, &spec).await?;
         if !spec.delivery.is_empty() && pipeline.remembers() {
             return Err(NodeError::Invalid(format!(

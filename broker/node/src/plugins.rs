@@ -1,92 +1,32 @@
-//! Plugins: components on disk by their digest, registered in the log by name and version.
+//! Plugins: components registered in the log by name and version. Their bytes are in [`crate::components`].
 
-use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-use wharf_pipeline::{Engine, Plugin, PluginRef};
+use wharf_pipeline::{PipelineSpec, PluginRef};
 use wharf_protocol::Name;
 use wharf_queue::{Change, Topology};
 
-use crate::view::PluginView;
+use crate::components::Digest;
+use crate::signature::Signature;
+use crate::view::{Collected, CollectedPlugin, PluginView};
 use crate::{Action, Node, NodeError, Principal};
 
-/// The SHA-256 of a component.
-pub(crate) type Digest = [u8; 32];
+/// How many versions and files one collection removes at most.
+pub const COLLECTED_MAX: usize = 256;
 
-/// The components that a node has on disk, and those of them that are loaded.
-pub(crate) struct Components {
-    folder: PathBuf,
-    /// By digest.
-    loaded: Mutex<HashMap<Digest, Arc<Plugin>>>,
-}
-
-impl Components {
-    pub(crate) fn open(folder: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&folder)?;
-        Ok(Self { folder, loaded: Mutex::default() })
-    }
-
-    /// Loads a component that was just uploaded: checked and compiled, kept on disk.
-    async fn add(self: &Arc<Self>, engine: &Engine, wasm: Bytes) -> Result<(Digest, Arc<Plugin>), NodeError> {
-        let plugin = load(engine, wasm.clone()).await?;
-        let this = Arc::clone(self);
-        let digest = Digest::from(Sha256::digest(&wasm));
-        let written = tokio::task::spawn_blocking(move || write_durably(&this.path(&digest), &wasm)).await;
-        written
-            .map_err(io::Error::other)
-            .flatten()
-            .map_err(|error| NodeError::Unavailable(format!("the plugin cannot be stored: {error}")))?;
-        self.keep(digest, &plugin);
-        Ok((digest, plugin))
-    }
-
-    /// The plugin with this digest, loaded from disk when it is not yet.
-    pub(crate) async fn get(
-        self: &Arc<Self>,
-        engine: &Engine,
-        digest: &Digest,
-    ) -> Result<Arc<Plugin>, NodeError> {
-        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
-        if let Some(plugin) = loaded {
-            return Ok(plugin);
-        }
-        let path = self.path(digest);
-        let read = tokio::task::spawn_blocking(move || fs::read(path)).await.map_err(io::Error::other);
-        let wasm = read.flatten().map_err(|error| {
-            NodeError::Unavailable(format!("component {} cannot be read: {error}", hex::encode(digest)))
-        })?;
-        if Sha256::digest(&wasm)[..] != digest[..] {
-            let text = format!("component {} on disk is damaged; upload it again", hex::encode(digest));
-            return Err(NodeError::Unavailable(text));
-        }
-        let plugin = load(engine, wasm.into()).await?;
-        self.keep(*digest, &plugin);
-        Ok(plugin)
-    }
-
-    /// Removes the component from memory and disk. One that is missing is removed.
-    fn remove(&self, digest: &Digest) {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
-        if let Err(error) = fs::remove_file(self.path(digest))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, digest = hex::encode(digest), "a removed plugin's file stays");
-        }
-    }
-
-    fn keep(&self, digest: Digest, plugin: &Arc<Plugin>) {
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.insert(digest, Arc::clone(plugin));
-    }
-
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.folder.join(format!("{}.wasm", hex::encode(digest)))
-    }
+/// A component on its way in.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// The plugin's name.
+    pub name: Name,
+    /// Its version.
+    pub version: Name,
+    /// The component.
+    pub wasm: Bytes,
+    /// Who vouches for it.
+    pub signature: Option<Signature>,
 }
 
 impl Node {
@@ -103,15 +43,32 @@ impl Node {
         version: Name,
         wasm: Bytes,
     ) -> Result<PluginView, NodeError> {
+        self.upload_plugin(who, Upload { name, version, wasm, signature: None }).await
+    }
+
+    /// As [`put_plugin`](Self::put_plugin), with a signature where there is one.
+    ///
+    /// # Errors
+    /// Those, and a signature that is wrong, or missing where plugins have to be signed.
+    pub async fn upload_plugin(&self, who: &Principal, upload: Upload) -> Result<PluginView, NodeError> {
         who.check(Action::LoadPlugin)?;
-        if wasm.len() > self.config().plugin_bytes_max {
-            let max = self.config().plugin_bytes_max;
-            return Err(NodeError::TooLarge(format!(
-                "the component has {} bytes, over the limit of {max}",
-                wasm.len()
-            )));
+        let Upload { name, version, wasm, signature } = upload;
+        let (bytes, max) = (wasm.len(), self.config().plugin_bytes_max);
+        if bytes > max {
+            let reason = format!("the component has {bytes} bytes, over the limit of {max}");
+            return Err(NodeError::TooLarge(reason));
         }
-        let (digest, plugin) = self.components().add(self.engine(), wasm).await?;
+        let digest = Digest::from(Sha256::digest(&wasm));
+        // What comes with the broker is as good as the broker.
+        if !who.is_system() {
+            let judged = self.components().judge(&digest, signature.as_ref());
+            judged.map_err(|error| NodeError::Invalid(error.to_string()))?;
+        }
+        if self.has_plugin(&name, &version, &digest)? && self.components().is_there(digest).await {
+            self.components().sign(digest, signature).await?;
+            return self.plugin_view(&name, version.as_str());
+        }
+        let plugin = self.components().load(self.engine(), wasm.clone()).await?;
         let change = Change::PutPlugin {
             name: name.clone(),
             version: version.clone(),
@@ -121,8 +78,31 @@ impl Node {
             summary: plugin.description().summary.clone(),
             by: who.name().to_owned(),
         };
+        let held = self.components().hold().await;
+        self.components().store(digest, wasm, signature, &plugin).await?;
         self.shard().change(change).await?;
-        self.plugin_view(&name, version.as_str())
+        drop(held);
+        let mut view = self.plugin_view(&name, version.as_str())?;
+        view.describe(&plugin);
+        Ok(view)
+    }
+
+    /// Whether this version is there, and with this component.
+    ///
+    /// # Errors
+    /// It is there with another.
+    fn has_plugin(&self, name: &Name, version: &Name, digest: &Digest) -> Result<bool, NodeError> {
+        let topology = self.shard().topology();
+        match topology.plugin(name.as_str(), version.as_str()) {
+            None => Ok(false),
+            Some(known) if known.digest == *digest => Ok(true),
+            Some(known) => Err(NodeError::Conflict(format!(
+                "plugin {name} {version} is there with other bytes: its digest is {}, and that of these is {}; a \
+                 version never changes, so give them a new one",
+                hex::encode(known.digest),
+                hex::encode(digest)
+            ))),
+        }
     }
 
     /// Every version of every plugin.
@@ -134,7 +114,10 @@ impl Node {
         let topology = self.shard().topology().clone();
         Ok(topology
             .plugins()
-            .map(|(name, version, plugin)| PluginView::new(&topology, name, version, plugin))
+            .map(|(name, version, plugin)| {
+                let signer = self.components().signer(&plugin.digest);
+                PluginView::new(&topology, name, version, plugin, signer)
+            })
             .collect())
     }
 
@@ -156,9 +139,7 @@ impl Node {
         let mut view = self.plugin_view(name, &version)?;
         let digest = self.plugin_digest(name, &version)?;
         let plugin = self.components().get(self.engine(), &digest).await?;
-        view.config_schema = plugin.description().config_schema.clone();
-        view.reads = Some(plugin.description().reads.clone());
-        view.needs = Some(plugin.needs().to_vec());
+        view.describe(&plugin);
         Ok(view)
     }
 
@@ -168,15 +149,99 @@ impl Node {
     /// No such version; a pipeline's version names it; not allowed.
     pub async fn remove_plugin(&self, who: &Principal, name: &Name, version: &Name) -> Result<(), NodeError> {
         who.check(Action::LoadPlugin)?;
+        // What a pipeline is about to be applied with stays.
+        let _changing = self.pipelines_in_use().hold_changes().await;
+        let _held = self.components().hold().await;
         let view = self.plugin_view(name, version.as_str())?;
         if let Some(user) = view.used_by.first() {
             return Err(NodeError::Conflict(format!("plugin {name}@{version} is used by pipeline {user}")));
         }
+        self.forget_plugin(name, version).await
+    }
+
+    /// Removes versions that no version of a pipeline has in a stage, files that no record names, and machine code of
+    /// neither; at most [`COLLECTED_MAX`] of each. What comes with the broker stays. With `dry_run`, only tells.
+    ///
+    /// # Errors
+    /// Not allowed; the folder cannot be read; the node is stopping.
+    pub async fn collect_plugins(&self, who: &Principal, dry_run: bool) -> Result<Collected, NodeError> {
+        who.check(Action::LoadPlugin)?;
+        let _changing = self.pipelines_in_use().hold_changes().await;
+        let _held = self.components().hold().await;
+        let topology = self.shard().topology().clone();
+        let used = used_by_pipelines(&topology);
+        let system = Principal::system();
+        let unused = topology.plugins().filter(|(name, version, plugin)| {
+            let exact = PluginRef { name: (*name).clone(), version: Some((*version).clone()) };
+            plugin.by != system.name() && !used.contains(&exact)
+        });
+        let mut unused: Vec<CollectedPlugin> = unused
+            .map(|(name, version, plugin)| CollectedPlugin {
+                name: name.clone(),
+                version: version.clone(),
+                digest: hex::encode(plugin.digest),
+                bytes: plugin.bytes,
+            })
+            .collect();
+        let more = unused.len() > COLLECTED_MAX;
+        unused.truncate(COLLECTED_MAX);
+        if !dry_run {
+            for plugin in &unused {
+                self.forget_plugin(&plugin.name, &plugin.version).await?;
+            }
+        }
+        let known: HashSet<Digest> = topology.plugins().map(|(_, _, plugin)| plugin.digest).collect();
+        let strays = self.components().strays(&known, COLLECTED_MAX).map_err(|error| {
+            NodeError::Unavailable(format!("the folder of plugins cannot be read: {error}"))
+        })?;
+        if !dry_run {
+            strays.iter().for_each(|stray| self.components().remove_file(&stray.path));
+            let left = self.shard().topology().clone();
+            let left: HashSet<String> =
+                left.plugins().map(|(_, _, plugin)| hex::encode(plugin.digest)).collect();
+            self.engine().forget_compiled(&left);
+        }
+        Ok(Collected {
+            stray_bytes: strays.iter().map(|stray| stray.bytes).sum(),
+            strays: strays.len() as u64,
+            plugins: unused,
+            more,
+            dry_run,
+        })
+    }
+
+    /// Removes a version, and its component when no other version is the same.
+    async fn forget_plugin(&self, name: &Name, version: &Name) -> Result<(), NodeError> {
         let digest = self.plugin_digest(name, version.as_str())?;
         self.shard().change(Change::RemovePlugin { name: name.clone(), version: version.clone() }).await?;
         let shared = self.shard().topology().plugins().any(|(_, _, other)| other.digest == digest);
         if !shared {
             self.components().remove(&digest);
+        }
+        Ok(())
+    }
+
+    /// Whether every plugin of `spec` may run here: signed where that is required, or of the broker's own.
+    ///
+    /// # Errors
+    /// The first that may not, and why.
+    pub(crate) fn check_signers(&self, topology: &Topology, spec: &PipelineSpec) -> Result<(), NodeError> {
+        if !self.components().signatures_required() {
+            return Ok(());
+        }
+        for stage in &spec.stages {
+            let (pinned, digest) = pin(topology, &stage.plugin)?;
+            let version = pinned.version.as_ref().map(Name::as_str).unwrap_or_default();
+            let known = topology.plugin(pinned.name.as_str(), version);
+            let own = known.is_some_and(|plugin| plugin.by == Principal::system().name());
+            let signer = self.components().signer(&digest);
+            if !own && !matches!(signer, crate::signature::Signer::Trusted { .. }) {
+                return Err(NodeError::Invalid(format!(
+                    "stage {}: plugin {pinned} is signed by {signer}, and this broker runs plugins of trusted \
+                     signers only (plugins.require-signed); sign it and push it again with its signature",
+                    stage.name()
+                )));
+            }
         }
         Ok(())
     }
@@ -193,8 +258,16 @@ impl Node {
         let missing = || NodeError::NotFound { kind: "plugin", name: format!("{name}@{version}") };
         let plugin = topology.plugin(name.as_str(), version).ok_or_else(missing)?;
         let version: Name = version.parse().map_err(|_| missing())?;
-        Ok(PluginView::new(&topology, name, &version, plugin))
+        let signer = self.components().signer(&plugin.digest);
+        Ok(PluginView::new(&topology, name, &version, plugin, signer))
     }
+}
+
+/// Every plugin that a version of a pipeline has in a stage.
+fn used_by_pipelines(topology: &Topology) -> HashSet<PluginRef> {
+    let versions = topology.pipelines().flat_map(|(_, pipeline)| pipeline.versions.values());
+    let specs = versions.filter_map(|version| PipelineSpec::from_toml(&version.spec).ok());
+    specs.flat_map(|spec| spec.stages.into_iter().map(|stage| stage.plugin)).collect()
 }
 
 /// `plugin` with a version: the one it names, or the one uploaded last.
@@ -213,29 +286,4 @@ fn newest(topology: &Topology, name: &Name) -> Result<Name, NodeError> {
     let newest = versions.max_by_key(|(_, version, plugin)| (plugin.at, (*version).clone()));
     let missing = || NodeError::NotFound { kind: "plugin", name: name.to_string() };
     newest.map(|(_, version, _)| version.clone()).ok_or_else(missing)
-}
-
-async fn load(engine: &Engine, wasm: Bytes) -> Result<Arc<Plugin>, NodeError> {
-    let engine = engine.clone();
-    let loaded = tokio::task::spawn_blocking(move || engine.load(&wasm)).await;
-    match loaded {
-        Ok(plugin) => plugin.map_err(|error| NodeError::Invalid(crate::error::chain(&error))),
-        Err(error) => Err(NodeError::Invalid(format!("loading the plugin failed: {error}"))),
-    }
-}
-
-/// Writes beside, syncs, renames, syncs the folder.
-pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if path.exists() {
-        return Ok(());
-    }
-    let beside = path.with_extension("part");
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
 }

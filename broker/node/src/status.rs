@@ -1,5 +1,6 @@
 //! A node at a glance, and in numbers.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -61,9 +62,15 @@ impl Node {
     /// # Errors
     /// The node is stopping.
     pub async fn metrics(&self) -> Result<Metrics, NodeError> {
+        let (mut pipelines, mut cpu) = (BTreeMap::new(), BTreeMap::new());
+        for (name, account) in self.pipelines_in_use().accounts().await {
+            pipelines.insert(name.clone(), account.stages);
+            cpu.insert(name, account.cpu);
+        }
         Ok(Metrics {
             queues: self.queue_views().await?,
-            pipelines: self.pipelines_in_use().stats().await,
+            pipelines,
+            cpu,
             trials: self.pipelines_in_use().trial_views().await,
             log: self.log_view().await?,
             publishes: self.counts().read(),

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use wharf_pipeline::{Need, PipelineSpec, Reads, StageStats, Step};
+use wharf_pipeline::{CpuUse, Need, PipelineSpec, Plugin, Reads, StageStats, Step};
 use wharf_protocol::{Death, MessageId, Name, Pattern, QueueName, Timestamp};
 use wharf_queue::{PipelineEventKind, QueuePolicy, Topology};
 
 use crate::TraceCounts;
 use crate::pipelines::TrialView;
+use crate::signature::Signer;
 
 /// A queue: what it promises, and its numbers. `ready + leased + delayed + settled = enqueued`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +101,38 @@ pub struct PluginView {
     pub config_schema: Option<String>,
     /// What its stages are to grant by name; only when one plugin is asked for.
     pub needs: Option<Vec<Need>>,
+    /// What of the host it uses, by the names that a stage grants; only when one plugin is asked for.
+    pub uses: Option<Vec<String>>,
+    /// Who signed it.
+    pub signer: Signer,
+}
+
+/// What a collection of plugins removed, or would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    /// Versions that no version of a pipeline uses.
+    pub plugins: Vec<CollectedPlugin>,
+    /// Files that no record names.
+    pub strays: u64,
+    /// Their bytes.
+    pub stray_bytes: u64,
+    /// Whether another collection would find more.
+    pub more: bool,
+    /// Whether nothing was removed.
+    pub dry_run: bool,
+}
+
+/// A version that a collection removed, or would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectedPlugin {
+    /// The plugin.
+    pub name: Name,
+    /// Its version.
+    pub version: Name,
+    /// The SHA-256 of its component, in hexadecimal.
+    pub digest: String,
+    /// The component's size.
+    pub bytes: u64,
 }
 
 /// A pipeline and the version of it that is in use.
@@ -121,6 +154,8 @@ pub struct PipelineView {
     pub spec: String,
     /// What each stage has done since this version was activated or the broker started.
     pub stages: Vec<StageStats>,
+    /// What it has taken of processor time since then.
+    pub cpu: CpuUse,
     /// Why it does not run, when it does not.
     pub broken: Option<String>,
     /// The version that is tried beside it.
@@ -267,6 +302,8 @@ pub struct Metrics {
     pub pipelines: BTreeMap<Name, Vec<StageStats>>,
     /// Versions on trial.
     pub trials: Vec<(Name, TrialView)>,
+    /// What every pipeline has taken of processor time.
+    pub cpu: BTreeMap<Name, CpuUse>,
     /// The log.
     pub log: LogView,
     /// Publishes taken, by what they were told.
@@ -326,6 +363,7 @@ impl PluginView {
         name: &Name,
         version: &Name,
         plugin: &wharf_queue::Plugin,
+        signer: Signer,
     ) -> Self {
         let uses = |spec: &PipelineSpec| {
             spec.stages
@@ -349,7 +387,18 @@ impl PluginView {
             reads: None,
             config_schema: None,
             needs: None,
+            uses: None,
+            signer,
         }
+    }
+
+    /// Adds what only the component itself tells.
+    pub(crate) fn describe(&mut self, plugin: &Plugin) {
+        let description = plugin.description();
+        self.config_schema = description.config_schema.clone();
+        self.reads = Some(description.reads.clone());
+        self.needs = Some(plugin.needs().to_vec());
+        self.uses = Some(plugin.uses());
     }
 }
 

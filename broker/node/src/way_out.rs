@@ -118,7 +118,8 @@ async fn pass(node: &Node, pipelines: &[Name], deliveries: Vec<Delivery>) -> (Ve
     let mut held = Vec::with_capacity(pipelines.len());
     for name in pipelines {
         // One that was removed meanwhile is passed over.
-        let Some(entered) = node.pipelines_in_use().enter(name).await else { continue };
+        let in_turn = node.pipelines_in_use().enter_in_turn(name, !held.is_empty()).await;
+        let Some(entered) = in_turn else { continue };
         let items = travellers.iter().map(|Traveller { delivery, .. }| Item {
             message: delivery.message.clone(),
             attempt: delivery.attempt.saturating_sub(1),

@@ -73,6 +73,24 @@ impl Cache {
         }
     }
 
+    /// Drops the code under every key that is not to be kept; what cannot be dropped stays.
+    pub(crate) fn retain(&self, keep: impl Fn(&str) -> bool) {
+        let dropped = catch_unwind(AssertUnwindSafe(|| {
+            for key in self.db.iter().keys() {
+                let key = key?;
+                if !std::str::from_utf8(&key).is_ok_and(&keep) {
+                    self.db.remove(&key)?;
+                }
+            }
+            self.db.flush()
+        }));
+        match dropped {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "compiled plugins that nobody uses were not dropped"),
+            Err(_) => tracing::warn!("compiled plugins that nobody uses were not dropped: sled panicked"),
+        }
+    }
+
     fn try_open(folder: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
@@ -154,6 +172,17 @@ mod tests {
         assert_eq!(cache.get("k").as_deref(), Some(&b"code"[..]));
         assert_eq!(cache.get("other"), None);
         assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn what_is_not_kept_is_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path()).expect("it opens");
+        cache.put("aa-1", b"code");
+        cache.put("bb-1", b"code");
+        cache.retain(|key| key.starts_with("aa"));
+        assert_eq!(cache.get("aa-1").as_deref(), Some(&b"code"[..]));
+        assert_eq!(cache.get("bb-1"), None);
     }
 
     #[test]

@@ -16,18 +16,22 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, nice, setrlimit};
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 
 use crate::Limits;
 use crate::engine::settings;
+use crate::text::printable;
 
 /// The hidden subcommand that a child is started with.
 pub const COMPILE_SUBCOMMAND: &str = "compile-plugin";
 
 const OUTCOME_CODE: u8 = 0;
 const OUTCOME_ERROR: u8 = 1;
+
+/// How much less the system favours the compiling process than the broker.
+const COMPILE_NICE: i32 = 10;
 
 /// How many bytes of an error's text are read.
 const ERROR_BYTES_MAX: usize = 4096;
@@ -98,6 +102,11 @@ pub(crate) fn cache_key(engine: &wasmtime::Engine, digest: &str) -> String {
     format!("{digest}-{:016x}", hasher.finish())
 }
 
+/// The digest of the component that a key is of.
+pub(crate) fn digest_of(key: &str) -> &str {
+    key.split('-').next().unwrap_or(key)
+}
+
 #[expect(
     unsafe_code,
     reason = "the code is of our own making: just compiled, or from the cache with a good seal"
@@ -108,7 +117,7 @@ pub(crate) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> Result<Comp
 }
 
 fn invalid(error: wasmtime::Error) -> CompileError {
-    CompileError::Invalid(format!("{error:#}"))
+    CompileError::Invalid(printable(&format!("{error:#}"), ERROR_BYTES_MAX))
 }
 
 fn compile_in_child(exe: &Path, limits: &Limits, fuel: bool, wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
@@ -174,7 +183,7 @@ fn read_answer(mut bytes: Vec<u8>, limits: &Limits, status: &str) -> Result<Vec<
         }
         Some(&OUTCOME_ERROR) => {
             let text = &bytes[1..bytes.len().min(ERROR_BYTES_MAX)];
-            Err(CompileError::Invalid(String::from_utf8_lossy(text).into_owned()))
+            Err(CompileError::Invalid(printable(&String::from_utf8_lossy(text), ERROR_BYTES_MAX)))
         }
         _ => Err(CompileError::Died(status.to_owned())),
     }
@@ -217,5 +226,7 @@ fn confine(limits: &Limits) -> io::Result<()> {
     setrlimit(Resource::As, both(limits.compile_memory_bytes))?;
     setrlimit(Resource::Cpu, both(seconds * threads))?;
     setrlimit(Resource::Core, both(0))?;
+    // The broker's messages come first. Refused, it is no worse than it was.
+    let _ = nice(COMPILE_NICE);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The engine: wasmtime, configured once a process, with the threads, the ticker and the instances it may have.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -72,6 +73,8 @@ pub(crate) struct Inner {
     pub(crate) ticker: Ticker,
     pub(crate) workers: Workers,
     pub(crate) threads: usize,
+    /// Linear memory of all living instances.
+    pub(crate) guest_bytes: Arc<AtomicUsize>,
     compiler: Compiler,
     cache: Option<Cache>,
     instances: Arc<AtomicUsize>,
@@ -126,6 +129,7 @@ impl Engine {
             library: Library::default(),
             memories: OnceLock::new(),
             threads,
+            guest_bytes: Arc::default(),
             compiler: config.compiler,
             cache,
             instances: Arc::default(),
@@ -158,6 +162,13 @@ impl Engine {
     pub fn load(&self, wasm: &Bytes) -> Result<Arc<Plugin>, LoadError> {
         let loaded = aside(|| Plugin::load(&self.inner, wasm)).map_err(|_| LoadError::Host)?;
         loaded.map(Arc::new)
+    }
+
+    /// Drops the machine code of every component whose digest is not among `kept`.
+    pub fn forget_compiled(&self, kept: &HashSet<String>) {
+        if let Some(cache) = &self.inner.cache {
+            cache.retain(|key| kept.contains(compile::digest_of(key)));
+        }
     }
 
     /// Makes `spec` ready to run, with one plugin a stage. Blocks while each stage takes its configuration.

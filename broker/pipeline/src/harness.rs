@@ -311,6 +311,7 @@ impl Harness {
             description: String::new(),
             trace_sample: None,
             ingress: None,
+            cpu: None,
             delivery: Vec::new(),
             stages: vec![stage.clone()],
         };

@@ -6,11 +6,12 @@ mod capability;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, Result};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wharf_protocol::{Headers, HeadersBuilder, Message, Timestamp};
+use wharf_protocol::{HEADERS_BYTES_MAX, Headers, HeadersBuilder, Message, Timestamp};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::bindings::wharf::plugin::emit::{self, Body, EmitError};
@@ -18,7 +19,11 @@ use crate::bindings::wharf::plugin::{clock, log, metrics, random, types};
 pub(crate) use capability::{About, Borrowed, Remembered};
 
 use crate::logbook::Logbook;
+use crate::text::printable;
 use crate::{Fault, Grant, Item, Level, Library, Limits, Target, wasi};
+
+/// How long the name of a plugin's own counter may be.
+const COUNTER_NAME_BYTES_MAX: usize = 128;
 
 /// The guest's handle to the batch of the call that runs; there is only one, so it carries nothing.
 #[derive(Debug)]
@@ -72,6 +77,8 @@ pub(crate) struct Call {
     pub(crate) emitted: Vec<Emitted>,
     pub(crate) tallies: Vec<Tally>,
     bytes: usize,
+    /// Whether something was emitted for a message that is not in the batch.
+    pub(crate) stray: bool,
     pub(crate) counters: BTreeMap<String, u64>,
     borrowed: Borrowed,
     /// What the pipeline remembers, where the stage is granted it.
@@ -117,12 +124,18 @@ impl Breach {
 }
 
 impl Host {
-    pub(crate) fn new(limits: &Arc<Limits>, library: &Library, rights: &Rights) -> Self {
+    /// Its memory counts among `all` that guests have.
+    pub(crate) fn new(
+        limits: &Arc<Limits>,
+        library: &Library,
+        rights: &Rights,
+        all: &Arc<AtomicUsize>,
+    ) -> Self {
         let logbook = Logbook::new(limits);
         Self {
             wasi: wasi::nothing(&logbook),
             table: ResourceTable::with_capacity(0),
-            memory: Memory { bytes_max: limits.memory_bytes, ..Memory::default() },
+            memory: Memory { bytes_max: limits.memory_bytes, all: Arc::clone(all), ..Memory::default() },
             logbook,
             call: Call::default(),
             grants: Arc::clone(&rights.grants),
@@ -256,6 +269,7 @@ impl emit::HostEmitter for Host {
     fn emit(&mut self, _: Resource<Emitter>, output: emit::Output) -> Result<Result<(), EmitError>> {
         let parent = output.parent as usize;
         if parent >= self.call.count {
+            self.call.stray = true;
             return Ok(Err(EmitError::NoSuchParent));
         }
         let taken = self.take_output(parent, output)?;
@@ -271,7 +285,14 @@ impl emit::HostEmitter for Host {
 }
 
 impl Host {
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     fn take_output(&mut self, parent: usize, output: emit::Output) -> Result<Result<(), EmitError>> {
+        if self.call.tallies[parent].outputs >= self.limits.outputs {
+            return Ok(Err(EmitError::TooMany));
+        }
         let to = output.to.map(usize::from);
         if to.is_some_and(|to| to >= self.call.declared) {
             return Ok(Err(EmitError::NoSuchOutput));
@@ -294,9 +315,6 @@ impl Host {
         };
         let bytes = payload.len() + headers.as_bytes().len();
         let tally = &mut self.call.tallies[parent];
-        if tally.outputs >= self.limits.outputs {
-            return Ok(Err(EmitError::TooMany));
-        }
         if tally.bytes + bytes > self.limits.output_bytes {
             return Ok(Err(EmitError::TooLarge));
         }
@@ -314,17 +332,28 @@ impl Host {
     }
 }
 
+/// How many headers a plugin sets or removes of one message at most: each is looked for among all there are.
+const HEADERS_CHANGED_MAX: usize = 1024;
+
 /// `headers` with some set and some removed; unchanged ones are shared, not copied.
 pub(crate) fn with_headers(
     headers: &Headers,
     set: &[types::Header],
     remove: &[String],
-) -> Result<Headers, &'static str> {
+) -> Result<Headers, String> {
     if set.is_empty() && remove.is_empty() {
         return Ok(headers.clone());
     }
+    let changed = set.len() + remove.len();
+    if changed > HEADERS_CHANGED_MAX {
+        return Err(format!("it changes {changed} headers; at most {HEADERS_CHANGED_MAX}"));
+    }
+    let bytes: usize = set.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > HEADERS_BYTES_MAX {
+        return Err(format!("the headers are too large: {bytes} bytes, and at most {HEADERS_BYTES_MAX}"));
+    }
     if set.iter().any(|(name, _)| name.is_empty() || name.chars().any(char::is_control)) {
-        return Err("a header name is empty or has control characters");
+        return Err("a header name is empty or has control characters".to_owned());
     }
     let mut builder: HeadersBuilder = headers.edit();
     for name in remove {
@@ -333,7 +362,7 @@ pub(crate) fn with_headers(
     for (name, value) in set {
         builder.set(name, value);
     }
-    builder.build().map_err(|_| "the headers are too large")
+    builder.build().map_err(|_| "the headers are too large".to_owned())
 }
 
 impl log::Host for Host {
@@ -389,9 +418,15 @@ fn split_mix(state: u64) -> u64 {
 impl metrics::Host for Host {
     fn add(&mut self, name: String, by: u64) -> Result<()> {
         self.granted(&Grant::Metrics)?;
-        if name.is_empty() || name.len() > 128 || name.chars().any(|c| !c.is_ascii_graphic()) {
-            let message =
-                format!("it named a counter {name:?}; a name has 1 to 128 visible ASCII characters");
+        if name.is_empty()
+            || name.len() > COUNTER_NAME_BYTES_MAX
+            || name.chars().any(|c| !c.is_ascii_graphic())
+        {
+            let (shown, bytes) = (printable(&name, COUNTER_NAME_BYTES_MAX), name.len());
+            let message = format!(
+                "it named a counter {shown:?}, with {bytes} bytes; a name has 1 to {COUNTER_NAME_BYTES_MAX} visible \
+                 ASCII characters"
+            );
             return Err(Breach::error(Fault::Answer, message));
         }
         if self.call.counters.len() < self.limits.counters || self.call.counters.contains_key(&name) {
@@ -416,11 +451,19 @@ pub(crate) struct Memory {
     pub(crate) peak_bytes: usize,
     /// Whether more was asked for than allowed.
     pub(crate) refused: bool,
+    /// What the guests of the engine have together.
+    all: Arc<AtomicUsize>,
 }
 
 impl Memory {
     pub(crate) fn bytes_max(&self) -> usize {
         self.bytes_max
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -431,6 +474,7 @@ impl ResourceLimiter for Memory {
             self.refused = true;
             return Ok(false);
         }
+        self.all.fetch_add(bytes - self.bytes, Relaxed);
         self.bytes = bytes;
         self.peak_bytes = self.peak_bytes.max(bytes);
         Ok(true)

@@ -23,11 +23,6 @@ use crate::{Description, Fault, Kind, Problem, Reads};
 /// How many bytes of what a plugin wrote before it broke are told with the fault.
 const LAST_WORDS_BYTES_MAX: usize = 512;
 
-/// How much of a problem's texts is kept: they go to publishers, headers and dead letters.
-const PROBLEM_CODE_BYTES_MAX: usize = 64;
-const PROBLEM_MESSAGE_BYTES_MAX: usize = 4096;
-const PROBLEM_PATH_BYTES_MAX: usize = 1024;
-
 pub(crate) struct Instance {
     store: Store<Host>,
     exports: Exports,
@@ -85,7 +80,8 @@ impl Instance {
     ) -> Result<Self, Broken> {
         let slot = engine.take_slot().map_err(|message| Broken { fault: Fault::Start, message })?;
         let limits = &engine.limits;
-        let mut store = Store::new(&engine.wasmtime, Host::new(limits, &engine.library, rights));
+        let host = Host::new(limits, &engine.library, rights, &engine.guest_bytes);
+        let mut store = Store::new(&engine.wasmtime, host);
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(limits.crossing_bytes);
         store.set_max_component_handles(limits.handles);
@@ -256,7 +252,19 @@ impl Broken {
             }
             Some(trap) => limit(Fault::Trap, format!("it trapped: {trap}")),
             None if error.is::<wasmtime_wasi::I32Exit>() => limit(Fault::Trap, "it called exit".to_owned()),
-            None => limit(Fault::Answer, format!("{error:#}")),
+            // These have no type of their own in wasmtime.
+            None => match error.root_cause().to_string() {
+                cause if cause.contains("fuel allocated for hostcalls") => {
+                    let mib = host.limits().crossing_bytes / (1024 * 1024);
+                    limit(Fault::Answer, format!("it handed more than {mib} MiB over at once"))
+                }
+                cause if cause.contains("borrow handles still remain") => {
+                    let text =
+                        "it did not let go of the batch before it answered; drop every borrowed handle";
+                    limit(Fault::Answer, text.to_owned())
+                }
+                cause => limit(Fault::Answer, cause),
+            },
         }
     }
 
@@ -360,7 +368,7 @@ impl Answer {
             enrich::Verdict::Fail(failure) => failure.into(),
             enrich::Verdict::Set(set) => match with_headers(&item.message.headers, &set, &[]) {
                 Ok(headers) => Self::Headers(headers),
-                Err(message) => Self::Fault(Fault::Answer, message.to_owned()),
+                Err(message) => Self::Fault(Fault::Answer, message),
             },
         }
     }
@@ -369,6 +377,7 @@ impl Answer {
 fn transformed(verdicts: Vec<transform::Verdict>, call: Call) -> Vec<Answer> {
     let mut emitted: Vec<Vec<Emitted>> =
         call.tallies.iter().map(|tally| Vec::with_capacity(tally.outputs)).collect();
+    let stray = call.stray;
     for output in call.emitted {
         emitted[output.parent].push(output);
     }
@@ -377,6 +386,9 @@ fn transformed(verdicts: Vec<transform::Verdict>, call: Call) -> Vec<Answer> {
         transform::Verdict::Emitted => match tally.refused {
             Some(refusal) => {
                 Answer::Fault(Fault::Answer, format!("an output was refused, {}", refusal.name()))
+            }
+            None if emitted.is_empty() && stray => {
+                Answer::Fault(Fault::Answer, "it emitted outputs of no message of its batch".to_owned())
             }
             None if emitted.is_empty() => Answer::Drop,
             None => Answer::Emitted(emitted),
@@ -393,14 +405,6 @@ fn transformed(verdicts: Vec<transform::Verdict>, call: Call) -> Vec<Answer> {
 
 impl From<types::Problem> for Problem {
     fn from(problem: types::Problem) -> Self {
-        let cut = |mut text: String, bytes_max: usize| {
-            text.truncate(text.floor_char_boundary(bytes_max));
-            text
-        };
-        Self {
-            code: cut(problem.code, PROBLEM_CODE_BYTES_MAX),
-            message: cut(problem.message, PROBLEM_MESSAGE_BYTES_MAX),
-            path: problem.path.map(|path| cut(path, PROBLEM_PATH_BYTES_MAX)),
-        }
+        Self::of_plugin(&problem.code, &problem.message, problem.path.as_deref())
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! This crate knows nothing of queues, files of the log, or the network.
 
+mod batch;
 mod bindings;
 mod breaker;
 mod cache;
@@ -31,16 +32,18 @@ mod outcome;
 mod pipeline;
 mod plugin;
 mod recorder;
+mod share;
 mod spec;
 mod stage;
 mod stats;
+mod text;
 mod ticker;
 mod trace;
 mod view;
 mod wasi;
 mod worker;
 
-pub use breaker::{BreakerState, FAULTS_TO_OPEN};
+pub use breaker::{BreakerState, BreakerView, FAULTS_TO_OPEN, LastFault};
 pub use compile::{COMPILE_SUBCOMMAND, CompileError, Compiler, compile_plugin_main};
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use grant::{Grant, GrantError, Need};
@@ -49,8 +52,12 @@ pub use limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Limits};
 pub use memory::{Blank, Memories, Memory, Recall};
 pub use outcome::{Failure, FailureKind, Fault, Item, Output, Problem, Processed};
 pub use pipeline::{Pipeline, PrepareError, RecordError};
-pub use plugin::{CONTRACT_VERSION, Description, LoadError, Plugin, READ_HEADERS_MAX, Reads};
+pub use plugin::{
+    CONTRACT_VERSION, Description, LoadError, Plugin, READ_HEADERS_MAX, Reads, SCHEMA_BYTES_MAX,
+    SUMMARY_BYTES_MAX,
+};
 pub use recorder::{RECORDING_VERSION, Recorded, Recording, RecordingHead};
+pub use share::{CpuShare, CpuShareError, CpuUse};
 pub use spec::{
     DEADLINE_MS_MAX, DECLARED_OUTPUTS_MAX, Kind, OnFailure, PipelineSpec, PluginRef, PluginRefError,
     STAGES_MAX, SpecError, StageSpec, Target, TargetError,

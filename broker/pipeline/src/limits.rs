@@ -18,6 +18,8 @@ pub struct Limits {
     pub deadline_ms: u64,
     /// How much linear memory an instance may take.
     pub memory_bytes: usize,
+    /// How much linear memory instances may have together while they wait to be used again; over it, they are dropped.
+    pub idle_memory_bytes: usize,
     /// How much native stack guest code may take.
     pub stack_bytes: usize,
     /// How large the component itself may be.
@@ -52,6 +54,7 @@ impl Default for Limits {
         Self {
             deadline_ms: 100,
             memory_bytes: 64 * MIB,
+            idle_memory_bytes: 512 * MIB,
             stack_bytes: 512 * 1024,
             component_bytes: 32 * MIB,
             compiled_bytes: 256 * MIB,

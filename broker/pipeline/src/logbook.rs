@@ -1,6 +1,5 @@
 //! What a plugin writes in one call: bounded in number and length, control characters escaped.
 
-use std::fmt::Write as _;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,6 +7,7 @@ use bytes::Bytes;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::text::printable;
 use crate::{Level, Limits, LogLine};
 
 /// Shared by an instance and its standard output and error.
@@ -73,7 +73,8 @@ impl Book {
             self.dropped += 1;
             return;
         }
-        self.lines.push(LogLine { level, text: escaped(text, self.line_bytes_max) });
+        let text = printable(text.trim_end_matches('\n'), self.line_bytes_max);
+        self.lines.push(LogLine { level, text });
     }
 
     fn end_line(&mut self, stream: Stream) {
@@ -95,23 +96,6 @@ impl Book {
             }
         }
     }
-}
-
-/// Cut to `bytes_max` at a character, control characters escaped.
-fn escaped(text: &str, bytes_max: usize) -> String {
-    let mut out = String::with_capacity(text.len().min(bytes_max));
-    for c in text.trim_end_matches('\n').chars() {
-        if out.len() + c.len_utf8() > bytes_max {
-            out.push('…');
-            break;
-        }
-        if c.is_control() && c != '\t' {
-            let _ = write!(out, "{}", c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 /// Standard output or error of a plugin: lines of its log.

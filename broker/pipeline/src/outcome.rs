@@ -5,7 +5,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use wharf_protocol::{Message, Name, Timestamp};
 
+use crate::text::printable;
 use crate::{OnFailure, PluginRef, Step, Target};
+
+/// How much of a problem's texts is kept: they go to publishers, headers and dead letters.
+const PROBLEM_CODE_BYTES_MAX: usize = 64;
+const PROBLEM_MESSAGE_BYTES_MAX: usize = 4096;
+const PROBLEM_PATH_BYTES_MAX: usize = 1024;
 
 /// A message on its way into a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +122,19 @@ pub struct Problem {
 }
 
 impl Fault {
+    /// Every way to break.
+    pub const ALL: [Self; 9] = [
+        Self::Trap,
+        Self::Deadline,
+        Self::Memory,
+        Self::Stack,
+        Self::Answer,
+        Self::Grant,
+        Self::Open,
+        Self::Start,
+        Self::Host,
+    ];
+
     /// A short constant that metrics and searches count by.
     pub fn code(self) -> &'static str {
         match self {
@@ -131,8 +150,21 @@ impl Fault {
         }
     }
 
-    pub(crate) fn problem(self, message: impl Into<String>) -> Problem {
-        Problem { code: self.code().to_owned(), message: message.into(), path: None }
+    /// What is wrong, in words that may have a plugin's own among them.
+    pub(crate) fn problem(self, message: impl AsRef<str>) -> Problem {
+        let message = printable(message.as_ref(), PROBLEM_MESSAGE_BYTES_MAX);
+        Problem { code: self.code().to_owned(), message, path: None }
+    }
+}
+
+impl Problem {
+    /// What a plugin says is wrong, cut and safe to print.
+    pub(crate) fn of_plugin(code: &str, message: &str, path: Option<&str>) -> Self {
+        Self {
+            code: printable(code, PROBLEM_CODE_BYTES_MAX),
+            message: printable(message, PROBLEM_MESSAGE_BYTES_MAX),
+            path: path.map(|path| printable(path, PROBLEM_PATH_BYTES_MAX)),
+        }
     }
 }
 

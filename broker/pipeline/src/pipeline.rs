@@ -1,6 +1,7 @@
 //! One version of a pipeline, ready to run: messages go in, and one answer for each comes out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, oneshot};
@@ -11,13 +12,14 @@ use crate::harness::Round;
 use crate::host::Unit;
 use crate::instance::{Answer, Report};
 use crate::memory::{Blank, Remembering, Shared, lock};
+use crate::share::Meter;
 use crate::stage::Stage;
 use crate::trace::Step;
-use crate::worker::aside;
+use crate::worker::{Weight, aside};
 use crate::{
-    Failure, FailureKind, Fault, Item, Kind, LogLine, Memory, Need, OnFailure, Output, PipelineSpec, Plugin,
-    Problem, Processed, RECORDING_VERSION, Recall, Recording, RecordingHead, SpecError, StageStats, Target,
-    Traced, Verdict,
+    BATCH_MESSAGES_MAX, CpuUse, Failure, FailureKind, Fault, Item, Kind, LogLine, Memory, Need, OnFailure,
+    Output, PipelineSpec, Plugin, Problem, Processed, RECORDING_VERSION, Recall, Recording, RecordingHead,
+    SpecError, StageStats, Target, Traced, Verdict,
 };
 
 /// One version of a pipeline. Immutable: a new version is another `Pipeline`, and messages in flight finish
@@ -28,6 +30,9 @@ pub struct Pipeline {
     share: Arc<Semaphore>,
 }
 
+/// How many messages of a pipeline that takes much time go to a thread at once: then others have their turn.
+const HEAVY_BATCH_MESSAGES_MAX: usize = BATCH_MESSAGES_MAX;
+
 struct Core {
     /// What runs read whose changes nobody keeps.
     memory: Arc<dyn Memory>,
@@ -36,6 +41,9 @@ struct Core {
     spec: PipelineSpec,
     stages: Vec<Arc<Stage>>,
     engine: Arc<Inner>,
+    meter: Meter,
+    /// Of the time in its stages, what the meter knows, in nanoseconds.
+    metered_ns: AtomicU64,
 }
 
 /// Why a pipeline cannot run.
@@ -150,8 +158,11 @@ impl Pipeline {
         let memories = engine.memories.get().filter(|_| remembers);
         let memory = memories.map_or_else(|| Arc::new(Blank) as Arc<dyn Memory>, |all| all.of(&spec.name));
         let share = Arc::new(Semaphore::new(engine.threads.saturating_sub(1).max(1)));
+        let meter = Meter::new(spec.cpu, Instant::now());
+        let metered_ns = AtomicU64::default();
+        let engine = Arc::clone(engine);
         Ok(Self {
-            core: Arc::new(Core { memory, remembers, spec, stages, engine: Arc::clone(engine) }),
+            core: Arc::new(Core { memory, remembers, spec, stages, engine, meter, metered_ns }),
             share,
         })
     }
@@ -174,7 +185,38 @@ impl Pipeline {
     }
 
     /// As [`run`](Self::run), with the time that the batch took on its thread, waiting for one not counted.
-    pub async fn run_timed(&self, batch: Vec<Item>, now: Timestamp) -> (Vec<Processed>, Duration) {
+    pub async fn run_timed(&self, mut batch: Vec<Item>, now: Timestamp) -> (Vec<Processed>, Duration) {
+        let meter = &self.core.meter;
+        if batch.len() <= HEAVY_BATCH_MESSAGES_MAX || !meter.is_heavy(Instant::now()) {
+            return self.run_at_once(batch, now).await;
+        }
+        let (mut processed, mut took) = (Vec::with_capacity(batch.len()), Duration::ZERO);
+        while !batch.is_empty() {
+            let rest = batch.split_off(batch.len().min(HEAVY_BATCH_MESSAGES_MAX));
+            let (part, part_took) = self.run_at_once(std::mem::replace(&mut batch, rest), now).await;
+            processed.extend(part);
+            took += part_took;
+        }
+        (processed, took)
+    }
+
+    /// How long to wait before the next batch, so that the pipeline keeps to its share of processor time; nothing: it
+    /// may begin. Say how long it was by [`Pipeline::waited`].
+    pub fn owed(&self) -> Option<Duration> {
+        self.core.meter.owed(Instant::now())
+    }
+
+    /// A batch waited so long for the pipeline's share.
+    pub fn waited(&self, time: Duration) {
+        self.core.meter.waited(time);
+    }
+
+    /// What it has taken of processor time.
+    pub fn cpu(&self) -> CpuUse {
+        self.core.meter.read(Instant::now())
+    }
+
+    async fn run_at_once(&self, batch: Vec<Item>, now: Timestamp) -> (Vec<Processed>, Duration) {
         let count = batch.len();
         let timed = move |core: &Core| {
             let began = Instant::now();
@@ -203,7 +245,7 @@ impl Pipeline {
             let _ = answer.send(job(&core));
             drop(permit);
         };
-        self.core.engine.workers.run(Box::new(job)).await;
+        self.core.engine.workers.run(self.core.weight(), Box::new(job)).await;
         answered.await.ok()
     }
 
@@ -421,7 +463,23 @@ impl Core {
             }
             flow.settle();
         }
+        self.meter();
         flow.finish()
+    }
+
+    /// Whether its next job may take the last thread.
+    fn weight(&self) -> Weight {
+        if self.meter.is_heavy(Instant::now()) { Weight::Heavy } else { Weight::Light }
+    }
+
+    /// Charges the pipeline with what its stages have taken since the last time.
+    fn meter(&self) {
+        let busy: Duration = self.stages.iter().map(|stage| stage.busy()).sum();
+        let ns = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.metered_ns.fetch_max(ns, Relaxed);
+        if ns > before {
+            self.meter.took(Duration::from_nanos(ns - before), Instant::now());
+        }
     }
 
     /// The same way, one message at a time, with an account of each step.

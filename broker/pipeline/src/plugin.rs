@@ -13,6 +13,7 @@ use crate::bindings::exports::wharf::plugin::{enrich, lifecycle, route, transfor
 use crate::engine::Inner;
 use crate::host::{Host, Rights};
 use crate::instance::Instance;
+use crate::text::printable;
 use crate::{CompileError, Kind, Need, wasi};
 
 /// The version of the contract that this host speaks.
@@ -21,9 +22,21 @@ pub const CONTRACT_VERSION: &str = "0.1.1";
 /// How many headers a plugin may have packed with each message; others are had through the batch handle.
 pub const READ_HEADERS_MAX: usize = 64;
 
+/// How long a plugin's line about itself may be.
+pub const SUMMARY_BYTES_MAX: usize = 512;
+
+/// How long the JSON Schema of a plugin's configuration may be.
+pub const SCHEMA_BYTES_MAX: usize = 256 * 1024;
+
+/// How long the name of a header that a plugin reads may be.
+const HEADER_NAME_BYTES_MAX: usize = 256;
+
 /// The most time that a plugin may take to describe itself or to take its configuration: more than a call,
 /// because it happens once, and because the first entry touches every page.
 pub(crate) const START_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How much is said of a component that does not fit the contract.
+const SHAPE_BYTES_MAX: usize = 2048;
 
 const OURS: &str = "wharf:plugin/";
 
@@ -128,6 +141,18 @@ pub enum LoadError {
     /// What it says of itself is out of bounds.
     #[error("the plugin asks for {0} headers with each message; at most {READ_HEADERS_MAX}")]
     Reads(usize),
+    /// A header that no message has.
+    #[error(
+        "the plugin asks for a header named {0:?} with each message; a name has 1 to {HEADER_NAME_BYTES_MAX} bytes \
+         and no control characters"
+    )]
+    HeaderName(String),
+    /// The line about itself is longer than a line.
+    #[error("the plugin's summary has {0} bytes; at most {SUMMARY_BYTES_MAX}")]
+    Summary(usize),
+    /// The schema of its configuration is longer than anybody reads.
+    #[error("the schema of the plugin's configuration has {0} bytes; at most {SCHEMA_BYTES_MAX}")]
+    Schema(usize),
     /// The host failed.
     #[error("the host failed while it loaded the plugin")]
     Host,
@@ -192,14 +217,44 @@ impl Plugin {
         self.bytes
     }
 
+    /// What of the host it uses, by the names that a stage grants: `log`, `clock`. A plugin imports only what it calls.
+    pub fn uses(&self) -> Vec<String> {
+        let ours = self.imports.iter().filter_map(|name| name.strip_prefix(OURS));
+        let interfaces = ours.map(|name| name.split('@').next().unwrap_or(name));
+        // The values that calls carry are nobody's to grant.
+        interfaces.filter(|name| !["types", "emit"].contains(name)).map(str::to_owned).collect()
+    }
+
     fn describe(&self, engine: &Arc<Inner>) -> Result<Description, LoadError> {
         let broke = |broken: crate::instance::Broken| LoadError::Describe(broken.message);
         let mut instance =
             Instance::start(engine, self, &Rights::default(), START_DEADLINE).map_err(broke)?;
         let description = instance.describe(engine, START_DEADLINE).map_err(broke)?;
-        match description.reads.headers.len() {
-            0..=READ_HEADERS_MAX => Ok(description),
-            headers => Err(LoadError::Reads(headers)),
+        description.checked()
+    }
+}
+
+impl Description {
+    /// Within its bounds, and safe to print.
+    fn checked(mut self) -> Result<Self, LoadError> {
+        if self.reads.headers.len() > READ_HEADERS_MAX {
+            return Err(LoadError::Reads(self.reads.headers.len()));
+        }
+        let odd = |name: &&String| {
+            name.is_empty() || name.len() > HEADER_NAME_BYTES_MAX || name.chars().any(char::is_control)
+        };
+        if let Some(name) = self.reads.headers.iter().find(odd) {
+            return Err(LoadError::HeaderName(printable(name, HEADER_NAME_BYTES_MAX)));
+        }
+        if self.summary.len() > SUMMARY_BYTES_MAX {
+            return Err(LoadError::Summary(self.summary.len()));
+        }
+        match &self.config_schema {
+            Some(schema) if schema.len() > SCHEMA_BYTES_MAX => Err(LoadError::Schema(schema.len())),
+            _ => {
+                self.summary = printable(&self.summary, SUMMARY_BYTES_MAX);
+                Ok(self)
+            }
         }
     }
 }
@@ -306,7 +361,7 @@ fn check_version(name: &str) -> Result<(), LoadError> {
 }
 
 fn shape(error: wasmtime::Error) -> LoadError {
-    LoadError::Shape(format!("{error:#}"))
+    LoadError::Shape(printable(&format!("{error:#}"), SHAPE_BYTES_MAX))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use wharf_protocol::{Name, NameError, Pattern, QueueName, Topic, TopicError};
 
-use crate::Grant;
+use crate::{CpuShare, Grant};
 
 /// How many stages a pipeline has at most.
 pub const STAGES_MAX: usize = 16;
@@ -57,6 +57,10 @@ pub struct PipelineSpec {
     /// The share of its messages that is traced, 0 to 1, beside those that are traced anyway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_sample: Option<f64>,
+    /// How much processor time it may take, as `"50%"` of one processor or `"500ms"` each second; over it, its messages
+    /// wait. What there is, where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuShare>,
     /// What a message goes through, in order.
     #[serde(rename = "stage", default)]
     pub stages: Vec<StageSpec>,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use wharf_protocol::{Name, Timestamp};
 
+use crate::batch::BatchSize;
 use crate::bindings::exports::wharf::plugin::lifecycle;
 use crate::breaker::{Admission, Breaker};
 use crate::engine::Inner;
@@ -37,6 +38,7 @@ pub(crate) struct Stage {
     fresh: bool,
     engine: Arc<Inner>,
     idle: Mutex<Vec<Instance>>,
+    batch: BatchSize,
     breaker: Breaker,
     counters: Counters,
     /// Where copies of what it takes and says go, while somebody records.
@@ -102,7 +104,8 @@ impl Stage {
             fresh: spec.fresh,
             engine: Arc::clone(engine),
             idle: Mutex::default(),
-            breaker: Breaker::default(),
+            batch: BatchSize::default(),
+            breaker: Breaker::new(Instant::now()),
             counters: Counters::default(),
             tap: Tap::default(),
             name,
@@ -122,8 +125,8 @@ impl Stage {
 
     /// One answer for each of `units`, in order.
     ///
-    /// A batch that breaks the plugin is halved, on fresh instances, until the message that breaks it is
-    /// alone: it is charged, its neighbours are not.
+    /// A batch that breaks the plugin is given again in smaller ones, to fresh instances, until the message that
+    /// breaks it is alone: it is charged, its neighbours are not.
     pub(crate) fn run(
         &self,
         units: &Arc<Vec<Unit>>,
@@ -136,16 +139,29 @@ impl Stage {
         answers.resize_with(units.len(), || None);
         let mut runs = if remembering.is_some() { one_by_one(units.len()) } else { runs(units) };
         while let Some(run) = runs.pop() {
-            let run = match self.breaker.admits(Instant::now()) {
-                Admission::Yes => run,
+            let size = match self.breaker.admits(Instant::now()) {
+                Admission::Yes => self.batch.messages(),
+                Admission::Trial => 1,
                 Admission::No => {
                     answers[run.range()].fill_with(|| Some(self.suspended()));
-                    self.counters.faults.fetch_add(run.count as u64, Relaxed);
+                    self.counters.faulted(Fault::Open, run.count);
                     continue;
                 }
-                Admission::Trial => run.alone(&mut runs),
             };
-            let (called, report) = self.call(units, run, now, remembering);
+            let run = run.first(size, &mut runs);
+            let instance = match self.take() {
+                Ok(instance) => instance,
+                // No message is at fault: smaller batches would not start it either.
+                Err(broken) => {
+                    self.breaker.faulted(Instant::now(), broken.fault.problem(&broken.message));
+                    self.counters.faulted(broken.fault, run.count);
+                    answers[run.range()]
+                        .fill_with(|| Some(Answer::Fault(broken.fault, broken.message.clone())));
+                    reports.push(Report::default());
+                    continue;
+                }
+            };
+            let (called, report) = self.call(instance, units, run, now, remembering);
             match called {
                 Ok(answered) => {
                     self.judge(&answered);
@@ -156,13 +172,17 @@ impl Stage {
                     reports.push(report);
                 }
                 Err(broken) if run.count == 1 => {
-                    self.breaker.faulted(Instant::now());
+                    self.breaker.faulted(Instant::now(), broken.fault.problem(&broken.message));
+                    self.batch.broke(1);
                     let answer = Answer::Fault(broken.fault, broken.message);
                     self.count(&answer);
                     answers[run.first] = Some(answer);
                     reports.push(report);
                 }
-                Err(_) => runs.extend(run.halves()),
+                Err(_) => {
+                    self.batch.broke(run.count);
+                    runs.push(run);
+                }
             }
         }
         let answered = |answer: Option<Answer>| answer.unwrap_or_else(|| self.suspended());
@@ -175,7 +195,7 @@ impl Stage {
     }
 
     pub(crate) fn stats(&self) -> StageStats {
-        let breaker = self.breaker.state(Instant::now());
+        let breaker = self.breaker.view(Instant::now());
         self.counters.read(self.name.clone(), self.plugin_ref.clone(), self.kind, breaker)
     }
 
@@ -189,17 +209,19 @@ impl Stage {
         drop(idle);
     }
 
+    /// Time in guest code since the stage was prepared.
+    pub(crate) fn busy(&self) -> Duration {
+        Duration::from_nanos(self.counters.busy_ns.load(Relaxed))
+    }
+
     fn call(
         &self,
+        mut instance: Instance,
         units: &Arc<Vec<Unit>>,
         run: Run,
         now: Timestamp,
         remembering: Option<&Shared>,
     ) -> (Result<Vec<Answer>, Broken>, Report) {
-        let mut instance = match self.take() {
-            Ok(instance) => instance,
-            Err(broken) => return (Err(broken), Report::default()),
-        };
         let mut call = Call::new(Arc::clone(units), run.first, run.count, now, self.targets.len());
         let mark = remembering.map(|shared| {
             call.remembering = Some(Remembered(Arc::clone(shared)));
@@ -243,7 +265,9 @@ impl Stage {
     }
 
     fn put_back(&self, instance: Instance) {
-        if self.fresh || instance.calls_left == 0 || instance.is_bloated(self.engine.limits.memory_bytes) {
+        let limits = &self.engine.limits;
+        let crowded = self.engine.guest_bytes.load(Relaxed) > limits.idle_memory_bytes;
+        if self.fresh || crowded || instance.calls_left == 0 || instance.is_bloated(limits.memory_bytes) {
             return;
         }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -253,6 +277,13 @@ impl Stage {
     }
 
     fn start(&self) -> Result<Instance, StartError> {
+        let began = Instant::now();
+        let started = self.try_start();
+        self.counters.started(began.elapsed());
+        started
+    }
+
+    fn try_start(&self) -> Result<Instance, StartError> {
         let mut instance = Instance::start(&self.engine, &self.plugin, &self.rights, START_DEADLINE)
             .map_err(StartError::Broken)?;
         let about = &self.rights.about;
@@ -261,21 +292,28 @@ impl Stage {
         let init = instance.init(&self.engine, START_DEADLINE, stage, &about.config);
         init.map_err(StartError::Broken)?.map_err(StartError::Config)?;
         instance.calls_left = rand::random_range(CALLS_BEFORE_RETIREMENT);
-        self.counters.instances.fetch_add(1, Relaxed);
         Ok(instance)
     }
 
     /// A call came back: that is a success, unless one of its answers was out of bounds.
     fn judge(&self, answers: &[Answer]) {
-        if answers.iter().any(|answer| matches!(answer, Answer::Fault(..))) {
-            self.breaker.faulted(Instant::now());
-        } else {
-            self.breaker.succeeded();
+        let broke = answers.iter().find_map(|answer| match answer {
+            Answer::Fault(fault, message) => Some(fault.problem(message)),
+            _ => None,
+        });
+        match broke {
+            Some(problem) => self.breaker.faulted(Instant::now(), problem),
+            None => {
+                self.breaker.succeeded(Instant::now());
+                self.batch.held();
+            }
         }
     }
 
     fn suspended(&self) -> Answer {
-        let message = "it broke several times in a row and is left alone for a while".to_owned();
+        let last =
+            self.breaker.last_problem().map_or_else(String::new, |last| format!("; the last time: {last}"));
+        let message = format!("it broke several times and is left alone for a while{last}");
         Answer::Fault(Fault::Open, message)
     }
 
@@ -287,7 +325,7 @@ impl Stage {
             Answer::Drop => &self.counters.dropped,
             Answer::Reject(_) => &self.counters.rejected,
             Answer::Retry(..) => &self.counters.retried,
-            Answer::Fault(..) => &self.counters.faults,
+            Answer::Fault(fault, _) => return self.counters.faulted(*fault, 1),
         };
         counter.fetch_add(1, Relaxed);
     }
@@ -325,18 +363,13 @@ impl Run {
         self.first..self.first + self.count
     }
 
-    /// The first message by itself; the others go back to `runs`.
-    fn alone(self, runs: &mut Vec<Self>) -> Self {
-        if self.count > 1 {
-            runs.push(Self { first: self.first + 1, count: self.count - 1 });
+    /// At most so many messages; the others go back to `runs`.
+    fn first(self, messages: usize, runs: &mut Vec<Self>) -> Self {
+        if self.count <= messages {
+            return self;
         }
-        Self { first: self.first, count: 1 }
-    }
-
-    /// Last half first: they are taken from the end.
-    fn halves(self) -> [Self; 2] {
-        let half = self.count / 2;
-        [Self { first: self.first + half, count: self.count - half }, Self { first: self.first, count: half }]
+        runs.push(Self { first: self.first + messages, count: self.count - messages });
+        Self { count: messages, ..self }
     }
 }
 

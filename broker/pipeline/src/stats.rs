@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use wharf_protocol::Name;
 
-use crate::{BreakerState, Kind, PluginRef};
+use crate::{BreakerView, Fault, Kind, PluginRef};
 
 /// The upper edges of the buckets of [`StageStats::call_time`], in microseconds; one more bucket has no edge.
 pub const CALL_TIME_EDGES_US: [u64; 11] = [10, 25, 50, 100, 250, 500, 1_000, 5_000, 10_000, 50_000, 100_000];
@@ -36,8 +36,10 @@ pub struct StageStats {
     pub instances: u64,
     /// Log lines over the limit, which were dropped.
     pub log_lines_dropped: u64,
-    /// Whether it is called at all.
-    pub breaker: BreakerState,
+    /// Whether it is called at all, and why not.
+    pub breaker: BreakerView,
+    /// Messages that it broke on, by how; none that is zero.
+    pub faults: BTreeMap<String, u64>,
     /// The plugin's own counters.
     pub counters: BTreeMap<String, u64>,
 }
@@ -76,6 +78,8 @@ pub(crate) struct Counters {
     pub(crate) busy_ns: AtomicU64,
     pub(crate) instances: AtomicU64,
     pub(crate) log_lines_dropped: AtomicU64,
+    /// In the order of [`Fault::ALL`].
+    faulted: [AtomicU64; Fault::ALL.len()],
     call_time: [AtomicU64; CALL_TIME_EDGES_US.len() + 1],
     own: Mutex<BTreeMap<String, u64>>,
 }
@@ -87,6 +91,26 @@ impl Counters {
         self.calls.fetch_add(1, Relaxed);
         self.busy_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         self.call_time[bucket].fetch_add(1, Relaxed);
+    }
+
+    /// So many messages met this fault.
+    pub(crate) fn faulted(&self, fault: Fault, messages: usize) {
+        self.faults.fetch_add(messages as u64, Relaxed);
+        self.faulted[fault as usize].fetch_add(messages as u64, Relaxed);
+    }
+
+    fn faults_by_code(&self) -> BTreeMap<String, u64> {
+        let counts = Fault::ALL.into_iter().map(|fault| {
+            let count = self.faulted[fault as usize].load(Relaxed);
+            (fault.code().to_owned(), count)
+        });
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// An instance was made and configured.
+    pub(crate) fn started(&self, took: Duration) {
+        self.instances.fetch_add(1, Relaxed);
+        self.busy_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Adds to the plugin's own counters; a name beyond the first `names_max` is not taken in.
@@ -106,7 +130,7 @@ impl Counters {
         stage: Name,
         plugin: PluginRef,
         kind: Kind,
-        breaker: BreakerState,
+        breaker: BreakerView,
     ) -> StageStats {
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         StageStats {
@@ -129,6 +153,7 @@ impl Counters {
             instances: read(&self.instances),
             log_lines_dropped: read(&self.log_lines_dropped),
             breaker,
+            faults: self.faults_by_code(),
             counters: self.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
         }
     }

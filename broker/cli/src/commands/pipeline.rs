@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand};
 use wharf_admin::message::MessageJson;
 use wharf_admin::pipeline::{
-    Activate, Change, Pipeline, Rollback, Stage, Staged, Try as TryRequest, Verdicts,
+    Activate, Breaker, Change, Cpu, Pipeline, Rollback, Stage, Staged, Try as TryRequest, Verdicts,
 };
 use wharf_admin::trace::{Excerpt, OutputChange, Step, Trace};
 use wharf_protocol::{HeadersBuilder, Message, Name, Topic};
@@ -310,6 +310,7 @@ fn show(args: Show, admin: &Admin) -> anyhow::Result<()> {
         ("versions", versions(&pipeline)),
     ];
     rows.push(("broken", pipeline.broken.clone().unwrap_or_default()));
+    rows.push(("cpu", describe_cpu(&pipeline.cpu)));
     for stage in &pipeline.stages {
         rows.push(("stage", describe(stage)));
     }
@@ -357,11 +358,45 @@ fn describe(stage: &Stage) -> String {
     let verdicts: String = verdicts.map(|(count, verdict)| format!(", {count} {verdict}")).collect();
     let average = stage.busy_us.checked_div(stage.messages).unwrap_or(0);
     let name = &stage.name;
-    let suspended = if stage.breaker == "closed" { "" } else { ", suspended after repeated faults" };
+    let breaker = describe_breaker(&stage.breaker);
     format!(
-        "{name}: {} as {}, {} messages{verdicts}, {average} µs a message{suspended}",
+        "{name}: {} as {}, {} messages{verdicts}, {average} µs a message{breaker}",
         stage.plugin, stage.kind, stage.messages
     )
+}
+
+/// What is to be known of a breaker: nothing, as long as it never opened.
+fn describe_breaker(breaker: &Breaker) -> String {
+    let last = breaker.last_fault.as_ref();
+    let last =
+        last.map(|last| format!("; {} ago: {}: {}", units::show_time(last.ago_ms), last.code, last.message));
+    let last = last.unwrap_or_default();
+    let since = units::show_time(breaker.since_ms);
+    match (breaker.state.as_str(), breaker.next_try_in_ms) {
+        ("closed", _) if breaker.faults_in_a_row == 0 => String::new(),
+        ("closed", _) => format!("\n  {} faults in a row{last}", breaker.faults_in_a_row),
+        ("open", next) => {
+            let next = units::show_time(next.unwrap_or_default());
+            format!("\n  suspended for {since}, tried again in {next}{last}")
+        }
+        (_, _) => format!("\n  suspended for {since}, tried again with the next message{last}"),
+    }
+}
+
+/// What a pipeline takes of processor time, on a line.
+fn describe_cpu(cpu: &Cpu) -> String {
+    let us = |us: u64| units::show_time(us / 1000);
+    let mut text = match &cpu.share {
+        Some(share) => format!("at most {share}, {} so far", us(cpu.busy_us)),
+        None => format!("{} so far", us(cpu.busy_us)),
+    };
+    if cpu.waits > 0 {
+        text.push_str(&format!(", {} batches waited {}", cpu.waits, us(cpu.waited_us)));
+    }
+    if cpu.owed_us > 0 {
+        text.push_str(&format!(", the next waits {}", us(cpu.owed_us)));
+    }
+    text
 }
 
 fn activated(pipeline: &Pipeline) -> anyhow::Result<()> {

@@ -5,17 +5,18 @@ mod check;
 mod harness;
 mod inspect;
 mod project;
+mod signing;
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
-use wharf_admin::plugin::Plugin;
+use wharf_admin::plugin::{Collection, Plugin, SIGNATURE_HEADER};
 use wharf_protocol::Name;
 
 use crate::admin::{Admin, path};
 use crate::connection::Connection;
-use crate::output::{self, Output};
+use crate::output::{self, Format, Output};
 use crate::units::show_bytes;
 
 /// Writes, tests, uploads and shows plugins
@@ -41,6 +42,10 @@ enum Command {
     Ls(List),
     Show(Show),
     Rm(Remove),
+    Gc(Collect),
+    Keygen(signing::Keygen),
+    Sign(signing::Sign),
+    Verify(signing::Verify),
     /// Runs messages from standard input through a component, for the tests of plugins
     #[command(hide = true)]
     Harness {
@@ -138,6 +143,9 @@ struct Push {
     /// Its version [default: the package's that it was built from]
     #[arg(long)]
     version: Option<String>,
+    /// Its signature, as `wharf plugin sign` writes it [default: FILE.sig, where there is one]
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
 }
 
 /// Lists the plugins that the broker has
@@ -178,6 +186,23 @@ struct Remove {
     version: String,
 }
 
+/// Removes versions that no kept version of a pipeline uses, and files that nothing names
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf plugin gc --dry-run
+  wharf plugin gc
+
+What a pipeline has in any version that is kept (active, staged, in its history) stays, and so does what comes with
+wharf.")]
+struct Collect {
+    /// Only tell what would be removed
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
 pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
     match args.command {
         Command::New(new) => project::make(&new.name, new.kind.into(), new.folder),
@@ -196,6 +221,10 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Push(args) => push(args, &connection.admin()?),
+        Command::Gc(args) => collect(args, &connection.admin()?),
+        Command::Keygen(args) => signing::keygen(&args),
+        Command::Sign(args) => signing::sign(&args),
+        Command::Verify(args) => signing::verify(&args),
         Command::Ls(args) => list(args, &connection.admin()?),
         Command::Show(args) => show(args, &connection.admin()?),
         Command::Rm(args) => {
@@ -219,8 +248,11 @@ fn push(args: Push, admin: &Admin) -> anyhow::Result<()> {
     let version = args.version.or(package.map(|package| package.version)).context(
         "no package with a version was found above the file: say which version it is (--version 1.0.0)",
     )?;
+    let signature =
+        signing::of(&args.file, args.signature.as_deref())?.map(|signature| signature.to_string());
+    let header = signature.as_deref().map(|signature| (SIGNATURE_HEADER, signature));
     let path = path(["v1", "plugins", name.as_str(), &version]);
-    let plugin: Plugin = admin.put_bytes(&path, &[], "application/wasm", &component)?;
+    let plugin: Plugin = admin.put_bytes_with(&path, header, "application/wasm", &component)?;
     output::line(format_args!(
         "plugin {} {} is there: {}, {}, {}",
         plugin.name,
@@ -228,7 +260,52 @@ fn push(args: Push, admin: &Admin) -> anyhow::Result<()> {
         plugin.kinds.join(" and "),
         show_bytes(plugin.bytes),
         plugin.digest,
-    ))
+    ))?;
+    if plugin.signed_by != "nobody" {
+        output::line(format_args!("signed by {}", plugin.signed_by))?;
+    }
+    match plugin.uses.as_deref() {
+        Some([_, ..]) => output::line(format_args!("it uses {}", uses(&plugin))),
+        _ => Ok(()),
+    }
+}
+
+/// What a plugin uses of the host, and what a stage has to grant for it.
+fn uses(plugin: &Plugin) -> String {
+    let uses = plugin.uses.as_deref().unwrap_or_default();
+    let beyond = |name: &&str| !["log", "config", "metrics"].contains(name);
+    let grants: Vec<&str> = uses.iter().map(String::as_str).filter(beyond).collect();
+    match grants.as_slice() {
+        [] => uses.join(", "),
+        grants => format!("{} (its stages have to grant {})", uses.join(", "), grants.join(", ")),
+    }
+}
+
+fn collect(args: Collect, admin: &Admin) -> anyhow::Result<()> {
+    let query = if args.dry_run { "?dry_run=true" } else { "" };
+    let collection: Collection = admin.post(&format!("/v1/garbage/plugins{query}"), &())?;
+    if matches!(args.output.output, Format::Json) {
+        return output::json(&collection);
+    }
+    let done = if collection.dry_run { "would go" } else { "is gone" };
+    for plugin in &collection.plugins {
+        let size = show_bytes(plugin.bytes);
+        output::line(format_args!(
+            "plugin {} {} {done}: {size}, {}",
+            plugin.name, plugin.version, plugin.digest
+        ))?;
+    }
+    if collection.stray_files > 0 {
+        let (files, size) = (collection.stray_files, show_bytes(collection.stray_bytes));
+        output::line(format_args!("{files} files that nothing names: {size}"))?;
+    }
+    if collection.plugins.is_empty() && collection.stray_files == 0 {
+        output::note("nothing to collect");
+    }
+    if collection.more {
+        output::note("there is more: collect again");
+    }
+    Ok(())
 }
 
 fn list(args: List, admin: &Admin) -> anyhow::Result<()> {
@@ -257,9 +334,10 @@ fn show(args: Show, admin: &Admin) -> anyhow::Result<()> {
         ("summary", plugin.summary.clone()),
         ("kinds", plugin.kinds.join(" ")),
         ("reads", reads(&plugin)),
-        ("needs", plugin.needs.clone().unwrap_or_default().join(", ")),
         ("size", show_bytes(plugin.bytes)),
         ("digest", plugin.digest.clone()),
+        ("signed by", plugin.signed_by.clone()),
+        ("uses", uses(&plugin)),
         ("uploaded", format!("{} by {}", plugin.uploaded_at, plugin.uploaded_by)),
         ("used by", plugin.used_by.join(" ")),
         ("configuration", schema.unwrap_or_default()),

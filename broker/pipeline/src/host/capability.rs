@@ -103,10 +103,21 @@ impl lookup::Host for Host {
         table: String,
         keys: Vec<String>,
     ) -> Result<Result<Vec<Option<Vec<u8>>>, types::Absence>> {
-        let table = self.table(&table)?;
-        let values =
-            |table: Arc<Table>| keys.iter().map(|key| table.get(key).map(|value| value.to_vec())).collect();
-        Ok(table.map(values))
+        let table = match self.table(&table)? {
+            Ok(table) => table,
+            Err(absence) => return Ok(Err(absence)),
+        };
+        // Counted before anything is copied: a key of one byte may have a value of a million.
+        let bytes: usize = keys.iter().filter_map(|key| table.get(key)).map(|value| value.len()).sum();
+        if bytes > self.limits.crossing_bytes {
+            let message = format!(
+                "it asked for {} values of {bytes} bytes at once; at most {} bytes are handed over",
+                keys.len(),
+                self.limits.crossing_bytes
+            );
+            return Err(Breach::error(Fault::Answer, message));
+        }
+        Ok(Ok(keys.iter().map(|key| table.get(key).map(|value| value.to_vec())).collect()))
     }
 
     fn version(&mut self, table: String) -> Result<Result<u64, types::Absence>> {

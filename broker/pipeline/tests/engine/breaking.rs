@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use wharf_pipeline::{BreakerState, FAULTS_TO_OPEN, Fault, Item, Kind, OnFailure, Processed};
+use wharf_pipeline::{BreakerState, FAULTS_TO_OPEN, Fault, Item, Kind, OnFailure};
 
 use crate::stand::{NOW, asking, assert_fault, failed, passed, run, run_one, stage};
 
@@ -24,7 +24,7 @@ fn assert_alone_at_fault(kind: Kind, behaviour: &str, fault: Fault, text: &str) 
     }
     passed(run_one(&pipeline, "ok"));
     assert_eq!(pipeline.stats()[0].verdicts.faults, 1);
-    assert_eq!(pipeline.stats()[0].breaker, BreakerState::Closed);
+    assert_eq!(pipeline.stats()[0].breaker.state, BreakerState::Closed);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn an_output_larger_than_may_cross() {
 #[test]
 fn an_output_for_an_unknown_parent_is_not_taken() {
     let transformer = stage(Kind::Transformer, "");
-    assert!(matches!(run_one(&transformer, "unknown-parent"), Processed::Dropped { .. }));
+    assert_fault(run_one(&transformer, "unknown-parent"), Fault::Answer, "of no message of its batch");
 }
 
 #[test]
@@ -112,7 +112,13 @@ fn a_stage_that_always_breaks_is_left_alone() {
     assert_eq!(suspended.problem.code, Fault::Open.code());
     assert_eq!(suspended.policy, OnFailure::DeadLetter, "the policy applies at once");
     assert_eq!(pipeline.stats()[0].calls, calls, "it was not called");
-    assert_eq!(pipeline.stats()[0].breaker, BreakerState::Open);
+    let stats = &pipeline.stats()[0];
+    assert_eq!((stats.breaker.state, stats.breaker.opened), (BreakerState::Open, 1));
+    let last = stats.breaker.last_fault.as_ref().expect("it broke");
+    assert!(last.problem.message.contains("asked for a panic"), "{last:?}");
+    assert_eq!(stats.faults[Fault::Trap.code()], u64::from(FAULTS_TO_OPEN));
+    assert_eq!(stats.faults[Fault::Open.code()], 60);
+    assert!(suspended.problem.message.contains("plugin-trap"), "it says why: {}", suspended.problem);
 }
 
 #[test]

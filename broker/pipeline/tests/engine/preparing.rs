@@ -50,6 +50,7 @@ fn another_number_of_plugins_than_stages() {
         description: String::new(),
         trace_sample: None,
         ingress: None,
+        cpu: None,
         delivery: Vec::new(),
         stages: vec![StageSpec::new(plugin)],
     };

@@ -26,7 +26,13 @@
 //! segment = "64MiB"
 //!
 //! [plugins]
-//! threads = 0                      # that run plugins; 0: one a core
+//! threads = 0                      # that run plugins; 0: one a core, and one more
+//! deadline = "100ms"               # of a call, where a stage sets none
+//! memory = "64MiB"                 # that an instance may have
+//! compile-time = "60s"             # that compiling one may take
+//! compile-memory = "4GiB"
+//! require-signed = false           # take only what a trusted key signed
+//! # trusted-keys = { release = "ed25519:…" }   # `wharf plugin keygen` makes them
 //!
 //! [trace]
 //! sample = 0.0                     # the share of all messages that is traced; those that ask for it always are
@@ -45,12 +51,14 @@
 //! quota = { messages-per-second = 1000, bytes-per-second = 1000000, connections = 10 }
 //! ```
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Deserializer, de};
+use wharf_node::signature::{PublicKey, TRUSTED_KEYS_MAX, Trust};
 use wharf_node::{Identity, Node};
 use wharf_quic::Certificate;
 
@@ -121,9 +129,43 @@ struct Log {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct Plugins {
     threads: Option<usize>,
+    #[serde(deserialize_with = "duration")]
+    deadline: Option<Duration>,
+    #[serde(deserialize_with = "bytes")]
+    memory: Option<u64>,
+    #[serde(deserialize_with = "duration")]
+    compile_time: Option<Duration>,
+    #[serde(deserialize_with = "bytes")]
+    compile_memory: Option<u64>,
+    require_signed: bool,
+    trusted_keys: BTreeMap<String, PublicKey>,
+}
+
+impl Plugins {
+    /// The bounds on plugins: the node's own, where nothing else is said.
+    fn limits(&self) -> anyhow::Result<wharf_node::Limits> {
+        let ms = |time: Duration| u64::try_from(time.as_millis());
+        let mut limits = wharf_node::Limits::default();
+        set(&mut limits.deadline_ms, self.deadline.map(ms).transpose()?);
+        set(&mut limits.memory_bytes, self.memory.map(usize::try_from).transpose()?);
+        set(&mut limits.compile_ms, self.compile_time.map(ms).transpose()?);
+        set(&mut limits.compile_memory_bytes, self.compile_memory);
+        Ok(limits)
+    }
+
+    /// Whose plugins are taken.
+    fn trust(&self) -> anyhow::Result<Trust> {
+        if self.trusted_keys.len() > TRUSTED_KEYS_MAX {
+            bail!("plugins.trusted-keys has {} keys; at most {TRUSTED_KEYS_MAX}", self.trusted_keys.len());
+        }
+        if self.require_signed && self.trusted_keys.is_empty() {
+            bail!("plugins.require-signed takes no plugin at all without plugins.trusted-keys; name one");
+        }
+        Ok(Trust { keys: self.trusted_keys.clone(), required: self.require_signed })
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -186,6 +228,8 @@ impl Config {
         set(&mut node.trace.per_second, trace.per_second);
         set(&mut node.trace.traces_max, trace.keep);
         set(&mut node.trace.bytes_max, trace.keep_bytes);
+        node.plugin_limits = plugins.limits()?;
+        node.trust = plugins.trust()?;
         set(&mut node.drain, *drain);
         node.compiler = Some(std::env::current_exe().context("cannot tell where this program is")?);
         Ok(node)
