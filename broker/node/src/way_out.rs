@@ -30,6 +30,9 @@ use crate::{Controls, Node, NodeError, ReaderControls};
 /// How long deliveries rest that meet a pipeline which does not run.
 const BROKEN_REST: Duration = Duration::from_secs(5);
 
+/// A batch in the pipelines, and what will have come through. Never locked: the mutex makes it [`Sync`].
+type Work = Mutex<Pin<Box<dyn Future<Output = Result<Vec<Delivery>, NodeError>> + Send>>>;
+
 /// The way of the deliveries of one consumer.
 pub(crate) struct WayOut {
     node: Node,
@@ -38,8 +41,7 @@ pub(crate) struct WayOut {
     /// Which pipelines sit there, and as of which topology that is known.
     pipelines: Vec<Name>,
     revision: Option<u64>,
-    /// Never locked: a mutex makes what one thread at a time may have one that all may see.
-    at_work: Option<Mutex<Pin<Box<dyn Future<Output = Result<Vec<Delivery>, NodeError>> + Send>>>>,
+    at_work: Option<Work>,
 }
 
 /// Who settles what the pipelines stop.

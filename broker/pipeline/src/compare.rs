@@ -611,7 +611,7 @@ mod tests {
         let mut comparison = Comparison::default();
         for first in 0..40 {
             let ran = |value| Ran { processed: object(value, first * 200), took: Duration::ZERO };
-            comparison.add(|| "m".repeat(1), &ran(1), &ran(2), 1);
+            comparison.add(|| "m".to_owned(), &ran(1), &ran(2), 1);
         }
         assert_eq!(comparison.classes.len(), CLASSES_MAX);
         assert!(comparison.beyond > 0);

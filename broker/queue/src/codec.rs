@@ -21,7 +21,8 @@
 //!        the message
 //! ```
 //!
-//! An edit (kind 40) is drawn in `codec/edit.rs`, a transaction (kind 24) in `codec/transaction.rs`; a claim of a producer (kind 25) is its id, u128.
+//! An edit (kind 40) is drawn in `codec/edit.rs`, a transaction (kind 24) in `codec/transaction.rs`; a claim of a
+//! producer (kind 25) is its id, u128; what a pipeline gave up on the way to a consumer is kind 36.
 //!
 //! Integers are little-endian. A publish is what the broker does all day: it is laid out by hand, and read
 //! back as slices of the record.

@@ -579,3 +579,44 @@ fn bytes_of(processed: &Processed) -> usize {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use wharf_pipeline::{Failure, FailureKind, OnFailure, Problem};
+    use wharf_queue::CanaryBounds;
+
+    use super::*;
+
+    fn failed() -> Ran {
+        let problem = Problem { code: "schema".into(), message: "no total".into(), path: None };
+        let failure = Failure {
+            stage: "check".parse().expect("a name"),
+            plugin: "check@1".parse().expect("a plugin"),
+            digest: String::new(),
+            problem,
+            kind: FailureKind::Rejected,
+            policy: OnFailure::Reject,
+        };
+        Ran { processed: Processed::Failed(Box::new(failure)), took: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_canary_that_passed_a_bound_gets_no_message_more_before_the_log_knows() {
+        let bounds = CanaryBounds {
+            errors_max_ppm: 10_000,
+            divergence_max_ppm: 0,
+            p99_max_us: None,
+            after: 100,
+            promote_after: Some(1),
+        };
+        let seen = Seen::new(TrialKind::Canary(bounds));
+        seen.processed(&[failed()]);
+        assert!(!seen.closed.load(Relaxed), "one of a hundred may fail");
+        seen.skipped();
+        assert!(matches!(seen.conclusion(), Some(Conclusion::Promote(_))));
+        assert!(!seen.closed.load(Relaxed), "one that is about to be promoted goes on");
+        seen.processed(&[failed()]);
+        assert!(seen.closed.load(Relaxed));
+        assert!(matches!(seen.conclusion(), Some(Conclusion::RollBack(_))));
+    }
+}

@@ -1,8 +1,8 @@
 //! Consumers with credit in bytes, with renewed leases, alone, or as the one that is served.
 
 use bytes::Bytes;
-use wharf_protocol::{ErrorCode, Message, Timestamp};
-use wharf_queue::{Attach, Change, ConsumerId, Effect, QueuePolicy, Record};
+use wharf_protocol::{DeathCause, ErrorCode, Message, Timestamp};
+use wharf_queue::{Attach, Change, ConsumerId, Effect, QueuePolicy, Record, Refused};
 
 use crate::shard::{Shard, brief, deliveries, message, name};
 
@@ -60,6 +60,44 @@ fn a_renewed_lease_starts_anew_and_the_others_go_on() {
     assert_eq!(brief(&deliveries(shard.tick())), [(2, 0, 2), (2, 2, 2)]);
     let stale = shard.apply(Record::Renew { consumer: ConsumerId(1), tags: vec![(1, 1)] });
     assert_eq!(stale, [Effect::Renewed { consumer: ConsumerId(1), renewed: 0, stale: vec![1] }], "too late");
+}
+
+#[test]
+fn what_a_pipeline_gives_up_on_the_way_out_is_a_dead_letter_of_its_stage() {
+    let mut shard = Shard::with_queues(&["q"]);
+    shard.attach(1, "q", 3);
+    for _ in 0..3 {
+        shard.publish(&["q"], message("m"));
+    }
+    let refused = |tag| Refused {
+        tag,
+        cause: DeathCause::Stage,
+        reason: "no total".into(),
+        stage: "check/schema".into(),
+        plugin: "ab12".into(),
+    };
+    let refuse = |tags: &[u64]| Record::Refuse {
+        consumer: ConsumerId(1),
+        refused: tags.iter().copied().map(refused).collect(),
+    };
+    let effects = shard.apply(refuse(&[1, 3, 9]));
+    let told = Effect::Settled { consumer: ConsumerId(1), accepted: 2, stale: vec![9] };
+    assert!(effects.contains(&told), "{effects:?}");
+    let queue = shard.queue("q");
+    assert_eq!((queue.leased, queue.dead_lettered, queue.ready), (1, 2, 0));
+    let letters = shard.state.dead_letters("dead-letters", 0, 9);
+    let death = &letters[0].death;
+    assert_eq!(
+        (death.queue.as_str(), death.cause, death.reason.as_str()),
+        ("q", DeathCause::Stage, "no total")
+    );
+    assert_eq!((death.stage.as_deref(), death.plugin.as_deref()), (Some("check/schema"), Some("ab12")));
+
+    let again = Effect::Settled { consumer: ConsumerId(1), accepted: 0, stale: vec![1] };
+    assert!(shard.apply(refuse(&[1])).contains(&again), "a lease that is over settles nothing");
+    let stranger = Record::Refuse { consumer: ConsumerId(7), refused: vec![refused(2)] };
+    let nobody = Effect::Settled { consumer: ConsumerId(7), accepted: 0, stale: vec![2] };
+    assert!(shard.apply(stranger).contains(&nobody));
 }
 
 #[test]
