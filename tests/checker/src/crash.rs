@@ -46,6 +46,7 @@ async fn point(Case { seed, at }: Case) -> Trial {
         world.end().await;
         return trial;
     }
+    trial.figures.extend(spread::place_of_failure(&world.disk));
     crash.happen(&mut world, 0).await;
 
     // What is there now is what the live shard had, as far as it goes.
@@ -72,6 +73,7 @@ async fn point(Case { seed, at }: Case) -> Trial {
     }
     trial.tally = world.history.tally();
     trial.figures.push(("deliveries", world.history.deliveries().0));
+    trial.figures.push(("offsets settled by a group", world.settled_by_group()));
     if trial.violations.is_empty() {
         crash.happen(&mut world, 2).await;
         match world.open().await {

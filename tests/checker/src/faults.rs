@@ -51,6 +51,7 @@ async fn fail(Case { seed, at }: Case) -> Trial {
         world.end().await;
         return trial;
     }
+    trial.figures.extend(spread::place_of_failure(&world.disk));
     let stopped = !opened || world.is_stopped();
     trial.figures.push(("stopped", u64::from(stopped)));
     world.disk.heal();

@@ -6,6 +6,7 @@ use std::thread;
 
 use anyhow::{Result, anyhow};
 use tokio::runtime::Builder;
+use wharf_disk::SimulatedDisk;
 
 use crate::report::{Case, Report, Tally, Violation};
 
@@ -82,6 +83,19 @@ where
         report.merge(part?);
     }
     Ok(report)
+}
+
+/// At which kind of file a disk failed, as a figure: so that a report shows whether trimming and compaction were met.
+pub(crate) fn place_of_failure(disk: &SimulatedDisk) -> Option<(&'static str, u64)> {
+    let failed = disk.failed()?;
+    let kinds = [
+        (".segment", "at a segment"),
+        ("sparse", "at a segment that is compacted"),
+        (".spare", "at a spare segment"),
+        ("snapshot", "at a snapshot"),
+    ];
+    let kind = kinds.into_iter().find(|(part, _)| failed.contains(part));
+    Some((kind.map_or("at the folder", |(_, name)| name), 1))
 }
 
 fn add(report: &mut Report, case: Case, trial: Trial) {

@@ -3,7 +3,7 @@
 //! What the clients send in one step is held back until all of it is there, and then written by the shard as one
 //! batch: so a seed repeats a run operation by operation, though the shard's owner is a thread of its own.
 //!
-//! Five queues and a stream, each with a promise of its own:
+//! Five queues and two streams, each with a promise of its own:
 //!
 //! | queue | |
 //! |---|---|
@@ -11,11 +11,13 @@
 //! | `fancy` | synced; priorities, delays, times to live; purged at times |
 //! | `quick` | handed to the system only: what is confirmed survives the process and not the machine |
 //! | `once` | synced; settled on delivery |
-//! | `trail` | a stream of one partition, read from any offset at times |
+//! | `trail` | a stream of two partitions, read from any offset at times, and by a group whose members come and go |
+//! | `ledger` | a compacted stream: the last message of each key stays |
 //! | `dead` | dead letters of `plain` and `fancy`; sent on their way again at times |
 
 mod books;
 mod drain;
+mod group;
 mod observe;
 mod trail;
 mod work;
@@ -31,7 +33,7 @@ use tokio::sync::oneshot;
 use wharf_disk::{Random, SimulatedDisk};
 use wharf_protocol::{Name, Timestamp};
 use wharf_queue::{Change, ConsumerId, Durability, Publish, QueuePolicy, StreamPolicy};
-use wharf_shard::{OpenError, Options, Outlet, Shard, ShardError};
+use wharf_shard::{Member, OpenError, Options, Outlet, Shard, ShardError};
 
 use crate::history::{Promises, Queue, Seen};
 use crate::{History, Label, Violation};
@@ -70,8 +72,11 @@ pub(crate) struct World {
     /// The failure of the disk that had happened when the step began, when it is one after which nothing may be
     /// confirmed.
     failed_before: Option<String>,
-    /// What was read of the stream.
+    /// What was read of the streams, and what their group settled.
     trail: trail::Trail,
+    ledger: trail::Ledger,
+    members: Vec<Member>,
+    settled_by_group: group::Settled,
     /// The disk's failures are not of the kind that passes, as want of room does.
     pub(crate) failure_is_final: bool,
 }
@@ -129,7 +134,9 @@ impl World {
         let producer = |number, exactness| Producer { number, exactness, last: 0, confirmed: Vec::new() };
         Self {
             disk: SimulatedDisk::default(),
-            history: History::new(QUEUES.map(|queue| (queue, promises(queue)))),
+            history: History::new(
+                QUEUES.into_iter().chain([trail::TRAIL]).map(|each| (each, promises(each))),
+            ),
             violations: Vec::new(),
             hashes: BTreeMap::new(),
             random: Random(seed),
@@ -149,6 +156,9 @@ impl World {
             books_now: BEGIN,
             failed_before: None,
             trail: trail::Trail::new(),
+            ledger: trail::Ledger::new(),
+            members: Vec::new(),
+            settled_by_group: group::Settled::default(),
             failure_is_final: true,
         }
     }
@@ -183,15 +193,22 @@ impl World {
                 break;
             }
         }
-        let stream = Change::CreateStream { name: name(trail::TRAIL), policy: StreamPolicy::default() };
-        // When it has stopped, the look says so.
-        let _ = self.shard().change(stream).await;
+        let trail = StreamPolicy { partitions: trail::PARTITIONS, ..StreamPolicy::default() };
+        let ledger = StreamPolicy { compact: true, ..StreamPolicy::default() };
+        for (stream, policy) in [(trail::TRAIL, trail), (trail::LEDGER, ledger)] {
+            let stream = Change::CreateStream { name: name(stream), policy };
+            // When it has stopped, the look says so.
+            let _ = self.shard().change(stream).await;
+        }
         self.look().await;
         Ok(())
     }
 
     /// Ends the process: whatever it did not say is unknown, and all consumers are gone.
     pub(crate) async fn end(&mut self) {
+        while let Some(member) = self.members.pop() {
+            self.leave_group(member).await;
+        }
         if let Some(Live { shard, gone }) = self.shard.take() {
             drop(shard);
             // An error is as good: the other end is gone.
@@ -205,6 +222,9 @@ impl World {
 
     /// Asks the shard to stop in good order.
     pub(crate) async fn stop(&mut self) {
+        while let Some(member) = self.members.pop() {
+            self.leave_group(member).await;
+        }
         if let Some(live) = &self.shard {
             live.shard.stop().await;
         }
@@ -238,6 +258,9 @@ impl World {
             books_now: self.books_now,
             failed_before: None,
             trail: self.trail.clone(),
+            ledger: self.ledger.clone(),
+            members: Vec::new(),
+            settled_by_group: self.settled_by_group.clone(),
             failure_is_final: self.failure_is_final,
         }
     }
@@ -297,7 +320,8 @@ pub(crate) fn log_options(disk: &SimulatedDisk) -> wharf_log::Options {
 fn promises(queue: Queue) -> Promises {
     Promises {
         survives_power: queue != "quick",
-        fifo: !matches!(queue, "fancy" | "dead"),
+        // Partitions are read one after the other.
+        fifo: !matches!(queue, "fancy" | "dead" | trail::TRAIL),
         at_most_once: queue == "once",
         stream: false,
     }

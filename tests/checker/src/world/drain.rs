@@ -36,7 +36,12 @@ impl World {
             self.violation("stuck", format!("not drained after {ROUNDS_MAX} rounds: {waiting:?}"));
         }
         if !self.is_stopped() {
-            self.drain_trail().await;
+            self.drain_streams().await;
+            // A member that comes last gets all of it, and so shows what is settled.
+            while let Some(member) = self.members.pop() {
+                self.leave_group(member).await;
+            }
+            self.join_group().await;
         }
         let expired: Vec<_> = self.books.expired(self.books_now).collect();
         for (queue, label) in expired {

@@ -11,13 +11,13 @@ use wharf_protocol::{
 use wharf_queue::{Attach, Change, Destination, Durability, Entry, Publish, Redrive, Selection, Transaction};
 use wharf_shard::{Outlet, ShardError};
 
-use super::trail::TRAIL;
-use super::{Consumer, Exactness, World, durability, name};
+use super::trail::{LEDGER, PARTITIONS, TRAIL};
+use super::{Consumer, Exactness, World, durability, group, name};
 use crate::history::{Queue, Seen};
 use crate::{Answer, Label};
 
 /// Where one message may go.
-const ROUTES: [&[Queue]; 9] = [
+const ROUTES: [&[Queue]; 11] = [
     &["plain"],
     &["plain"],
     &["fancy"],
@@ -27,6 +27,8 @@ const ROUTES: [&[Queue]; 9] = [
     &["plain", "quick"],
     &[TRAIL],
     &["plain", TRAIL],
+    &[TRAIL],
+    &[LEDGER],
 ];
 /// Consumers at a time.
 const CONSUMERS_MAX: usize = 6;
@@ -39,6 +41,7 @@ const TRANSFORMER: usize = 3;
 enum Sent {
     Publish(Vec<Published>, oneshot::Receiver<Vec<Receipt>>),
     Settle(Vec<(Seen, Outcome)>, oneshot::Receiver<Result<Vec<u64>, ShardError>>, Vec<u64>),
+    Commit(group::Sent),
     Transact(Box<(Seen, Published)>, oneshot::Receiver<Result<TransactionReceipt, ShardError>>),
 }
 
@@ -71,9 +74,12 @@ impl World {
             5 if self.random.below(4) == 0 => self.purge().await,
             6 if self.random.below(2) == 0 => self.redrive().await,
             7 => {
-                let from = self.random.below(self.trail.len() as u64 + 1);
-                self.read_trail(from).await;
+                let partition = self.random.below(PARTITIONS.into()) as u16;
+                let read = self.trail.range((partition, 0)..(partition + 1, 0)).count() as u64;
+                let from = self.random.below(read + 1);
+                self.read_trail(partition, from).await;
             }
+            8 => self.change_group().await,
             _ => {}
         }
         self.burst().await;
@@ -102,10 +108,11 @@ impl World {
         let Ok(hold) = self.hold().await else { return };
         let mut sent = Vec::new();
         for _ in 0..1 + self.random.below(4) {
-            match self.random.below(8) {
+            match self.random.below(9) {
                 0..4 => sent.extend(self.publish_some().await),
                 4 | 5 => sent.extend(self.settle_some().await),
                 6 => self.give_credit().await,
+                7 => sent.extend(self.commit_some().await.map(Sent::Commit)),
                 _ => sent.extend(self.transact().await),
             }
         }
@@ -114,6 +121,7 @@ impl World {
             match each {
                 Sent::Publish(published, answer) => self.receipts(published, answer.await.ok()),
                 Sent::Settle(settled, answer, tags) => self.settled(settled, tags, answer.await.ok()),
+                Sent::Commit(sent) => self.answered(sent).await,
                 Sent::Transact(sent, answer) => {
                     let (input, output) = *sent;
                     self.transacted(&input, output, answer.await.ok());
@@ -175,7 +183,9 @@ impl World {
         let dedup = (exactness == Exactness::MessageId)
             .then(|| u128::from(label.producer) << 64 | u128::from(label.number));
         let publish = Publish { session, dedup, topology, ..Publish::from(Entry { message, destinations }) };
-        self.history.publishing(label, queues, exactness == Exactness::Session);
+        // What is compacted may go: its keys are looked at instead.
+        let kept = if queues.contains(&LEDGER) { &[] } else { queues };
+        self.history.publishing(label, kept, exactness == Exactness::Session);
         let durability = queues.iter().map(|queue| durability(queue)).max().unwrap_or_default();
         Published { label, publish, durability, producer, again: false }
     }
@@ -217,6 +227,12 @@ impl World {
             self.history.other(answer);
             return;
         }
+        if let (Some(Receipt::Stored(stored) | Receipt::Duplicate(Some(stored))), true) =
+            (&receipt, self.is_of_ledger(&publish))
+        {
+            let last = self.ledger.entry(label.key()).or_default();
+            *last = stored.index.max(*last);
+        }
         self.note_late_confirm(answer);
         let exactness = self.producers[producer].exactness;
         match answer {
@@ -237,7 +253,7 @@ impl World {
     }
 
     /// Something was confirmed although the disk had failed before the step began.
-    fn note_late_confirm(&mut self, answer: Answer) {
+    pub(super) fn note_late_confirm(&mut self, answer: Answer) {
         if let (Answer::Ok, Some(failed)) = (answer, self.failed_before.clone()) {
             self.violation("confirmed", format!("after a failure that is final: {failed}"));
         }
@@ -479,7 +495,7 @@ impl World {
     }
 }
 
-fn answer_of<T>(result: &Result<T, ShardError>) -> Answer {
+pub(super) fn answer_of<T>(result: &Result<T, ShardError>) -> Answer {
     match result {
         Ok(_) => Answer::Ok,
         Err(ShardError::Stopped(_)) => Answer::Unknown,
