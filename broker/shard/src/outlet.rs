@@ -4,8 +4,12 @@
 //! [`BODY_BYTES_MAX`]; past that a delivery waits as the place where its body can be read again.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+#[cfg(not(feature = "shuttle"))]
+use std::sync::{Mutex, MutexGuard};
 
+#[cfg(feature = "shuttle")]
+use shuttle::sync::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use wharf_protocol::{Death, Message, MessageId, Timestamp};
 
