@@ -68,7 +68,11 @@ impl Node {
             self.components().sign(digest, signature).await?;
             return self.plugin_view(&name, version.as_str());
         }
-        let plugin = self.components().load(self.engine(), wasm.clone()).await?;
+        let named = |error| match error {
+            NodeError::Invalid(reason) => NodeError::Invalid(format!("plugin {name} {version}: {reason}")),
+            other => other,
+        };
+        let plugin = self.components().load(self.engine(), wasm.clone()).await.map_err(named)?;
         let change = Change::PutPlugin {
             name: name.clone(),
             version: version.clone(),

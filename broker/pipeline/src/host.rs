@@ -80,7 +80,7 @@ pub(crate) struct Call {
     /// Whether something was emitted for a message that is not in the batch.
     pub(crate) stray: bool,
     pub(crate) counters: BTreeMap<String, u64>,
-    borrowed: Borrowed,
+    pub(crate) borrowed: Borrowed,
     /// What the pipeline remembers, where the stage is granted it.
     pub(crate) remembering: Option<Remembered>,
 }

@@ -67,6 +67,8 @@ pub(crate) struct Report {
     pub(crate) took: Duration,
     pub(crate) memory_peak_bytes: usize,
     pub(crate) fuel: Option<u64>,
+    /// Versions of tables and schemas that were used.
+    pub(crate) lent: Vec<(crate::Grant, u64)>,
     pub(crate) counters: std::collections::BTreeMap<String, u64>,
 }
 
@@ -172,6 +174,7 @@ impl Instance {
             took,
             memory_peak_bytes: host.memory.peak_bytes,
             fuel,
+            lent: call.borrowed.versions(),
             counters: if entered.is_ok() { call.counters.clone() } else { Default::default() },
         };
         let answers = entered.map_err(|broken| broken.with_last_words(&report.written));

@@ -16,6 +16,7 @@ mod batch;
 mod bindings;
 mod breaker;
 mod cache;
+mod circumstances;
 pub mod compare;
 mod compile;
 mod config_schema;
@@ -44,6 +45,7 @@ mod wasi;
 mod worker;
 
 pub use breaker::{BreakerState, BreakerView, FAULTS_TO_OPEN, LastFault};
+pub use circumstances::{Circumstances, Outdated};
 pub use compile::{COMPILE_SUBCOMMAND, CompileError, Compiler, compile_plugin_main};
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use grant::{Grant, GrantError, Need};

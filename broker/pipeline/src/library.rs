@@ -120,6 +120,15 @@ impl Library {
         }
     }
 
+    /// Which version of a table or schema is lent.
+    pub(crate) fn version(&self, grant: &Grant) -> Option<u64> {
+        match grant {
+            Grant::Lookup(name) => self.table(name.as_str()).ok().map(|table| table.version),
+            Grant::Schema(name) => self.schema(name.as_str()).ok().map(|schema| schema.version),
+            _ => None,
+        }
+    }
+
     pub(crate) fn table(&self, name: &str) -> Result<Arc<Table>, Absence> {
         borrow(&self.shelves.tables, name)
     }

@@ -85,6 +85,11 @@ impl Remembering {
         recall
     }
 
+    /// What the message has found so far.
+    pub(crate) fn reads(&self) -> Vec<(ByteString, Option<Kept>)> {
+        self.recall.reads.iter().map(|(key, kept)| (key.clone(), kept.clone())).collect()
+    }
+
     /// What the message has changed so far: for [`go_back`](Self::go_back).
     pub(crate) fn mark(&self) -> BTreeMap<ByteString, Option<Kept>> {
         self.recall.changes.clone()

@@ -17,9 +17,9 @@ use crate::stage::Stage;
 use crate::trace::Step;
 use crate::worker::{Weight, aside};
 use crate::{
-    BATCH_MESSAGES_MAX, CpuUse, Failure, FailureKind, Fault, Item, Kind, LogLine, Memory, Need, OnFailure,
-    Output, PipelineSpec, Plugin, Problem, Processed, RECORDING_VERSION, Recall, Recording, RecordingHead,
-    SpecError, StageStats, Target, Traced, Verdict,
+    BATCH_MESSAGES_MAX, Circumstances, CpuUse, Failure, FailureKind, Fault, Item, Kind, LogLine, Memory, Need,
+    OnFailure, Outdated, Output, PipelineSpec, Plugin, Problem, Processed, RECORDING_VERSION, Recall, Recording,
+    RecordingHead, SpecError, StageStats, Target, Traced, Verdict,
 };
 
 /// One version of a pipeline. Immutable: a new version is another `Pipeline`, and messages in flight finish
@@ -231,8 +231,8 @@ impl Pipeline {
     /// # Cancel safety
     /// As [`run`](Self::run).
     pub async fn trace(&self, item: Item, now: Timestamp) -> Traced {
-        let traced = self.on_worker(move |core| core.trace(item, now)).await;
-        traced.unwrap_or_else(|| Traced { processed: self.core.host_failure(), steps: Vec::new() })
+        let traced = self.on_worker(move |core| core.trace(item, now, Arc::clone(&core.memory))).await;
+        traced.unwrap_or_else(|| self.lost_trace(now))
     }
 
     /// Does `job` on one of the engine's threads; `None`: it did not come back.
@@ -258,8 +258,27 @@ impl Pipeline {
     /// Runs one message and tells what each stage was given, said and changed. Blocks, on a thread made for
     /// it: for trying a pipeline, not for traffic.
     pub fn run_traced(&self, item: Item, now: Timestamp) -> Traced {
-        aside(|| self.core.trace(item, now))
-            .unwrap_or_else(|_| Traced { processed: self.core.host_failure(), steps: Vec::new() })
+        self.traced(item, now, &self.core.memory)
+    }
+
+    /// Runs one message as it was run before, in what it hung on then: the same version and message give the same
+    /// again, byte by byte. Blocks, as [`run_traced`](Self::run_traced) does.
+    ///
+    /// # Errors
+    /// A table or schema that it used is of another version now.
+    pub fn run_again(&self, item: Item, circumstances: &Circumstances) -> Result<Traced, Outdated> {
+        circumstances.check(&self.core.engine.library)?;
+        Ok(self.traced(item, circumstances.now, &circumstances.memory()))
+    }
+
+    fn traced(&self, item: Item, now: Timestamp, memory: &Arc<dyn Memory>) -> Traced {
+        aside(|| self.core.trace(item, now, Arc::clone(memory))).unwrap_or_else(|_| self.lost_trace(now))
+    }
+
+    /// The account of a run that did not come back.
+    fn lost_trace(&self, now: Timestamp) -> Traced {
+        let circumstances = Circumstances { now, ..Circumstances::default() };
+        Traced { processed: self.core.host_failure(), steps: Vec::new(), circumstances }
     }
 
     /// As [`run_blocking`](Self::run_blocking), with what it took.
@@ -304,9 +323,8 @@ impl Pipeline {
         now: Timestamp,
         memory: Arc<dyn Memory>,
     ) -> (Traced, Recall) {
-        let lost = || (Traced { processed: self.core.host_failure(), steps: Vec::new() }, Recall::default());
         let traced = self.on_worker(move |core| core.trace_remembering(item, now, memory)).await;
-        traced.unwrap_or_else(lost)
+        traced.unwrap_or_else(|| (self.lost_trace(now), Recall::default()))
     }
 
     /// Records what `stage`, the first where none is named, takes and says from now on. The version of a pipeline is
@@ -483,8 +501,8 @@ impl Core {
     }
 
     /// The same way, one message at a time, with an account of each step.
-    fn trace(&self, item: Item, now: Timestamp) -> Traced {
-        let remembering = self.remembers.then(|| Remembering::begin(Arc::clone(&self.memory)));
+    fn trace(&self, item: Item, now: Timestamp, memory: Arc<dyn Memory>) -> Traced {
+        let remembering = self.remembers.then(|| Remembering::begin(memory));
         self.account(item, now, remembering.as_ref())
     }
 
@@ -498,6 +516,7 @@ impl Core {
     }
 
     fn account(&self, item: Item, now: Timestamp, remembering: Option<&Shared>) -> Traced {
+        let mut circumstances = Circumstances { now, ..Circumstances::default() };
         let mut flow = Flow::new(vec![item]);
         let mut steps = Vec::new();
         for stage in &self.stages {
@@ -509,12 +528,19 @@ impl Core {
                 let (verdict, problem) = said(&answer, stage.policy);
                 let first = flow.units.len();
                 flow.take(self, stage, unit, answer);
-                let report = reports.pop().unwrap_or_else(Report::default);
+                let mut report = reports.pop().unwrap_or_else(Report::default);
+                circumstances.lent.append(&mut report.lent);
                 steps.push(Step::new(stage, &given, verdict, problem, &flow.units[first..], report));
             }
             flow.settle();
         }
-        Traced { processed: flow.finish().pop().unwrap_or_else(|| self.host_failure()), steps }
+        if let Some(remembering) = remembering {
+            circumstances.reads = lock(remembering).reads();
+        }
+        circumstances.lent.sort_unstable();
+        circumstances.lent.dedup();
+        let processed = flow.finish().pop().unwrap_or_else(|| self.host_failure());
+        Traced { processed, steps, circumstances }
     }
 
     /// The answers for messages whose job did not come back.

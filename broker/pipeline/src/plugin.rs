@@ -40,6 +40,10 @@ const SHAPE_BYTES_MAX: usize = 2048;
 
 const OURS: &str = "wharf:plugin/";
 
+/// What of the contract can be imported.
+const IMPORTED: [&str; 11] =
+    ["types", "emit", "log", "config", "clock", "random", "metrics", "lookup", "kv", "schema", "secrets"];
+
 /// A plugin that is ready to be a stage. Dropped with the last pipeline that uses it.
 pub struct Plugin {
     pub(crate) pre: InstancePre<Host>,
@@ -116,8 +120,8 @@ pub enum LoadError {
     ForbiddenImport(String),
     /// It was made for another version of the contract.
     #[error(
-        "the component needs {needs}, and this broker speaks wharf:plugin {CONTRACT_VERSION}; rebuild it with \
-         the matching SDK, or use a newer broker"
+        "the component needs {needs}, and this broker serves wharf:plugin up to {CONTRACT_VERSION}, which has no \
+         such interface; rebuild it with an SDK of that version, or upgrade the broker"
     )]
     Contract {
         /// The interface that it needs.
@@ -300,6 +304,9 @@ fn check_imports(engine: &Inner, component: &Component) -> Result<Vec<Need>, Loa
         let interface = name.split('@').next().unwrap_or(name);
         if name.starts_with(OURS) {
             check_version(name)?;
+            if !IMPORTED.contains(&&interface[OURS.len()..]) {
+                return Err(LoadError::Contract { needs: name.to_owned() });
+            }
             needs.extend(Need::ALL.into_iter().find(|need| need.interface() == &interface[OURS.len()..]));
         } else if !wasi::ALLOWED.contains(&interface) {
             return Err(LoadError::ForbiddenImport(name.to_owned()));

@@ -8,7 +8,7 @@ use wharf_protocol::{Headers, Message, Name};
 use crate::host::Unit;
 use crate::instance::Report;
 use crate::stage::Stage;
-use crate::{Failure, FailureKind, Kind, PluginRef, Problem, Processed, Target};
+use crate::{Circumstances, Failure, FailureKind, Kind, PluginRef, Problem, Processed, Target};
 
 /// How many bytes of a payload or header value a trace shows.
 pub const EXCERPT_BYTES_MAX: usize = 4096;
@@ -20,6 +20,8 @@ pub struct Traced {
     pub processed: Processed,
     /// One step a message a stage, in order.
     pub steps: Vec<Step>,
+    /// What it hung on: for [`Pipeline::run_again`](crate::Pipeline::run_again).
+    pub circumstances: Circumstances,
 }
 
 /// One message at one stage.

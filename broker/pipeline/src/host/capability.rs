@@ -35,6 +35,22 @@ pub(crate) struct Borrowed {
     schemas: Vec<(String, Arc<Schema>)>,
 }
 
+impl Borrowed {
+    /// Which versions the call has used.
+    pub(crate) fn versions(&self) -> Vec<(Grant, u64)> {
+        let tables =
+            self.tables.iter().map(|(name, table)| (name, Grant::Lookup as fn(Name) -> Grant, table.version));
+        let schemas = self
+            .schemas
+            .iter()
+            .map(|(name, schema)| (name, Grant::Schema as fn(Name) -> Grant, schema.version));
+        let named = |(name, grant, version): (&String, fn(Name) -> Grant, u64)| {
+            Some((grant(name.parse().ok()?), version))
+        };
+        tables.chain(schemas).filter_map(named).collect()
+    }
+}
+
 /// Some shelf's part of [`Borrowed`]: the same thing again, or borrowed now.
 fn keep<T>(
     kept: &mut Vec<(String, Arc<T>)>,

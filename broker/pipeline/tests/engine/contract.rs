@@ -103,4 +103,19 @@ fn a_plugin_for_a_newer_version_is_refused_with_what_it_wants() {
     assert!(matches!(&refused, LoadError::Contract { .. }), "{refused}");
     let text = refused.to_string();
     assert!(text.contains("@0.1.9") && text.contains(wharf_pipeline::CONTRACT_VERSION), "{text}");
+    assert!(text.contains("upgrade the broker"), "it says what to do: {text}");
+}
+
+/// An interface that this version does not have is missing by name, whatever version it claims to be of.
+#[test]
+fn a_plugin_that_imports_an_interface_that_is_not_there_is_refused_by_its_name() {
+    let (old, new) = (b"wharf:plugin/metrics@", b"wharf:plugin/gadgets@");
+    let mut unknown = FIRST.to_vec();
+    for at in 0..unknown.len() - old.len() {
+        if unknown[at..].starts_with(old) {
+            unknown[at..at + old.len()].copy_from_slice(new);
+        }
+    }
+    let refused = ENGINE.load(&unknown.into()).expect_err("it is refused").to_string();
+    assert!(refused.contains("wharf:plugin/gadgets@0.1.0"), "{refused}");
 }

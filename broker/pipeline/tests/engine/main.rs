@@ -8,5 +8,6 @@ mod limits;
 mod loading;
 mod preparing;
 mod recording;
+mod remembering;
 mod stand;
 mod tracing;
