@@ -8,6 +8,8 @@ mod dead_letters;
 mod errors;
 #[path = "cli/exact.rs"]
 mod exact;
+#[path = "cli/kv.rs"]
+mod kv;
 #[path = "cli/life.rs"]
 mod life;
 #[path = "cli/log.rs"]
