@@ -17,9 +17,9 @@ use crate::stage::Stage;
 use crate::trace::Step;
 use crate::worker::{Weight, aside};
 use crate::{
-    BATCH_MESSAGES_MAX, Circumstances, CpuUse, Failure, FailureKind, Fault, Item, Kind, LogLine, Memory, Need,
-    OnFailure, Outdated, Output, PipelineSpec, Plugin, Problem, Processed, RECORDING_VERSION, Recall, Recording,
-    RecordingHead, SpecError, StageStats, Target, Traced, Verdict,
+    BATCH_MESSAGES_MAX, Circumstances, CpuUse, Failure, FailureKind, Fault, Item, Kind, LogLine, Memory,
+    Need, OnFailure, Outdated, Output, PipelineSpec, Plugin, Problem, Processed, RECORDING_VERSION, Recall,
+    Recording, RecordingHead, SpecError, StageStats, Target, Traced, Verdict,
 };
 
 /// One version of a pipeline. Immutable: a new version is another `Pipeline`, and messages in flight finish
