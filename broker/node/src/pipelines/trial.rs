@@ -593,6 +593,7 @@ mod tests {
             stage: "check".parse().expect("a name"),
             plugin: "check@1".parse().expect("a plugin"),
             digest: String::new(),
+            step: None,
             problem,
             kind: FailureKind::Rejected,
             policy: OnFailure::Reject,
