@@ -534,6 +534,7 @@ impl Core {
             }
             flow.settle();
         }
+        self.meter();
         if let Some(remembering) = remembering {
             circumstances.reads = lock(remembering).reads();
         }
