@@ -285,7 +285,7 @@ fn pack_extra(extra: &Extra, packer: &mut Packer) {
     packer.maybe(extra.laid_at.map(|at| at.0));
     packer.maybe(extra.not_before.map(|at| at.0));
     let (dead, lived) = (extra.death.is_some(), extra.past.is_some());
-    packer.number(u64::from(dead) * HAS_DEATH | u64::from(lived) * HAS_PAST);
+    packer.number((u64::from(dead) * HAS_DEATH) | (u64::from(lived) * HAS_PAST));
     if let Some(death) = &extra.death {
         packer.bytes(&rmp_serde::to_vec(death).expect("memory takes every write"));
     }
