@@ -14,6 +14,8 @@ mod kv;
 mod life;
 #[path = "cli/log.rs"]
 mod log;
+#[path = "cli/plugins.rs"]
+mod plugins;
 #[path = "cli/queues.rs"]
 mod queues;
 #[path = "cli/schedules.rs"]

@@ -1,0 +1,203 @@
+//! What the harness offers to a plugin's tests, on the function natively. The component's half is tested with the
+//! plugins that come with Wharf.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use wharf_plugin::harness::{Budget, Harness, Input, Recording, Setup, Subject, run_cases};
+use wharf_plugin::{
+    Config, Emit, Failure, Headers, Message, Out, Output, Plugin, Problem, Route, Transformed, clock,
+    enricher, log, lookup, router, transformer, validator,
+};
+
+#[derive(Debug, Deserialize, Config)]
+#[serde(deny_unknown_fields)]
+pub struct Prices {
+    /// Which table is read.
+    pub table: String,
+}
+
+mod priced_plugin {
+    use super::*;
+
+    /// Sets the price of what is ordered.
+    #[enricher]
+    pub fn priced(message: &Message<'_>, headers: &mut Headers, prices: &Prices) -> Result<(), Failure> {
+        let item = message.require_header("item")?;
+        if let Some(price) = lookup::text(&prices.table, item)? {
+            headers.set("price", price);
+        }
+        headers.set("priced-at", clock::now().to_string());
+        Ok(())
+    }
+}
+
+mod fragile_plugin {
+    use super::*;
+
+    /// Breaks on a payload that is not text.
+    #[validator]
+    pub fn fragile(message: &Message<'_>) -> Result<(), Problem> {
+        log::info("looking");
+        assert!(std::str::from_utf8(message.payload()).is_ok(), "not text");
+        Ok(())
+    }
+}
+
+mod loud_plugin {
+    use super::*;
+
+    /// Makes text loud.
+    #[transformer]
+    pub fn loud(message: &Message<'_>, out: &mut Out<'_>) -> Result<Transformed, Failure> {
+        out.emit(Emit::json(&json!({"text": message.text()?.to_uppercase()}))?)
+    }
+}
+
+mod sides_plugin {
+    use super::*;
+
+    /// Sends messages left or right.
+    #[router(outputs("left", "right"))]
+    pub fn sides(message: &Message<'_>, [left, right]: &[Output; 2]) -> Result<Route, Problem> {
+        Ok(Route::to(if message.topic().contains("left") { *left } else { *right }))
+    }
+}
+
+use fragile_plugin::Fragile;
+use loud_plugin::Loud;
+use priced_plugin::Priced;
+use sides_plugin::Sides;
+
+fn priced() -> Harness<Priced> {
+    Harness::native().config(json!({"table": "prices"}))
+}
+
+#[test]
+fn a_function_becomes_a_plugin_that_reads_what_its_body_names() {
+    assert_eq!(Priced::READS.headers, ["item"]);
+    assert!(!Priced::READS.payload && Loud::READS.payload && Sides::READS.topic);
+    assert_eq!(Sides::SUMMARY, "Sends messages left or right");
+
+    let sides = Harness::<Sides>::native().outputs(["left", "right"]);
+    sides.send(Input::new("").topic("go.left")).assert_routed(["left"]);
+    Harness::<Sides>::native().outputs(["left"]).assert_refused("no-such-output", None);
+}
+
+#[test]
+fn tables_are_lent_missed_and_unreadable() {
+    let order = || Input::new("").header("item", "apple");
+
+    let outcome = priced().table("prices", [("apple", "12")]).now(7).send(order());
+    outcome.assert_header("price", "12").assert_header("priced-at", "7");
+    priced().table("prices", [("pear", "9")]).send(order()).assert_passed();
+    priced().unavailable("lookup:prices").send(order()).assert_retried("table-unavailable");
+    priced().send("").assert_rejected("missing-header");
+}
+
+#[test]
+fn what_is_not_granted_breaks_the_plugin() {
+    let order = Input::new("").header("item", "apple");
+
+    let lent = || priced().table("prices", [("apple", "12")]);
+    let outcome = lent().deny("clock").send(order.clone());
+    assert!(outcome.assert_fault("plugin-grant").message.contains("add \"clock\""));
+    lent().deny("lookup:prices").send(order.clone()).assert_fault("plugin-grant");
+    priced().send(order).assert_fault("plugin-grant");
+}
+
+#[test]
+fn a_message_that_breaks_the_plugin_spoils_itself_alone() {
+    let plugin = Harness::<Fragile>::native().deadline(Duration::from_millis(50));
+
+    let outcomes = plugin.send_all(vec![Input::new("a"), Input::new(vec![0xff]), Input::new("b")]);
+
+    outcomes[0].assert_passed();
+    assert!(outcomes[1].assert_fault("plugin-trap").message.contains("not text"));
+    outcomes[2].assert_passed();
+}
+
+#[test]
+#[should_panic(expected = "the plugin breaks")]
+fn the_properties_find_what_breaks_a_plugin() {
+    Harness::<Fragile>::native().check_properties(["some text"]);
+}
+
+#[test]
+fn a_plugin_that_breaks_on_nothing_has_the_properties() {
+    Harness::<Loud>::native().check_properties(["some text"]);
+}
+
+#[test]
+fn output_has_a_budget() {
+    let outcome = Harness::<Loud>::native().send("abc");
+    outcome.assert_json(json!({"text": "ABC"})).assert_header("content-type", "application/json");
+    outcome.assert_within(&Budget::new().output("64 + 4/byte").fuel("0"));
+    let excess = Budget::new().output("2/byte").excess(&outcome);
+    assert_eq!(excess.len(), 1);
+    assert!(excess[0].contains("6 for a payload of 3 bytes"), "{excess:?}");
+}
+
+/// The harness's native half as a subject, for what takes subjects.
+struct Native(Harness<Loud>);
+
+impl Subject for Native {
+    fn run(
+        &mut self,
+        _: &Setup,
+        inputs: &[Input],
+    ) -> Result<Vec<wharf_plugin::harness::Outcome>, wharf_plugin::harness::Trouble> {
+        Ok(self.0.send_all(inputs.to_vec()))
+    }
+
+    fn renew(&mut self) {}
+}
+
+#[test]
+fn cases_are_written_compared_and_told_apart() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cases");
+    let _ = fs::remove_dir_all(&folder);
+    let case = folder.join("a-text");
+    fs::create_dir_all(&case).expect("made");
+    fs::write(case.join("payload.txt"), "abc").expect("written");
+    fs::write(case.join("message.json"), r#"{"headers": {"from": "a test"}}"#).expect("written");
+    fs::write(folder.join("stage.json"), r#"{"budget": {"output": "128"}}"#).expect("written");
+    let mut subject = Native(Harness::native());
+    let mut run = |update| run_cases(&mut subject, &folder, &Setup::default(), update).expect("they run");
+
+    assert!(run(false)[0].wrong[0].contains("UPDATE_GOLDEN=1"));
+    assert!(run(true)[0].written);
+    assert_eq!(run(false)[0].wrong, Vec::<String>::new());
+    let expected = fs::read_to_string(case.join("expected.json")).expect("written");
+    fs::write(case.join("expected.json"), expected.replace("ABC", "AbC")).expect("written");
+    assert_eq!(run(false)[0].wrong, ["/passed/0/json/text: to be \"AbC\", and is \"ABC\""]);
+    fs::write(folder.join("stage.json"), r#"{"bugdet": {}}"#).expect("written");
+    let error = run_cases(&mut subject, &folder, &Setup::default(), false).expect_err("misspelt");
+    assert!(error.contains("bugdet"), "{error}");
+}
+
+#[test]
+fn a_recording_is_repeated_and_its_divergences_are_told() {
+    let head = r#"{"wharf-recording":1,"pipeline":"p","version":2,"stage":"s","plugin":"loud@1","digest":"","kind":"transformer","config":{},"outputs":[],"grants":["log"]}"#;
+    // "abc" became {"text":"ABC"}, and "x" {"text":"y"}, in base64.
+    let json = r#"[["content-type","YXBwbGljYXRpb24vanNvbg=="]]"#;
+    let entry = |payload: &str, became: &str| {
+        format!(
+            r#"{{"message":{{"topic":"t","payload":"{payload}"}},"now_ms":5,"result":{{"passed":[{{"to":null,"headers":{json},"payload":"{became}"}}]}}}}"#
+        )
+    };
+    let lines = [head.to_owned(), entry("YWJj", "eyJ0ZXh0IjoiQUJDIn0="), entry("eA==", "eyJ0ZXh0IjoieSJ9")];
+    let recording = Recording::parse(lines.join("\n").as_bytes()).expect("a recording");
+
+    let divergences = recording.replay(&mut Native(Harness::native()), &recording.setup()).expect("it runs");
+
+    assert_eq!(divergences.len(), 1, "{divergences:?}");
+    assert_eq!(divergences[0].entry, 1);
+    assert_eq!(divergences[0].lines, ["/passed/0/json/text: to be \"y\", and is \"X\""]);
+    let newer = head.replace("\"wharf-recording\":1", "\"wharf-recording\":2");
+    let error = Recording::parse(newer.as_bytes()).expect_err("a newer version");
+    assert!(error.contains("version 2"), "{error}");
+}
