@@ -66,9 +66,9 @@ pub enum Shape {
     /// One of these texts.
     Words(&'static [&'static str]),
     /// An array of these.
-    List(&'static Shape),
+    List(&'static Self),
     /// An object of these, by any names.
-    Map(&'static Shape),
+    Map(&'static Self),
     /// An object of these members.
     Object {
         /// The members.
@@ -77,13 +77,13 @@ pub enum Shape {
         open: bool,
     },
     /// One of these.
-    Choice(&'static [Shape]),
+    Choice(&'static [Self]),
     /// This, or `null`.
-    Optional(&'static Shape),
+    Optional(&'static Self),
     /// This within bounds: of a number its value, of a text its characters, of a list or map its members.
     Bounded {
         /// What is bounded.
-        shape: &'static Shape,
+        shape: &'static Self,
         /// At least.
         min: Option<Bound>,
         /// At most.
