@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args as ClapArgs;
 use wharf_admin::dead_letter::{self, DeadLetter, Page};
 use wharf_admin::message::PayloadEncoding;
+use wharf_admin::pipeline::Try as TryRequest;
 use wharf_admin::trace::Trace;
 use wharf_admin::traces::StoredTrace;
 use wharf_protocol::{MessageId, Name, QueueName, Topic};
@@ -73,13 +74,21 @@ pub(super) struct Edit {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
-  wharf dlq try 4711-0 --pipeline orders")]
+  wharf dlq try 4711-0 --pipeline orders
+  wharf dlq try 4711-0 --pipeline orders --version 7
+  wharf dlq try 4711-0 --pipeline orders --spec orders.toml")]
 pub(super) struct Try {
     /// Its id, as `wharf dlq ls` shows it
     id: MessageId,
     /// The pipeline
     #[arg(long)]
     pipeline: Name,
+    /// The version [default: the active one]
+    #[arg(long, value_name = "N", conflicts_with = "spec")]
+    version: Option<u32>,
+    /// A pipeline file in place of a version
+    #[arg(long, value_name = "FILE")]
+    spec: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -147,7 +156,12 @@ pub(super) fn try_letter(admin: &Admin, tried: &Try) -> anyhow::Result<()> {
     let id = tried.id.to_string();
     let letter: DeadLetter = admin.get(&path(["v1", "dead-letters", &id]))?;
     let message = letter.message.context("the broker left the message out")?;
-    let trial: Trace = admin.post(&path(["v1", "pipelines", tried.pipeline.as_str(), "try"]), &message)?;
+    let read = |file: &PathBuf| {
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+    };
+    let spec = tried.spec.as_ref().map(read).transpose()?;
+    let body = TryRequest { message, version: tried.version, spec };
+    let trial: Trace = admin.post(&path(["v1", "pipelines", tried.pipeline.as_str(), "try"]), &body)?;
     match tried.output.output {
         Format::Json => output::json(&trial),
         Format::Table => pipeline::print(&trial),
