@@ -1,5 +1,5 @@
 //! What a stage costs a message in CPU time, everything counted: making the batch, the hop to the guest's thread,
-//! packing, the call, and the answers. `cargo run --release -p wharf-pipeline --example cost`
+//! packing, the call, and the answers. `cargo run --release -p wharf-pipeline --example cost [BATCH]`
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ const ROUNDS: usize = 7;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = Engine::new(EngineConfig::default())?;
+    let only = std::env::args().nth(1).map(|batch| batch.parse()).transpose()?;
     let cases = [
         ("header predicate", wharf_test_artifacts::GUEST_HEADERS_ONLY, "validator", "ok", ""),
         (
@@ -31,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let plugin = engine.load(&std::fs::read(component)?.into())?;
         let toml = format!("name = \"cost\"\n[[stage]]\nplugin = \"guest\"\nkind = \"{kind}\"\n{more}");
         let pipeline = engine.prepare(PipelineSpec::from_toml(&toml)?, vec![plugin])?;
-        for messages in [1, 64, 4096] {
+        for messages in only.map_or(vec![1, 64, 4096], |batch: usize| vec![batch]) {
             println!("{what:<42} × {messages:>4}  {:.3}", cost_us(&pipeline, behaviour, messages));
         }
     }
