@@ -66,8 +66,17 @@ impl Plugin for JsonSchema {
 
 impl Validator for JsonSchema {
     fn validate(&self, message: &Message<'_>) -> Result<(), Failure> {
-        let payload: Value = message.json()?;
-        self.schemas.validate(&payload, self.schema).map_err(|error| explain::problem(&error).into())
+        Ok(self.check(&message.json()?)?)
+    }
+}
+
+impl JsonSchema {
+    /// Whether the schema describes `payload`.
+    ///
+    /// # Errors
+    /// What it does not allow, with the paths.
+    pub fn check(&self, payload: &Value) -> Result<(), Problem> {
+        self.schemas.validate(payload, self.schema).map_err(|error| explain::problem(&error))
     }
 }
 

@@ -6,6 +6,7 @@ mod floor;
 mod load;
 mod queues;
 mod report;
+mod stages;
 mod streams;
 
 use std::path::Path;
@@ -61,9 +62,12 @@ enum What {
     /// Publish at a steady rate and consume: latency end to end
     #[command(after_help = "Examples:\n  wharf bench flow --rate 5000 --seconds 10")]
     Flow(Flow),
-    /// Publish XML orders through `xml-to-json`, and run the same code natively
+    /// Publish XML orders through `xml-to-json`, and run the same code natively; then as `stages`
     #[command(after_help = "Examples:\n  wharf bench pipeline --messages 100000")]
     Pipeline(Load),
+    /// Run stages without a broker: batches, fresh instances, three in a row, native code; loading; idle memory
+    #[command(after_help = "Examples:\n  wharf bench stages")]
+    Stages,
     /// Fill a queue, kill the broker, start it again: memory and time
     #[command(after_help = "Examples:\n  wharf bench restart --messages 1000000")]
     Restart(Load),
@@ -157,6 +161,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             What::Drain(load) => drain(&load).await,
             What::Flow(flow) => steady_flow(&flow).await,
             What::Pipeline(load) => pipeline(&load).await,
+            What::Stages => measure_stages().await,
             What::Restart(load) => restart(&load).await,
             What::Fanout(load) => queues::fan_out(&load).await,
             What::Priority(load) => queues::priority(&load).await,
@@ -222,7 +227,13 @@ async fn pipeline(load: &Load) -> anyhow::Result<()> {
     output::line(format_args!(
         "xml-to-json   in the broker {stage:.2} µs/msg, native {native:.2} µs/msg: {:.2} × native",
         stage / native
-    ))
+    ))?;
+    drop(bench);
+    measure_stages().await
+}
+
+async fn measure_stages() -> anyhow::Result<()> {
+    tokio::task::spawn_blocking(stages::run).await?
 }
 
 async fn restart(load: &Load) -> anyhow::Result<()> {
