@@ -17,7 +17,7 @@ use crate::consumer::{self, ConsumeOptions, Consumer};
 use crate::link::{Keeper, Link};
 use crate::publisher::{self, Confirm, OpenPublisher};
 use crate::request::Inbox;
-use crate::tap::{self, Tap};
+use crate::tap::OpenTap;
 use crate::transaction::{self, Transaction};
 use crate::{CommitError, ConnectError, ConnectOptions, ConsumeError, Context, PublishError, RequestError};
 
@@ -135,12 +135,16 @@ impl Client {
     }
 
     /// Watches what is published to the topics of `pattern`: at most once, and what is published while the
-    /// connection is down is missed.
+    /// connection is down is missed. Await it, or ask for [datagrams](OpenTap::datagrams) first.
     ///
-    /// # Errors
-    /// When the broker refuses it.
-    pub async fn tap(&self, pattern: &str) -> Result<Tap, ConsumeError> {
-        tap::open(self, pattern.parse()?).await
+    /// ```no_run
+    /// # async fn example(client: wharf_client::Client) -> Result<(), wharf_client::ConsumeError> {
+    /// let mut orders = client.tap("orders.#").await?;
+    /// let mut prices = client.tap("prices.*").datagrams().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn tap(&self, pattern: &str) -> OpenTap {
+        OpenTap::new(self.clone(), pattern)
     }
 
     /// Publishes `payload` to `topic` and waits for the first answer.

@@ -29,6 +29,7 @@
 mod client;
 mod consumer;
 mod context;
+mod datagrams;
 mod error;
 mod link;
 mod options;
@@ -46,7 +47,7 @@ pub use error::{CommitError, ConnectError, ConsumeError, PublishError, RequestEr
 pub use options::ConnectOptions;
 pub use publisher::{Confirm, Confirmed, OpenPublisher, Publisher};
 pub use stream::{ReadOptions, Stream};
-pub use tap::Tap;
+pub use tap::{OpenTap, Tap};
 pub use transaction::{CommitReceipt, Transaction};
 pub use trust::Trust;
 

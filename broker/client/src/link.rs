@@ -15,6 +15,7 @@ use wharf_protocol::ErrorCode;
 use wharf_protocol::frame::{self, FRAME_BYTES_MAX, Frame, Goodbye, Hello, Limits, Refusal, Welcome};
 use wharf_transport::{FrameReader, Path, ReadError, Streams};
 
+use crate::datagrams::Datagrams;
 use crate::{ConnectError, ConnectOptions, trust};
 
 /// The pause after the first failure; it doubles with each.
@@ -45,6 +46,7 @@ enum State {
 pub(crate) struct Up {
     connection: Connection,
     pub(crate) limits: Limits,
+    pub(crate) datagrams: Datagrams,
 }
 
 /// Why a stream is over.
@@ -195,6 +197,7 @@ impl Keeper {
             let ended = tokio::select! {
                 () = drained => return dialled.leave().await,
                 ended = attend(&mut dialled.send, &mut dialled.reader) => ended,
+                ended = dialled.up.datagrams.sort(&dialled.up.connection) => ended,
             };
             self.state.send_replace(State::Down);
             dialled.up.connection.close(VarInt::from_u32(0), b"");
@@ -272,7 +275,8 @@ impl Keeper {
                 },
             })?;
         tracing::debug!(server = welcome.server, version = welcome.version, "welcome");
-        Ok(Dialled { endpoint, up: Up { connection, limits: welcome.limits }, send, reader })
+        let up = Up { connection, limits: welcome.limits, datagrams: Datagrams::default() };
+        Ok(Dialled { endpoint, up, send, reader })
     }
 
     async fn greet(&self, connection: &Connection) -> Result<(Welcome, SendStream, FrameReader), Ended> {
@@ -282,7 +286,8 @@ impl Keeper {
             client: self.options.name.clone(),
             token: self.options.token.clone(),
         });
-        let (send, reader, answer) = Up { connection: connection.clone(), limits }.open(&hello).await?;
+        let up = Up { connection: connection.clone(), limits, datagrams: Datagrams::default() };
+        let (send, reader, answer) = up.open(&hello).await?;
         match answer {
             Frame::Welcome(welcome) => Ok((welcome, send, reader)),
             other => Err(unexpected(&other)),

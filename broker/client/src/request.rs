@@ -32,7 +32,7 @@ pub(crate) struct Answer {
 impl Inbox {
     pub(crate) async fn open(client: &Client) -> Result<Self, ConsumeError> {
         let prefix = format!("_inbox.{:032x}", rand::random::<u128>());
-        let tap = tap::open_unowned(client, format!("{prefix}.*").parse()?).await?;
+        let tap = tap::open_unowned(client, format!("{prefix}.*").parse()?, false).await?;
         let expected = Arc::new(Expected::default());
         client.spawn(sort(tap, Arc::clone(&expected)));
         Ok(Self { prefix, next: AtomicU64::new(1), expected })

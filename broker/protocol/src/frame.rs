@@ -26,6 +26,7 @@
 //! Renew        u64 number · ranges of tags, each u64 first · u64 last
 //! Renewed      u64 number · stale tags, each u64
 //! Tap          message
+//! TapNumbered  u64 number · message       see `frame/tap.rs`, which also draws the datagrams of a tap
 //! PublishAll, Transact, Transacted   see `frame/transact.rs`
 //! ```
 //!
@@ -36,7 +37,7 @@
 //! consumer   → Subscribe      ← Subscribed | Error ← Deliver… Settled… Renewed… Empty Cancelled
 //!                                                  → Credit… Settle… Renew…
 //! publisher  → OpenPublisher  ← Opened | Error     → Publish… PublishAll…    ← Confirm…
-//! tap        → SubscribeTopic ← Tapped | Error     ← Tap…
+//! tap        → SubscribeTopic ← Tapped | Error     ← Tap… or TapNumbered…
 //! transactor → OpenTransactor ← Opened | Error     → Transact…   ← Transacted…
 //! reader     → OpenReader     ← ReaderOpened | Error  ← Deliver… Settled… Empty Cancelled  → Credit… Settle…
 //! ```
@@ -47,32 +48,40 @@
 mod body;
 mod confirm;
 mod decoder;
+mod deliver;
 mod error;
+mod head;
+mod kind;
 mod pack;
+mod publish;
 mod reader;
 mod renew;
 mod settle;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod transact;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 pub use body::{
     Cancelled, Durable, Goodbye, Hello, Limits, OpenPublisher, OpenTransactor, Opened, ProducerSession,
-    Refusal, Subscribe, SubscribeTopic, Subscribed, Tapped, Welcome,
+    Refusal, Subscribe, Subscribed, Welcome,
 };
 pub use confirm::Confirmation;
 pub use decoder::Decoder;
+pub use deliver::encode_deliver;
 pub use error::FrameError;
+pub use head::HEAD_BYTES;
+pub use publish::{encode_publish, encode_publish_all};
 pub use reader::{OpenReader, ReaderOpened};
 pub use settle::{REASON_BYTES_MAX, Settled};
+pub use tap::{SubscribeTopic, TAP_DATAGRAM_BYTES, TapDatagram, Tapped, encode_tap, encode_tap_numbered};
 pub use transact::{ConsumerSettlement, Transact, Transacted};
 
-use crate::{Delivery, Message, MessageId, Settlement, Timestamp};
-
-/// The bytes of a frame before its body.
-pub const HEAD_BYTES: usize = 8;
+use crate::{Delivery, Message, Settlement};
+use head::{fixed, framed};
+use kind::Kind;
 
 /// The longest body that a reader takes unless it is told otherwise.
 pub const FRAME_BYTES_DEFAULT: usize = 1024 * 1024;
@@ -85,12 +94,6 @@ pub const ALPN: &[u8] = b"wharf/1";
 
 /// The version of the protocol that this code speaks, for [`Hello`].
 pub const VERSION: u16 = 1;
-
-/// Of a `Deliver` frame: it may have been delivered before.
-const FLAG_REDELIVERED: u8 = 1;
-
-/// The fixed head of a `Deliver` body.
-const DELIVER_BYTES: usize = 48;
 
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +175,13 @@ pub enum Frame {
     Tapped(Tapped),
     /// One message that was published, at most once and not to be settled.
     Tap(Message),
+    /// The same, of a tap whose messages travel as [datagrams](TapDatagram), and too long for one.
+    TapNumbered {
+        /// Its place in the tap's run.
+        number: u64,
+        /// What was published.
+        message: Message,
+    },
     /// This stream commits transactions.
     OpenTransactor(OpenTransactor),
     /// What is to happen together or not at all.
@@ -189,78 +199,6 @@ pub enum Frame {
     OpenReader(OpenReader),
     /// Read away.
     ReaderOpened(ReaderOpened),
-}
-
-/// What a frame is: the number that travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Kind {
-    Hello = 0x01,
-    Welcome = 0x02,
-    Ping = 0x03,
-    Pong = 0x04,
-    Goodbye = 0x05,
-    Error = 0x0f,
-    OpenPublisher = 0x10,
-    Opened = 0x11,
-    Publish = 0x12,
-    Confirm = 0x13,
-    Subscribe = 0x20,
-    Subscribed = 0x21,
-    Deliver = 0x22,
-    Credit = 0x23,
-    Settle = 0x24,
-    Settled = 0x25,
-    Empty = 0x26,
-    Cancelled = 0x27,
-    Renew = 0x28,
-    Renewed = 0x29,
-    SubscribeTopic = 0x30,
-    Tapped = 0x31,
-    Tap = 0x32,
-    OpenTransactor = 0x50,
-    Transact = 0x51,
-    Transacted = 0x52,
-    PublishAll = 0x53,
-    OpenReader = 0x40,
-    ReaderOpened = 0x41,
-}
-
-impl Kind {
-    fn from_byte(byte: u8) -> Option<Self> {
-        Some(match byte {
-            0x01 => Self::Hello,
-            0x02 => Self::Welcome,
-            0x03 => Self::Ping,
-            0x04 => Self::Pong,
-            0x05 => Self::Goodbye,
-            0x0f => Self::Error,
-            0x10 => Self::OpenPublisher,
-            0x11 => Self::Opened,
-            0x12 => Self::Publish,
-            0x13 => Self::Confirm,
-            0x20 => Self::Subscribe,
-            0x21 => Self::Subscribed,
-            0x22 => Self::Deliver,
-            0x23 => Self::Credit,
-            0x24 => Self::Settle,
-            0x25 => Self::Settled,
-            0x26 => Self::Empty,
-            0x27 => Self::Cancelled,
-            0x28 => Self::Renew,
-            0x29 => Self::Renewed,
-            0x30 => Self::SubscribeTopic,
-            0x31 => Self::Tapped,
-            0x32 => Self::Tap,
-            0x50 => Self::OpenTransactor,
-            0x51 => Self::Transact,
-            0x52 => Self::Transacted,
-            0x53 => Self::PublishAll,
-            0x40 => Self::OpenReader,
-            0x41 => Self::ReaderOpened,
-            _ => return None,
-        })
-    }
 }
 
 impl Frame {
@@ -290,6 +228,7 @@ impl Frame {
             Self::SubscribeTopic(_) => "SubscribeTopic",
             Self::Tapped(_) => "Tapped",
             Self::Tap(_) => "Tap",
+            Self::TapNumbered { .. } => "TapNumbered",
             Self::OpenTransactor(_) => "OpenTransactor",
             Self::Transact(_) => "Transact",
             Self::Transacted(_) => "Transacted",
@@ -318,13 +257,7 @@ impl Frame {
             Self::Subscribe(body) => framed(out, Kind::Subscribe, |out| pack::write(body, out)),
             Self::Subscribed(body) => framed(out, Kind::Subscribed, |out| pack::write(body, out)),
             Self::Deliver(delivery) => encode_deliver(delivery, out),
-            Self::Credit { messages, bytes } => framed(out, Kind::Credit, |out| {
-                out.put_u32_le(*messages);
-                if *bytes > 0 {
-                    out.put_u32_le(0);
-                    out.put_u64_le(*bytes);
-                }
-            }),
+            Self::Credit { messages, bytes } => deliver::write_credit(*messages, *bytes, out),
             Self::Settle { number, settlements } => {
                 framed(out, Kind::Settle, |out| settle::write(*number, settlements, out));
             }
@@ -338,6 +271,7 @@ impl Frame {
             Self::SubscribeTopic(body) => framed(out, Kind::SubscribeTopic, |out| pack::write(body, out)),
             Self::Tapped(body) => framed(out, Kind::Tapped, |out| pack::write(body, out)),
             Self::Tap(message) => encode_tap(message, out),
+            Self::TapNumbered { number, message } => encode_tap_numbered(*number, message, out),
             Self::OpenTransactor(body) => framed(out, Kind::OpenTransactor, |out| pack::write(body, out)),
             Self::Transact(body) => framed(out, Kind::Transact, |out| transact::write(body, out)),
             Self::Transacted(body) => framed(out, Kind::Transacted, |out| transact::write_answer(body, out)),
@@ -348,7 +282,7 @@ impl Frame {
     }
 
     fn decode(kind: Kind, flags: u8, body: Bytes) -> Result<Self, FrameError> {
-        if flags != 0 && !(kind == Kind::Deliver && flags == FLAG_REDELIVERED) {
+        if flags != 0 && !(kind == Kind::Deliver && flags == deliver::FLAG_REDELIVERED) {
             return Err(FrameError::Flags { kind: kind as u8, flags });
         }
         Ok(match kind {
@@ -360,12 +294,12 @@ impl Frame {
             Kind::Error => Self::Error(pack::read("Error", &body)?),
             Kind::OpenPublisher => Self::OpenPublisher(pack::read("OpenPublisher", &body)?),
             Kind::Opened => Self::Opened(pack::read("Opened", &body)?),
-            Kind::Publish => decode_publish(body)?,
+            Kind::Publish => publish::read(body)?,
             Kind::Confirm => Self::Confirm(confirm::read(body)?),
             Kind::Subscribe => Self::Subscribe(pack::read("Subscribe", &body)?),
             Kind::Subscribed => Self::Subscribed(pack::read("Subscribed", &body)?),
-            Kind::Deliver => decode_deliver(flags & FLAG_REDELIVERED != 0, body)?,
-            Kind::Credit => decode_credit(body)?,
+            Kind::Deliver => deliver::read(flags & deliver::FLAG_REDELIVERED != 0, body)?,
+            Kind::Credit => deliver::read_credit(body)?,
             Kind::Settle => settle::read(body)?,
             Kind::Settled => Self::Settled(settle::read_answer("Settled", body)?),
             Kind::Renew => renew::read(body)?,
@@ -380,152 +314,11 @@ impl Frame {
             Kind::OpenReader => Self::OpenReader(pack::read("OpenReader", &body)?),
             Kind::ReaderOpened => Self::ReaderOpened(pack::read("ReaderOpened", &body)?),
             Kind::Tap => Self::Tap(Message::decode(body).map_err(FrameError::Message)?),
+            Kind::TapNumbered => tap::read_numbered(body)?,
             Kind::OpenTransactor => Self::OpenTransactor(pack::read("OpenTransactor", &body)?),
             Kind::Transact => Self::Transact(transact::read(body)?),
             Kind::Transacted => Self::Transacted(transact::read_answer(body)?),
-            Kind::PublishAll => decode_publish_all(body)?,
+            Kind::PublishAll => publish::read_all(body)?,
         })
     }
-}
-
-/// Appends a `Publish` frame to `out` without building a [`Frame`].
-///
-/// # Panics
-/// As [`Message::encode`].
-pub fn encode_publish(sequence: u64, message: &Message, out: &mut BytesMut) {
-    out.reserve(HEAD_BYTES + 8 + message.encoded_bytes());
-    framed(out, Kind::Publish, |out| {
-        out.put_u64_le(sequence);
-        message.encode(out);
-    });
-}
-
-/// Appends a `Deliver` frame to `out` without building a [`Frame`].
-///
-/// # Panics
-/// As [`Message::encode`].
-pub fn encode_deliver(delivery: &Delivery, out: &mut BytesMut) {
-    out.reserve(HEAD_BYTES + DELIVER_BYTES + delivery.message.encoded_bytes());
-    let flags = if delivery.redelivered { FLAG_REDELIVERED } else { 0 };
-    framed_with(out, Kind::Deliver, flags, |out| {
-        out.put_u64_le(delivery.tag);
-        out.put_u64_le(delivery.offset);
-        out.put_u64_le(delivery.id.index);
-        out.put_u64_le(delivery.stored_at.0);
-        out.put_u32_le(delivery.attempt);
-        out.put_u16_le(delivery.id.entry);
-        out.put_u16_le(delivery.partition);
-        let length_at = out.len();
-        out.put_u64_le(0);
-        if let Some(death) = &delivery.death {
-            let start = out.len();
-            pack::write(death.as_ref(), out);
-            let length = u32::try_from(out.len() - start).expect("a death is small");
-            out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
-        }
-        delivery.message.encode(out);
-    });
-}
-
-/// Appends a `Tap` frame to `out` without building a [`Frame`].
-///
-/// # Panics
-/// As [`Message::encode`].
-pub fn encode_tap(message: &Message, out: &mut BytesMut) {
-    framed(out, Kind::Tap, |out| message.encode(out));
-}
-
-fn decode_credit(mut body: Bytes) -> Result<Frame, FrameError> {
-    let length = body.len();
-    if length != 4 && length != 16 {
-        return Err(FrameError::Length { frame: "Credit", length });
-    }
-    let messages = body.get_u32_le();
-    if length == 4 {
-        return Ok(Frame::Credit { messages, bytes: 0 });
-    }
-    let zero = body.get_u32_le();
-    if zero != 0 {
-        return Err(FrameError::Field {
-            frame: "Credit",
-            field: "the gap before the bytes",
-            value: zero.into(),
-        });
-    }
-    Ok(Frame::Credit { messages, bytes: body.get_u64_le() })
-}
-
-/// Appends a `PublishAll` frame to `out` without building a [`Frame`].
-///
-/// # Panics
-/// As [`Message::encode`].
-pub fn encode_publish_all(sequence: u64, messages: &[Message], out: &mut BytesMut) {
-    framed(out, Kind::PublishAll, |out| {
-        out.put_u64_le(sequence);
-        transact::write_messages(messages, out);
-    });
-}
-
-fn decode_publish_all(mut body: Bytes) -> Result<Frame, FrameError> {
-    at_least("PublishAll", &body, 8)?;
-    let sequence = body.get_u64_le();
-    Ok(Frame::PublishAll { sequence, messages: transact::read_messages("PublishAll", body)? })
-}
-
-fn decode_publish(mut body: Bytes) -> Result<Frame, FrameError> {
-    at_least("Publish", &body, 8)?;
-    let sequence = body.get_u64_le();
-    let message = Message::decode(body).map_err(FrameError::Message)?;
-    Ok(Frame::Publish { sequence, message })
-}
-
-fn decode_deliver(redelivered: bool, mut body: Bytes) -> Result<Frame, FrameError> {
-    at_least("Deliver", &body, DELIVER_BYTES)?;
-    let mut head = body.split_to(DELIVER_BYTES);
-    let (tag, offset) = (head.get_u64_le(), head.get_u64_le());
-    let (index, stored_at) = (head.get_u64_le(), Timestamp(head.get_u64_le()));
-    let (attempt, entry) = (head.get_u32_le(), head.get_u16_le());
-    let partition = head.get_u16_le();
-    let death = match head.get_u32_le() as usize {
-        0 => None,
-        length => {
-            at_least("Deliver", &body, length)?;
-            Some(Box::new(pack::read("Deliver", &body.split_to(length))?))
-        }
-    };
-    let message = Message::decode(body).map_err(FrameError::Message)?;
-    let id = MessageId { index, entry };
-    Ok(Frame::Deliver(Delivery {
-        tag,
-        id,
-        offset,
-        attempt,
-        redelivered,
-        stored_at,
-        partition,
-        death,
-        message,
-    }))
-}
-
-fn framed(out: &mut BytesMut, kind: Kind, body: impl FnOnce(&mut BytesMut)) {
-    framed_with(out, kind, 0, body);
-}
-
-/// Writes the head with a length of 0, then the body, then the length.
-fn framed_with(out: &mut BytesMut, kind: Kind, flags: u8, body: impl FnOnce(&mut BytesMut)) {
-    let start = out.len();
-    out.put_slice(&[0, 0, 0, 0, kind as u8, flags, 0, 0]);
-    body(out);
-    let length = u32::try_from(out.len() - start - HEAD_BYTES).expect("a body is under 4 GiB");
-    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
-}
-
-/// `body`, if it has exactly `bytes` bytes.
-fn fixed(frame: &'static str, body: Bytes, bytes: usize) -> Result<Bytes, FrameError> {
-    if body.len() == bytes { Ok(body) } else { Err(FrameError::Length { frame, length: body.len() }) }
-}
-
-fn at_least(frame: &'static str, body: &Bytes, bytes: usize) -> Result<(), FrameError> {
-    if body.len() >= bytes { Ok(()) } else { Err(FrameError::Length { frame, length: body.len() }) }
 }

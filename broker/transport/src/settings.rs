@@ -23,6 +23,12 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Bytes of one connection that are sent and not acknowledged.
 const SEND_WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 
+/// Bytes of datagrams that a client keeps for its taps; the oldest give way.
+const DATAGRAMS_RECEIVED_BYTES: usize = 1024 * 1024;
+
+/// Bytes of datagrams of one connection that wait to be sent; then their taps wait, and miss the oldest messages.
+const DATAGRAMS_SENT_BYTES: usize = 256 * 1024;
+
 /// A connection that is silent for so long is lost.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -66,13 +72,18 @@ pub fn transport(path: Path, streams: Streams) -> Arc<TransportConfig> {
         .receive_window(CONNECTION_WINDOW_BYTES.into())
         .send_window(SEND_WINDOW_BYTES)
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None)
+        .datagram_send_buffer_size(DATAGRAMS_SENT_BYTES)
         .max_idle_timeout(Some(IdleTimeout::try_from(IDLE).expect("half a minute fits a VarInt")));
     match streams {
-        Streams::FromPeer(count) => config.max_concurrent_bidi_streams(count.into()),
-        Streams::None => {
-            config.max_concurrent_bidi_streams(VarInt::from_u32(0)).keep_alive_interval(Some(KEEP_ALIVE))
+        // Datagrams go from the broker to its clients. It takes none itself: one that comes is larger than nothing and
+        // breaks the protocol. Without a buffer at all quinn would send none either.
+        Streams::FromPeer(count) => {
+            config.max_concurrent_bidi_streams(count.into()).datagram_receive_buffer_size(Some(0))
         }
+        Streams::None => config
+            .max_concurrent_bidi_streams(VarInt::from_u32(0))
+            .datagram_receive_buffer_size(Some(DATAGRAMS_RECEIVED_BYTES))
+            .keep_alive_interval(Some(KEEP_ALIVE)),
     };
     if path == Path::Loopback {
         let mut congestion = CubicConfig::default();

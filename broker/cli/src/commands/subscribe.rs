@@ -29,6 +29,7 @@ Examples:
   wharf sub orders --no-ack -n 1                 look, and leave it in the queue
   wharf sub images --prefetch-bytes 64MiB        large messages, a few at a time
   wharf sub --topic 'orders.#'                   live, without a queue; at most once
+  wharf sub --topic 'prices.*' --datagrams       what is lost on the way is not sent again, but counted
   wharf sub --durable audit 'orders.#'           what is published while this is away waits
 
 A message is acknowledged once it is printed; several consumers of one queue share its messages."
@@ -40,6 +41,9 @@ pub(crate) struct Args {
     /// Watches what is published to matching topics from now on, at most once
     #[arg(long, value_name = "PATTERN", group = "source", conflicts_with_all = ["exit_when_empty", "no_ack"])]
     topic: Option<Pattern>,
+    /// Takes the messages as datagrams: one that is lost holds none of the others up
+    #[arg(long, requires = "topic", conflicts_with_all = ["queue", "durable"])]
+    datagrams: bool,
     /// Keeps a queue of that name bound to the pattern, made when there is none, and consumes it: what is published
     /// while this is away waits there
     #[arg(long, value_names = ["NAME", "PATTERN"], num_args = 2, group = "source")]
@@ -155,17 +159,21 @@ async fn consume(client: &Client, queue: Option<&QueueName>, args: &Args) -> any
 
 /// Prints what is published.
 async fn watch(client: &Client, pattern: &Pattern, args: &Args) -> anyhow::Result<()> {
-    let mut tap = client.tap(pattern.as_str()).await?;
+    let open = client.tap(pattern.as_str());
+    let mut tap = if args.datagrams { open.datagrams() } else { open }.await?;
     let interrupted = interrupted()?;
     tokio::pin!(interrupted);
     let mut left = args.n.unwrap_or(u64::MAX);
     while left > 0 {
         let message = tokio::select! {
             message = tap.next() => message,
-            () = &mut interrupted => return Ok(()),
+            () = &mut interrupted => break,
         };
         print_tapped(args.output, &message.context("the broker ended it")?)?;
         left -= 1;
+    }
+    if tap.missed() > 0 {
+        eprintln!("{} messages are missing", tap.missed());
     }
     Ok(())
 }

@@ -66,9 +66,18 @@ impl TestBroker {
     }
 
     pub(crate) fn options(&self) -> ConnectOptions {
-        ConnectOptions::new(self.address.to_string())
+        self.options_by(self.address)
+    }
+
+    /// For a client that reaches the broker by another address.
+    pub(crate) fn options_by(&self, address: SocketAddr) -> ConnectOptions {
+        ConnectOptions::new(address.to_string())
             .trust(Trust::Authority(self.certificate.chain_pem.clone()))
             .token(TOKEN)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn fingerprint(&self) -> String {

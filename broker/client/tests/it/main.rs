@@ -7,5 +7,7 @@ mod exact;
 mod publish;
 mod reconnect;
 mod refusals;
+mod relay;
 mod request;
 mod streams;
+mod taps;

@@ -39,6 +39,8 @@ pub(crate) struct Guest {
     pub(crate) principal: Principal,
     pub(crate) config: Arc<Config>,
     pub(crate) consumers: Consumers,
+    /// For the datagrams of its taps.
+    pub(crate) connection: Connection,
 }
 
 impl Guest {
@@ -77,7 +79,8 @@ pub(crate) async fn serve(handshake: Handshake, node: Node, config: Arc<Config>,
         Err((send, ended)) => return turn_away(&connection, send, ended).await,
     };
     tracing::debug!(%peer, principal = principal.name(), "connected");
-    let guest = Guest { node, principal, config, consumers: Consumers::default() };
+    let consumers = Consumers::default();
+    let guest = Guest { node, principal, config, consumers, connection: connection.clone() };
     attend(&connection, control, guest, stop).await;
     tracing::debug!(%peer, "disconnected");
 }

@@ -1,12 +1,16 @@
-//! A tap's stream: live messages out.
+//! A tap's stream: live messages out, on it or in datagrams beside it.
+
+mod datagrams;
 
 use bytes::BytesMut;
 use quinn::SendStream;
-use wharf_protocol::frame::{self, Frame, SubscribeTopic, Tapped};
+use wharf_protocol::Message;
+use wharf_protocol::frame::{self, Frame, SubscribeTopic, TAP_DATAGRAM_BYTES, Tapped};
 use wharf_transport::{FrameReader, WRITE_BYTES};
 
 use crate::connection::Guest;
 use crate::ended::{Ended, write};
+use datagrams::Datagrams;
 
 /// Serves a tap until its client ends it.
 pub(crate) async fn serve(
@@ -17,7 +21,10 @@ pub(crate) async fn serve(
 ) -> Result<(), Ended> {
     let pattern = subscribe.pattern.clone();
     let mut tap = guest.node.tap(&guest.principal, subscribe.pattern)?;
-    write(send, &Frame::Tapped(Tapped {})).await?;
+    let takes_some = || guest.connection.max_datagram_size().is_some_and(|bytes| bytes > TAP_DATAGRAM_BYTES);
+    let number = subscribe.datagrams.filter(|_| takes_some());
+    let mut datagrams = number.map(|number| Datagrams::new(number, guest.connection.clone()));
+    write(send, &Frame::Tapped(Tapped { datagrams: datagrams.is_some() })).await?;
     let (mut messages, mut out) = (Vec::new(), BytesMut::new());
     loop {
         let missed = tokio::select! {
@@ -30,14 +37,27 @@ pub(crate) async fn serve(
         if missed > 0 {
             tracing::debug!(%pattern, missed, "a tap reads too slowly");
         }
-        for message in messages.drain(..) {
-            frame::encode_tap(&message, &mut out);
-            if out.len() >= WRITE_BYTES {
-                send.write_chunk(out.split().freeze()).await?;
-            }
+        match &mut datagrams {
+            Some(datagrams) => datagrams.send(missed, messages.drain(..), send).await?,
+            None => send_all(messages.drain(..), send, &mut out).await?,
         }
-        if !out.is_empty() {
+    }
+}
+
+/// Writes `messages` to the stream, many at once.
+async fn send_all(
+    messages: impl Iterator<Item = Message>,
+    send: &mut SendStream,
+    out: &mut BytesMut,
+) -> Result<(), Ended> {
+    for message in messages {
+        frame::encode_tap(&message, out);
+        if out.len() >= WRITE_BYTES {
             send.write_chunk(out.split().freeze()).await?;
         }
     }
+    if !out.is_empty() {
+        send.write_chunk(out.split().freeze()).await?;
+    }
+    Ok(())
 }

@@ -13,7 +13,9 @@ use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use wharf_node::{Binding, Config, Identity, Node, Principal};
-use wharf_protocol::frame::{ALPN, FRAME_BYTES_MAX, Frame, Hello, OpenPublisher, Subscribe, VERSION};
+use wharf_protocol::frame::{
+    ALPN, FRAME_BYTES_MAX, Frame, Hello, OpenPublisher, Subscribe, SubscribeTopic, Tapped, VERSION,
+};
 use wharf_protocol::{ErrorCode, Message, Outcome, Receipt, Settlement};
 use wharf_quic::{Certificate, Door};
 use wharf_transport::{FrameReader, Path, Streams};
@@ -48,6 +50,10 @@ impl House {
     }
 
     async fn try_connect(&self) -> Result<(Endpoint, Connection), ConnectionError> {
+        self.try_connect_with(Streams::None).await
+    }
+
+    async fn try_connect_with(&self, streams: Streams) -> Result<(Endpoint, Connection), ConnectionError> {
         let mut roots = RootCertStore::empty();
         let pem = self.certificate.chain_pem.as_bytes();
         roots.add(CertificateDer::from_pem_slice(pem).expect("PEM")).expect("a certificate");
@@ -58,7 +64,7 @@ impl House {
             .with_no_client_auth();
         tls.alpn_protocols = vec![ALPN.to_vec()];
         let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("usable")));
-        config.transport_config(wharf_transport::transport(Path::Loopback, Streams::None));
+        config.transport_config(wharf_transport::transport(Path::Loopback, streams));
         let endpoint = wharf_transport::client(self.door.address()).expect("a socket");
         let connecting = endpoint.connect_with(config, self.door.address(), "localhost").expect("valid");
         let connection = connecting.await?;
@@ -299,4 +305,23 @@ async fn connections_over_the_bound_are_refused_and_room_is_made_again() {
     first.close(0u32.into(), b"");
     // Its place is free once the door has noticed.
     while house.try_connect().await.is_err() {}
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_datagrams_is_shown_live_messages_on_the_stream() {
+    let house = House::open(|_| {}).await;
+    // Set up as a broker is, which takes none.
+    let (_endpoint, connection) = house.try_connect_with(Streams::FromPeer(0)).await.expect("a connection");
+    let mut control = Stream::open(&connection, &[hello("sesame")]).await;
+    assert!(matches!(control.next().await, Frame::Welcome(_)));
+    let subscribe = SubscribeTopic { pattern: "orders".parse().expect("a pattern"), datagrams: Some(1) };
+
+    let mut tap = Stream::open(&connection, &[Frame::SubscribeTopic(subscribe)]).await;
+    assert_eq!(tap.next().await, Frame::Tapped(Tapped { datagrams: false }));
+    let message = Message::new("orders".parse().expect("a topic"), "one");
+    let publish = Frame::Publish { sequence: 1, message: message.clone() };
+    let _publisher =
+        Stream::open(&connection, &[Frame::OpenPublisher(OpenPublisher::default()), publish]).await;
+
+    assert_eq!(tap.next().await, Frame::Tap(message));
 }

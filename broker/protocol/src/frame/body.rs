@@ -180,14 +180,3 @@ pub struct Cancelled {
     /// One sentence for a person.
     pub reason: String,
 }
-
-/// Makes a stream a tap's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SubscribeTopic {
-    /// Which topics.
-    pub pattern: Pattern,
-}
-
-/// The answer to [`SubscribeTopic`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tapped {}

@@ -2,7 +2,9 @@
 
 use bytes::{Buf, BytesMut};
 
-use super::{FRAME_BYTES_MAX, Frame, FrameError, HEAD_BYTES, Kind};
+use super::head::HEAD_BYTES;
+use super::kind::Kind;
+use super::{FRAME_BYTES_MAX, Frame, FrameError};
 
 /// How much room a reader is given at a time.
 const READ_BYTES: usize = 64 * 1024;

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Committed, Death, DeathCause, ErrorCode, Outcome, Part, ProducerId, Receipt, Rejection, Settlement,
-    Stored, Timestamp, TransactionReceipt,
+    Committed, Death, DeathCause, ErrorCode, MessageId, Outcome, Part, ProducerId, Receipt, Rejection,
+    Settlement, Stored, Timestamp, TransactionReceipt,
 };
 
 fn any_code() -> impl Strategy<Value = ErrorCode> {
@@ -148,8 +148,10 @@ fn any_opening() -> impl Strategy<Value = Frame> {
         ),
         any::<(u64, u64)>()
             .prop_map(|(consumer, lease_ms)| Frame::Subscribed(Subscribed { consumer, lease_ms })),
-        Just(Frame::SubscribeTopic(SubscribeTopic { pattern: "a.*.#".parse().expect("a pattern") })),
-        Just(Frame::Tapped(Tapped {})),
+        any::<Option<u32>>().prop_map(|datagrams| {
+            Frame::SubscribeTopic(SubscribeTopic { pattern: "a.*.#".parse().expect("a pattern"), datagrams })
+        }),
+        any::<bool>().prop_map(|datagrams| Frame::Tapped(Tapped { datagrams })),
         any_transact().prop_map(Frame::Transact),
         any_transacted().prop_map(Frame::Transacted),
         (any::<u64>(), vec(any_message(), 0..4))
@@ -189,6 +191,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         (any::<u64>(), vec(any::<u64>(), 0..10))
             .prop_map(|(number, stale)| Frame::Settled(Settled { number, stale })),
         any_message().prop_map(Frame::Tap),
+        (any::<u64>(), any_message()).prop_map(|(number, message)| Frame::TapNumbered { number, message }),
     ]
 }
 

@@ -10,7 +10,8 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use super::{FrameError, at_least, pack};
+use super::head::at_least;
+use super::{FrameError, pack};
 use crate::{Message, Settlement, TRANSACTION_MESSAGES_MAX, TRANSACTION_RANGES_MAX, TransactionReceipt};
 
 /// Messages and settlements of one transaction.
