@@ -3,6 +3,8 @@
 //! Counters are totals: rates are the scraper's to make. The format is a few rules over lines (name, labels, value),
 //! so it is written here by hand, from one consistent reading of the node.
 
+mod streams;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -63,9 +65,24 @@ fn text(metrics: &Metrics, memory_bytes: Option<u64>) -> String {
     page.sample("", &[("outcome", "kept")], metrics.traces.kept);
     page.sample("", &[("outcome", "lost")], metrics.traces.lost);
     page.sample("", &[("outcome", "refused")], metrics.traces.refused);
+    page.family("wharf_principal_queues", "gauge", "Queues and streams that a principal has made.");
+    for principal in &metrics.principals {
+        page.sample("", &[("principal", &principal.name)], principal.queues);
+    }
+    page.family(
+        "wharf_principal_stored_bytes",
+        "gauge",
+        "Bytes in the queues and streams that a principal has made, where its quota bounds them.",
+    );
+    for principal in &metrics.principals {
+        if let Some(bytes) = principal.stored_bytes {
+            page.sample("", &[("principal", &principal.name)], bytes);
+        }
+    }
     page.family("wharf_alarm", "gauge", "1 while an alarm holds publishers back.");
     page.sample("", &[], u64::from(metrics.alarm));
     queues(&mut page, &metrics.queues);
+    streams::streams(&mut page, &metrics.streams);
     stages(&mut page, metrics);
     trials(&mut page, metrics);
     cpu(&mut page, metrics);

@@ -45,6 +45,12 @@ pub struct PrincipalUse {
     pub connections: u32,
     /// How often what it published has waited for its rate.
     pub waits: u64,
+    /// Queues and streams that it has made.
+    #[serde(default)]
+    pub queues: u64,
+    /// The bytes in those, where its quota bounds them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_bytes: Option<u64>,
 }
 
 /// The log on disk.
@@ -99,6 +105,7 @@ impl From<wharf_node::Status> for Status {
 
 impl From<wharf_node::PrincipalView> for PrincipalUse {
     fn from(view: wharf_node::PrincipalView) -> Self {
-        Self { name: view.name, connections: view.connections, waits: view.waits }
+        let wharf_node::PrincipalView { name, connections, waits, queues, stored_bytes } = view;
+        Self { name, connections, waits, queues, stored_bytes }
     }
 }

@@ -103,6 +103,11 @@ impl Principal {
         &self.0.usage
     }
 
+    /// How much it may have.
+    pub fn quota(&self) -> &Quota {
+        self.usage().quota()
+    }
+
     /// Lets one more connection of it in, as long as what comes back is kept.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ impl Node {
     ///
     /// # Errors
     /// The principal may not consume the queue, or not keep subscriptions of these topics; `queue` is the name of a
-    /// stream; the node is stopping.
+    /// stream; the principal has made as many queues as its quota allows; the node is stopping.
     pub async fn keep_subscription(
         &self,
         who: &Principal,
@@ -30,7 +30,7 @@ impl Node {
         if topology.queue(queue.as_str()).is_none() {
             let expires_ms = expires.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
             let policy = QueuePolicy { expires_ms, ..QueuePolicy::default() };
-            self.shard().change(Change::CreateQueue { name: queue.clone(), policy }).await?;
+            self.shard().change(who.own(Change::CreateQueue { name: queue.clone(), policy })).await?;
         }
         let bound = topology.bindings().iter().any(|each| each.pattern == *pattern && each.queue == *queue);
         if !bound {

@@ -25,6 +25,7 @@ mod lent;
 mod memories;
 mod memory;
 mod node;
+mod owner;
 mod pace;
 mod pipelines;
 mod plugins;
@@ -82,7 +83,7 @@ pub use transact::{Settler, Transact, Transacted};
 pub use transfers::{TransferEnd, TransferSpec, TransferView};
 pub use view::{
     Binding, Collected, CollectedPlugin, DeadLetterView, LogView, Metrics, PipelineChange,
-    PipelineVersionView, PipelineView, PluginView, PrincipalView, PublishCounts, QueueView, Status,
+    PipelineVersionView, PipelineView, PluginView, PrincipalView, PublishCounts, QueueView, Status, StreamLoad,
     TryDestination, TryReport, TryResult,
 };
 pub use wharf_pipeline::compare;

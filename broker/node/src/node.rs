@@ -19,6 +19,7 @@ use crate::error::StartError;
 use crate::lent;
 use crate::memories::Memories;
 use crate::memory;
+use crate::owner;
 use crate::pipelines::Pipelines;
 
 use crate::scheduler::Scheduler;
@@ -114,6 +115,7 @@ impl Node {
                 .await
                 .map_err(NodeError::from)?;
         }
+        owner::bound(&shard, &config.principals).await?;
         let alarms = Arc::new(Alarms::default());
         alarms.look(&config.data, config.disk_free_bytes_min);
         let watch = alarms.watch(config.data.clone(), marks(&config));

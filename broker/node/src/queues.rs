@@ -10,7 +10,8 @@ impl Node {
     /// Makes a queue. The same name with the same policy again is fine.
     ///
     /// # Errors
-    /// It exists with another policy; the policy is impossible; not allowed.
+    /// It exists with another policy; the policy is impossible; the principal has made as many as its quota allows;
+    /// not allowed.
     pub async fn create_queue(
         &self,
         who: &Principal,
@@ -18,7 +19,7 @@ impl Node {
         policy: QueuePolicy,
     ) -> Result<QueueView, NodeError> {
         who.check(Action::Administer)?;
-        self.shard().change(Change::CreateQueue { name: name.clone(), policy }).await?;
+        self.shard().change(who.own(Change::CreateQueue { name: name.clone(), policy })).await?;
         self.queue(who, &name).await
     }
 

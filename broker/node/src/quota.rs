@@ -1,4 +1,4 @@
-//! How much one principal may have: messages and bytes a second, connections.
+//! How much one principal may have: messages and bytes a second, connections. What it stores: `owner.rs`.
 //!
 //! A publisher over its rate waits, and its client with it: what it has sent is not refused. One connection too many is
 //! refused, with the reason. Nothing here reads a clock; callers pass the time.
@@ -22,6 +22,11 @@ pub struct Quota {
     pub bytes_per_second: Option<u64>,
     /// Connections that it may have at once.
     pub connections: Option<u32>,
+    /// Queues and streams that it may have made.
+    pub queues: Option<u32>,
+    /// Bytes of messages in the queues and streams that it made, together: of those that are not settled, or that a
+    /// stream keeps.
+    pub stored_bytes: Option<u64>,
 }
 
 /// What a principal uses of its quota.
@@ -86,6 +91,10 @@ impl Usage {
         Self { quota, rates, connections: Mutex::new(0), waits: AtomicU64::new(0) }
     }
 
+    pub(crate) fn quota(&self) -> &Quota {
+        &self.quota
+    }
+
     /// Whether a rate bounds it at all.
     pub(crate) fn has_rate(&self) -> bool {
         self.quota.messages_per_second.is_some() || self.quota.bytes_per_second.is_some()
@@ -145,7 +154,12 @@ mod tests {
     }
 
     fn usage(messages: Option<u32>, bytes: Option<u64>) -> Usage {
-        let quota = Quota { messages_per_second: messages, bytes_per_second: bytes, connections: Some(2) };
+        let quota = Quota {
+            messages_per_second: messages,
+            bytes_per_second: bytes,
+            connections: Some(2),
+            ..Quota::default()
+        };
         Usage::new(quota)
     }
 

@@ -52,7 +52,7 @@ impl Node {
             queues: queues.len() as u64,
             messages: queues.iter().map(|queue| queue.ready + queue.leased + queue.delayed).sum(),
             alarm: self.alarms().raised(),
-            principals: self.principal_views(),
+            principals: self.principal_views().await?,
             log: self.log_view().await?,
         })
     }
@@ -69,12 +69,13 @@ impl Node {
         }
         Ok(Metrics {
             queues: self.queue_views().await?,
+            streams: self.stream_loads().await?,
             pipelines,
             cpu,
             trials: self.pipelines_in_use().trial_views().await,
             log: self.log_view().await?,
             publishes: self.counts().read(),
-            principals: self.principal_views(),
+            principals: self.principal_views().await?,
             traces: self.tracing().counts(),
             alarm: self.alarms().raised().is_some(),
         })
@@ -91,13 +92,23 @@ impl Node {
         }
     }
 
-    fn principal_views(&self) -> Vec<PrincipalView> {
+    async fn principal_views(&self) -> Result<Vec<PrincipalView>, NodeError> {
+        let bounded = |principal: &&Principal| principal.quota().stored_bytes.is_some();
+        let owners: Vec<_> =
+            self.access().principals().iter().filter(bounded).map(|each| each.name().to_owned()).collect();
+        let stored = self.shard().query(move |state, _| {
+            let held = owners.into_iter().filter_map(|owner| Some((state.stored_bytes(&owner)?, owner)));
+            held.map(|(bytes, owner)| (owner, bytes)).collect::<BTreeMap<_, _>>()
+        });
+        let (stored, topology) = (stored.await?, self.shard().topology().clone());
         let view = |principal: &Principal| PrincipalView {
             name: principal.name().to_owned(),
             connections: principal.usage().connections(),
             waits: principal.usage().waits(),
+            queues: topology.owned(principal.name()) as u64,
+            stored_bytes: stored.get(principal.name()).copied(),
         };
-        self.access().principals().iter().map(view).collect()
+        Ok(self.access().principals().iter().map(view).collect())
     }
 
     async fn log_view(&self) -> Result<LogView, NodeError> {

@@ -5,6 +5,7 @@ use wharf_protocol::{Name, Start, Timestamp};
 use wharf_queue::{Change, GroupView, PartitionView, ResetGroup, StreamPolicy};
 use wharf_shard::StreamMessage;
 
+use crate::view::StreamLoad;
 use crate::{Action, Node, NodeError, Principal};
 
 /// A stream in numbers.
@@ -33,7 +34,8 @@ impl Node {
     /// Makes a stream. The same name with the same policy again is fine.
     ///
     /// # Errors
-    /// It exists with another policy, or there is a queue of that name; the policy is impossible; not allowed.
+    /// It exists with another policy, or there is a queue of that name; the policy is impossible; the principal has
+    /// made as many queues and streams as its quota allows; not allowed.
     pub async fn create_stream(
         &self,
         who: &Principal,
@@ -41,7 +43,7 @@ impl Node {
         policy: StreamPolicy,
     ) -> Result<StreamView, NodeError> {
         who.check(Action::Administer)?;
-        self.shard().change(Change::CreateStream { name: name.clone(), policy }).await?;
+        self.shard().change(who.own(Change::CreateStream { name: name.clone(), policy })).await?;
         self.stream(who, &name).await
     }
 
@@ -160,6 +162,20 @@ impl Node {
                 message: delivery.message,
             },
         }))
+    }
+}
+
+impl Node {
+    pub(crate) async fn stream_loads(&self) -> Result<Vec<StreamLoad>, NodeError> {
+        let loads = self.shard().query(|state, _| {
+            let load = |view: wharf_queue::StreamView| StreamLoad {
+                groups: state.groups(view.name.as_str()),
+                name: view.name,
+                partitions: view.partitions,
+            };
+            state.streams().map(load).collect()
+        });
+        Ok(loads.await?)
     }
 }
 

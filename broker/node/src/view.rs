@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use wharf_pipeline::{CpuUse, Need, PipelineSpec, Plugin, Reads, StageStats, Step};
 use wharf_protocol::{Death, MessageId, Name, Pattern, QueueName, Timestamp};
-use wharf_queue::{PipelineEventKind, QueuePolicy, Topology};
+use wharf_queue::{GroupView, PartitionView, PipelineEventKind, QueuePolicy, Topology};
 
 use crate::TraceCounts;
 use crate::pipelines::TrialView;
@@ -294,10 +294,12 @@ pub struct LogView {
 }
 
 /// Everything that metrics show.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metrics {
     /// Every queue.
     pub queues: Vec<QueueView>,
+    /// Every stream, and the groups that read it.
+    pub streams: Vec<StreamLoad>,
     /// The stages of every pipeline.
     pub pipelines: BTreeMap<Name, Vec<StageStats>>,
     /// Versions on trial.
@@ -402,6 +404,17 @@ impl PluginView {
     }
 }
 
+/// A stream in numbers, and how far its groups are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamLoad {
+    /// Its name.
+    pub name: Name,
+    /// Its partitions, by number.
+    pub partitions: Vec<PartitionView>,
+    /// Its groups, by name.
+    pub groups: Vec<GroupView>,
+}
+
 /// What a principal uses of its quota.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrincipalView {
@@ -411,4 +424,8 @@ pub struct PrincipalView {
     pub connections: u32,
     /// How often what it published has waited for its rate.
     pub waits: u64,
+    /// Queues and streams that it has made.
+    pub queues: u64,
+    /// The bytes in those, where its quota bounds them.
+    pub stored_bytes: Option<u64>,
 }

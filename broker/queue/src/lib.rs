@@ -50,6 +50,7 @@ mod pack;
 mod past;
 mod policy;
 mod producers;
+mod purse;
 mod queue;
 mod record;
 #[cfg(feature = "seeded-faults")]

@@ -13,6 +13,7 @@ use crate::backlog::{Backlog, Slot};
 use crate::lane::{LaneId, Lanes};
 use crate::live::LiveRecords;
 use crate::past::Past;
+use crate::purse::Bytes;
 use crate::seeded::{self, Fault};
 use crate::timers::{Timer, Timers};
 use crate::{ConsumerId, QueueId, QueuePolicy};
@@ -42,7 +43,7 @@ pub(crate) struct Queue {
     /// How many messages have a death.
     pub(crate) dead: u64,
     /// What the messages that are not settled take.
-    pub(crate) bytes: u64,
+    pub(crate) bytes: Bytes,
     /// What those of them take that are ready.
     pub(crate) ready_bytes: u64,
     pub(crate) counters: Counters,
@@ -133,7 +134,7 @@ impl Queue {
             leased: 0,
             delayed: 0,
             dead: 0,
-            bytes: 0,
+            bytes: Bytes::default(),
             ready_bytes: 0,
             counters: Counters::default(),
             takers: VecDeque::new(),
@@ -194,7 +195,7 @@ impl Queue {
         if lane != LaneId::NONE {
             self.backlog.set_lane(lane);
         }
-        self.bytes += u64::from(slot.bytes);
+        self.bytes.add(u64::from(slot.bytes));
         offset
     }
 
@@ -319,7 +320,7 @@ impl Queue {
     ) -> (Slot, Extra) {
         let slot = self.backlog.settle(offset).expect("a message is settled once");
         live.remove(slot.id.index);
-        self.bytes -= u64::from(slot.bytes);
+        self.bytes.sub(u64::from(slot.bytes));
         let extra = if self.extras.is_empty() { None } else { self.extras.remove(&offset) };
         let extra = match extra {
             Some(extra) => {
@@ -384,7 +385,7 @@ impl Queue {
         !self.policy.is_limited()
             || self
                 .policy
-                .allows(self.backlog.live().saturating_add(messages), self.bytes.saturating_add(bytes))
+                .allows(self.backlog.live().saturating_add(messages), self.bytes.get().saturating_add(bytes))
     }
 
     /// Until when it is kept without a consumer.

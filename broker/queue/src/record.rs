@@ -458,6 +458,24 @@ pub enum Change {
         /// Why.
         note: String,
     },
+    /// Makes a queue or stream as somebody's. Refused when its owner has made as many as it may; one that is there
+    /// already stays whose it is.
+    Own {
+        /// Who makes it.
+        owner: String,
+        /// How many queues and streams it may have made; `None`: any number.
+        most: Option<u32>,
+        /// The [`CreateQueue`](Self::CreateQueue) or [`CreateStream`](Self::CreateStream).
+        make: Box<Self>,
+    },
+    /// Bounds what the queues and streams of an owner hold together: a publish that brings more is refused. What is
+    /// there stays.
+    BoundOwner {
+        /// Whose.
+        owner: String,
+        /// In bytes of messages that are not settled, or kept by a stream; `None`: no bound.
+        stored_bytes_max: Option<u64>,
+    },
 }
 
 /// Sends dead letters on their way again: with a fresh count of failures, and without their death.

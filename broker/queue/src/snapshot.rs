@@ -1,7 +1,8 @@
 //! The state as bytes: what a restart begins with, and what the hash of a state is a hash of.
 //!
 //! ```text
-//! u8   version, 3; 2 while no pipeline remembers anything: what follows the streams is left out then
+//! u8   version, 4; 3 while nothing is owned and 2 while no pipeline remembers anything either: what follows the
+//!      streams is left out then
 //!      applied · now · topology (MessagePack)
 //!      queues:     drawn in `snapshot/queue.rs`
 //!      consumers:  drawn in `snapshot/consumer.rs`
@@ -9,6 +10,7 @@
 //!      message ids: key · where stored · when
 //!      streams (`stream/snapshot.rs`)
 //!      kv: the last stale record · name · key · value · when it expires
+//!      ownership (MessagePack)
 //! u64  XXH3 of all before, little-endian
 //! ```
 //!
@@ -34,7 +36,9 @@ use crate::{ConsumerId, Deduplication, Kv, State, Topology};
 mod consumer;
 mod queue;
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
+/// What was written before anything was owned.
+const VERSION_WITHOUT_OWNERS: u8 = 3;
 /// What was written before pipelines remembered anything.
 const VERSION_WITHOUT_KV: u8 = 2;
 const CHECKSUM_BYTES: usize = 8;
@@ -99,8 +103,12 @@ impl State {
 
     fn pack(&self) -> Packer {
         let mut packer = Packer::default();
-        let bare = self.kv.is_empty();
-        packer.out.push(if bare { VERSION_WITHOUT_KV } else { VERSION });
+        let version = match (self.topology.ownership.is_empty(), self.kv.is_empty()) {
+            (true, true) => VERSION_WITHOUT_KV,
+            (true, false) => VERSION_WITHOUT_OWNERS,
+            (false, _) => VERSION,
+        };
+        packer.out.push(version);
         packer.number(self.applied);
         packer.number(self.now.0);
         packer.bytes(&rmp_serde::to_vec(&*self.topology).expect("memory takes every write"));
@@ -128,8 +136,12 @@ impl State {
             last = at;
         }
         stream::pack(self.streams.values(), &mut packer);
-        if !bare {
+        if version > VERSION_WITHOUT_KV {
             self.kv.pack(&mut packer);
+        }
+        if version > VERSION_WITHOUT_OWNERS {
+            let ownership = rmp_serde::to_vec(&self.topology.ownership);
+            packer.bytes(&ownership.expect("memory takes every write"));
         }
         packer
     }
@@ -173,6 +185,12 @@ impl State {
         state.take_streams(stream::unpack(&state.topology, unpacker)?)?;
         if version > VERSION_WITHOUT_KV {
             state.kv = Kv::unpack(unpacker)?;
+        }
+        if version > VERSION_WITHOUT_OWNERS {
+            Arc::make_mut(&mut state.topology).ownership = rmp_serde::from_slice(unpacker.bytes()?)?;
+            if !state.topology.owners_own() {
+                return Err(RestoreError::Inconsistent("somebody owns a queue or stream that is not there"));
+            }
         }
         if !unpacker.is_at_end() {
             return Err(RestoreError::Inconsistent("something follows its end"));
@@ -258,6 +276,7 @@ impl State {
             }
         }
         self.count_limited();
+        self.count_owned();
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use crate::effect::Refusal;
 use crate::live::LiveRecords;
 use crate::message_ids::MessageIds;
 use crate::producers::{Producers, Seen};
+use crate::purse::Purse;
 use crate::queue::{Fate, Queue};
 use crate::seeded::{self, Fault};
 use crate::stream::Stream;
@@ -26,6 +27,7 @@ mod enqueue;
 mod kv;
 mod lease;
 mod line;
+mod owner;
 mod room;
 mod stream;
 mod transaction;
@@ -56,6 +58,8 @@ pub struct State {
     /// What pipelines remember.
     pub(crate) kv: Kv,
     pub(crate) streams: BTreeMap<QueueId, Stream>,
+    /// What owners with a bound hold; follows from the rest.
+    pub(crate) purses: BTreeMap<String, Purse>,
     /// The stream and group of each member; follows from the streams.
     pub(crate) members: BTreeMap<ConsumerId, (QueueId, Name)>,
     /// Partitions that this record appended to; empty between records.

@@ -28,6 +28,7 @@ pub(crate) use partition::{Incoming, Partition};
 pub(crate) use snapshot::{pack, unpack};
 
 use crate::live::LiveRecords;
+use crate::purse::Purse;
 use crate::timers::{Timer, Timers};
 use crate::{ConsumerId, QueueId, Start, Waiting};
 
@@ -110,6 +111,18 @@ impl Stream {
     pub(crate) fn new(id: QueueId, name: Name, policy: StreamPolicy) -> Self {
         let partitions = (0..policy.partitions).map(|_| Partition::new(&policy)).collect();
         Self { id, name, policy, partitions, groups: BTreeMap::new() }
+    }
+
+    /// What counts the bytes of its partitions for their owner.
+    pub(crate) fn purse(&self) -> Option<&Purse> {
+        self.partitions.first()?.bytes.purse()
+    }
+
+    /// Has `purse` count the bytes of its partitions, and no other.
+    pub(crate) fn count_in(&mut self, purse: Option<&Purse>) {
+        for partition in &mut self.partitions {
+            partition.bytes.count_in(purse.cloned());
+        }
     }
 
     /// Adds a message: its partition and offset.
@@ -220,7 +233,7 @@ impl Stream {
             first: each.first(),
             next: each.next,
             messages: each.messages,
-            bytes: each.bytes,
+            bytes: each.bytes.get(),
             oldest_at: each.oldest_at(),
             keys: each.keys.as_ref().map(keys::Keys::len),
         };

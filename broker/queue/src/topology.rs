@@ -13,6 +13,7 @@ use crate::{Deduplication, QueueId, QueuePolicy};
 
 mod change;
 mod lent;
+mod owner;
 mod pipeline;
 mod schedule;
 mod stream;
@@ -22,6 +23,7 @@ pub use pipeline::{
     CanaryBounds, Pipeline, PipelineEvent, PipelineEventKind, PipelineVersion, SHARE_WHOLE_PPM, Trial,
     TrialKind,
 };
+pub(crate) use owner::Ownership;
 pub use stream::StreamInfo;
 
 pub use schedule::{SCHEDULED_MESSAGE_BYTES_MAX, SCHEDULES_MAX, Schedule};
@@ -46,6 +48,9 @@ pub struct Topology {
     /// Left out while there is nothing, as it was before there could be: so keep it last.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     lent: lent::Shelves,
+    /// Who made what. In a snapshot it has a section of its own, which is left out while there is nothing.
+    #[serde(skip)]
+    pub(crate) ownership: Ownership,
     /// Finds bindings by topic; follows from `bindings`.
     #[serde(skip)]
     matcher: Matcher,

@@ -1,7 +1,7 @@
 //! `wharf status`.
 
 use clap::Args as ClapArgs;
-use wharf_admin::status::Status;
+use wharf_admin::status::{PrincipalUse, Status};
 
 use crate::admin::path;
 use crate::connection::Connection;
@@ -35,18 +35,26 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
         ("memory", status.memory_bytes.map(show_bytes).unwrap_or_default()),
         ("alarm", status.alarm.clone().unwrap_or_else(|| "none".into())),
     ];
-    let principals = status.principals.iter().filter(|each| each.connections > 0 || each.waits > 0);
-    let uses: Vec<_> = principals
-        .map(|each| match each.waits {
-            0 => format!("{} ({} connections)", each.name, each.connections),
-            waits => {
-                format!("{} ({} connections, waited {waits} times for its rate)", each.name, each.connections)
-            }
-        })
-        .collect();
+    let uses: Vec<_> = status.principals.iter().filter_map(principal).collect();
     let mut rows = rows;
     if !uses.is_empty() {
         rows.push(("principals", uses.join(", ")));
     }
     output::show(args.output, &status, rows)
+}
+
+/// What a principal uses of its quota, if it uses anything.
+fn principal(each: &PrincipalUse) -> Option<String> {
+    if each.connections == 0 && each.waits == 0 && each.queues == 0 {
+        return None;
+    }
+    let mut uses = vec![format!("{} connections", each.connections)];
+    if each.waits > 0 {
+        uses.push(format!("waited {} times for its rate", each.waits));
+    }
+    if each.queues > 0 {
+        uses.push(format!("made {} queues and streams", each.queues));
+    }
+    uses.extend(each.stored_bytes.map(|bytes| format!("{} in them", show_bytes(bytes))));
+    Some(format!("{} ({})", each.name, uses.join(", ")))
 }

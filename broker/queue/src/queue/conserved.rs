@@ -29,8 +29,9 @@ impl Queue {
             && !places.iter().any(|offset| self.backlog.is_fresh(*offset))
             && self.extras.keys().all(|offset| self.backlog.slot(*offset).is_some())
             && self.dead == self.extras.values().filter(|extra| extra.death.is_some()).count() as u64
-            && self.bytes == self.backlog.unsettled().map(|(_, slot)| u64::from(slot.bytes)).sum::<u64>()
-            && self.ready_bytes + not_ready == self.bytes
+            && self.bytes.get()
+                == self.backlog.unsettled().map(|(_, slot)| u64::from(slot.bytes)).sum::<u64>()
+            && self.ready_bytes + not_ready == self.bytes.get()
             && self.lanes.as_ref().is_none_or(|lanes| {
                 let lane = |offset: u64| self.backlog.lane(offset);
                 let resting = self.extras.iter().filter(|(_, e)| e.not_before.is_some() && e.failures > 0);

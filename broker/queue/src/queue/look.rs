@@ -25,7 +25,7 @@ impl Queue {
             redriven: counters.redriven,
             moved: counters.moved,
             dropped: counters.dropped,
-            bytes: self.bytes,
+            bytes: self.bytes.get(),
             lanes_in_flight: self.lanes.as_ref().map_or(0, |lanes| lanes.in_flight()),
             lanes_waiting: self.lanes.as_ref().map_or(0, |lanes| lanes.waiting()),
             active: self.active,

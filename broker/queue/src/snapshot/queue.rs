@@ -24,6 +24,7 @@ use crate::backlog::{Backlog, INDEX_MAX, Slot};
 use crate::lane::{LaneId, Lanes};
 use crate::pack::{Packer, Short, Unpacker, step};
 use crate::past::{PAST_DEATHS_MAX, Past};
+use crate::purse::Bytes;
 use crate::queue::{Counters, Extra, Queue, rank, unranked};
 use crate::{ConsumerId, QueueId, QueuePolicy, Topology};
 
@@ -158,7 +159,7 @@ pub(super) fn unpack(
     let mut slots = Slots::default();
     queue.backlog = slots.unpack(next, &queue, unpacker)?;
     queue.backlog.set_cursor(cursor);
-    queue.bytes = slots.bytes;
+    queue.bytes = Bytes::of(slots.bytes);
 
     let mut last = 0_u64;
     for _ in 0..unpacker.count()? {
@@ -190,7 +191,7 @@ pub(super) fn fill(queue: &mut Queue, held: &[u64]) {
     queue.leased = held.len() as u64;
     let bytes = |offset: u64| queue.backlog.slot(offset).map_or(0, |slot| u64::from(slot.bytes));
     let not_ready: u64 = held.iter().copied().chain(queue.delayed()).map(bytes).sum();
-    queue.ready_bytes = queue.bytes.saturating_sub(not_ready);
+    queue.ready_bytes = queue.bytes.get().saturating_sub(not_ready);
     if let Some(mut lanes) = queue.lanes.take() {
         let elsewhere = queue.line.iter().map(|rank| unranked(*rank)).chain(queue.delayed());
         let elsewhere: BTreeSet<u64> = elsewhere.chain(held.iter().copied()).collect();

@@ -11,7 +11,12 @@ use crate::timers::Timer;
 use crate::{Change, Effect, QueueId, QueuePolicy};
 
 impl State {
-    pub(super) fn change(&mut self, change: &Change, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+    pub(super) fn change(&mut self, whole: &Change, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        // What is done on behalf of an owner is done as without one.
+        let change = match whole {
+            Change::Own { make, .. } if make.made().is_some() => make,
+            _ => whole,
+        };
         match change {
             Change::DeleteQueue { name } => {
                 let id = self.topology.queue(name.as_str()).map(|queue| queue.id);
@@ -25,7 +30,7 @@ impl State {
             Change::DeleteStream { name } => self.topology.stream(name.as_str()).map(|stream| stream.id),
             _ => None,
         };
-        let changed = Arc::make_mut(&mut self.topology).change(self.applied, self.now, change)?;
+        let changed = Arc::make_mut(&mut self.topology).change(self.applied, self.now, whole)?;
         match change {
             Change::CreateQueue { name, policy } if changed => {
                 let id = self.topology.queue(name.as_str()).expect("just made").id;
@@ -47,6 +52,7 @@ impl State {
             _ => {}
         }
         self.change_streams(change, stream, effects);
+        self.change_owners(whole);
         if changed {
             effects.push(Effect::TopologyChanged);
         }

@@ -25,7 +25,13 @@ struct Coming {
 
 impl State {
     /// Refuses what is published if one of its queues has no room for it.
-    pub(super) fn find_room<'a>(&self, entries: impl IntoIterator<Item = &'a Entry>) -> Result<(), Refusal> {
+    pub(super) fn find_room<'a>(
+        &self,
+        entries: impl IntoIterator<Item = &'a Entry> + Clone,
+    ) -> Result<(), Refusal> {
+        if !self.purses.is_empty() {
+            self.find_owners_room(entries.clone())?;
+        }
         if self.limited == 0 {
             return Ok(());
         }
@@ -52,7 +58,7 @@ impl State {
         if queue.has_room(coming.messages, coming.bytes) {
             return Ok(());
         }
-        let staying = (queue.leased + queue.delayed, queue.bytes - queue.ready_bytes);
+        let staying = (queue.leased + queue.delayed, queue.bytes.get() - queue.ready_bytes);
         let fits = queue.policy.allows(staying.0 + coming.messages, staying.1.saturating_add(coming.bytes));
         match queue.policy.overflow {
             Overflow::DropOldest if fits => return Ok(()),
@@ -136,13 +142,13 @@ fn takes_dead_letters(queue: &Queue, messages: u64, bytes: u64) -> bool {
 fn excess(queue: &Queue, coming: Coming) -> (u64, u64) {
     let over = |is: u64, most: u64| if most == 0 { 0 } else { is.saturating_sub(most) };
     let messages = over(queue.backlog.live() + coming.messages, queue.policy.max_messages);
-    let bytes = over(queue.bytes.saturating_add(coming.bytes), queue.policy.max_bytes);
+    let bytes = over(queue.bytes.get().saturating_add(coming.bytes), queue.policy.max_bytes);
     (messages.max(1), bytes)
 }
 
 fn full(queue: &Queue, what: &str) -> Refusal {
     let of = |most: u64| if most == 0 { String::new() } else { format!(" of {most}") };
-    let (messages, bytes) = (queue.backlog.live(), queue.bytes);
+    let (messages, bytes) = (queue.backlog.live(), queue.bytes.get());
     let reason = format!(
         "{what} {} is full: {messages}{} messages, {bytes}{} bytes; consume or purge some, or raise its limits",
         queue.name,

@@ -16,6 +16,7 @@ use super::keys::Keys;
 use super::policy::StreamPolicy;
 use super::slots::{Slot, Slots};
 use crate::live::LiveRecords;
+use crate::purse::Bytes;
 
 /// A message on its way into a partition.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +44,7 @@ pub(crate) struct Partition {
     /// How many messages are kept.
     pub(crate) messages: u64,
     /// How many bytes they have.
-    pub(crate) bytes: u64,
+    pub(crate) bytes: Bytes,
     pub(crate) kept: Kept,
     /// Where the stream knows keys.
     pub(crate) keys: Option<Keys>,
@@ -62,7 +63,7 @@ impl Partition {
         let kept =
             if policy.compact { Kept::Slots(Slots::default()) } else { Kept::Blocks(Blocks::default()) };
         let keys = policy.knows_keys().then(Keys::default);
-        Self { next: 0, messages: 0, bytes: 0, kept, keys, armed: None }
+        Self { next: 0, messages: 0, bytes: Bytes::default(), kept, keys, armed: None }
     }
 
     /// Adds a message at the next offset; in a compacted stream the one before of its key goes.
@@ -71,7 +72,7 @@ impl Partition {
         let offset = self.next;
         self.next += 1;
         self.messages += 1;
-        self.bytes += bytes;
+        self.bytes.add(bytes);
         live.add(place.id.index);
         let before = match (&mut self.keys, key) {
             (Some(keys), Some(key)) => keys.put(key, offset),
@@ -94,7 +95,7 @@ impl Partition {
         while let Some(oldest) = self.oldest() {
             let old = policy.max_age().is_some_and(|age| oldest.newest.after(age) <= now);
             let many = policy.max_messages > 0 && self.messages - oldest.messages >= policy.max_messages;
-            let large = policy.max_bytes > 0 && self.bytes - oldest.bytes >= policy.max_bytes;
+            let large = policy.max_bytes > 0 && self.bytes.get() - oldest.bytes >= policy.max_bytes;
             if !(old || many || large) {
                 break;
             }
@@ -191,7 +192,7 @@ impl Partition {
                 let block = blocks.pop(self.next).expect("the caller saw it");
                 block.places().for_each(|place| live.remove(place.id.index));
                 self.messages -= block.messages;
-                self.bytes -= block.bytes;
+                self.bytes.sub(block.bytes);
                 let first = self.first();
                 if let Some(keys) = &mut self.keys {
                     keys.forget(block.messages, first);
@@ -216,7 +217,7 @@ impl Partition {
         let Kept::Slots(slots) = &mut self.kept else { return };
         let Some(slot) = slots.remove(offset) else { return };
         self.messages -= 1;
-        self.bytes -= slot.bytes;
+        self.bytes.sub(slot.bytes);
         live.remove(slot.place.id.index);
         if let (Some(keys), Some(key)) = (&mut self.keys, slot.key) {
             keys.remove(key, offset);

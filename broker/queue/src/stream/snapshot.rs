@@ -18,6 +18,7 @@ use super::partition::{Kept, Partition};
 use super::slots::{Slot, Slots};
 use crate::backlog::{packed, unpacked};
 use crate::pack::{Packer, Short, Unpacker};
+use crate::purse::Bytes;
 use crate::snapshot::RestoreError;
 use crate::{ConsumerId, QueueId, Topology};
 
@@ -113,28 +114,28 @@ fn unpack_partition(partition: &mut Partition, unpacker: &mut Unpacker<'_>) -> R
     if partition.next > OFFSET_MAX {
         return Err(RestoreError::Inconsistent("a partition has more offsets than there are"));
     }
-    match &mut partition.kept {
+    let bytes = match &mut partition.kept {
         Kept::Blocks(blocks) => {
             *blocks = unpack_blocks(partition.next, unpacker)?;
             let first = blocks.first(partition.next).unwrap_or(partition.next);
             partition.messages = partition.next - first;
-            partition.bytes =
-                blocks.sealed.iter().fold(blocks.open_bytes, |b, each| b.saturating_add(each.bytes));
+            let bytes = blocks.sealed.iter().fold(blocks.open_bytes, |b, each| b.saturating_add(each.bytes));
             if let Some(keys) = &mut partition.keys {
                 unpack_keys(keys, first..partition.next, unpacker)?;
             }
+            bytes
         }
         Kept::Slots(slots) => {
             let keys = partition.keys.get_or_insert_default();
             unpack_slots(slots, keys, partition.next, unpacker)?;
             partition.messages = slots.by_offset.len() as u64;
-            partition.bytes =
-                slots.by_offset.values().fold(0, |bytes, slot| bytes.saturating_add(slot.bytes));
+            slots.by_offset.values().fold(0, |bytes: u64, slot| bytes.saturating_add(slot.bytes))
         }
-    }
-    if partition.bytes > u64::MAX >> 8 {
+    };
+    if bytes > u64::MAX >> 8 {
         return Err(RestoreError::Inconsistent("a partition has more bytes than there are"));
     }
+    partition.bytes = Bytes::of(bytes);
     Ok(())
 }
 

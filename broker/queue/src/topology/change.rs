@@ -91,6 +91,20 @@ impl Topology {
                 let (by, note) = (by.clone(), note.clone());
                 self.end_trial(name, by, note, at, index)?
             }
+            Change::Own { owner, most, make } => {
+                let made = make
+                    .made()
+                    .ok_or_else(|| Refusal::malformed("only a queue or a stream is made for an owner"))?;
+                if self.backlog(made.as_str()).is_none() {
+                    self.check_owned(owner, *most)?;
+                }
+                let changed = self.change(index, at, make)?;
+                if changed {
+                    self.own(owner, made);
+                }
+                changed
+            }
+            Change::BoundOwner { owner, stored_bytes_max } => self.bound_owner(owner, *stored_bytes_max),
         };
         if changed {
             self.revision = index;
@@ -154,6 +168,7 @@ impl Topology {
     pub(crate) fn forget_queue(&mut self, index: u64, name: &Name) {
         self.revision = index;
         self.queues.remove(name);
+        self.disown(name);
         self.bindings.retain(|binding| binding.queue != *name);
         self.rebuild_matcher();
     }
@@ -267,6 +282,7 @@ fn check_texts(change: &Change) -> Result<(), Refusal> {
         | Change::BeginTrial { by, note, .. }
         | Change::EndTrial { by, note, .. } => by.len().max(note.len()),
         Change::Lend { format, by, .. } => format.len().max(by.len()),
+        Change::Own { owner, .. } | Change::BoundOwner { owner, .. } => owner.len(),
         Change::RollbackPipeline { by, .. } | Change::PutSchedule { by, .. } => by.len(),
         _ => 0,
     };

@@ -99,6 +99,7 @@ impl Topology {
 
     pub(super) fn delete_stream(&mut self, name: &Name) -> Result<bool, Refusal> {
         self.streams.remove(name).ok_or_else(|| Refusal::not_found("stream", name))?;
+        self.disown(name);
         self.bindings.retain(|binding| binding.queue != *name);
         self.rebuild_matcher();
         Ok(true)

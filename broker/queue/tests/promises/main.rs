@@ -13,6 +13,7 @@ mod kv;
 mod lanes;
 mod limits;
 mod model;
+mod owners;
 mod random;
 mod schedules;
 mod shard;

@@ -48,7 +48,7 @@
 //! publish = ["orders.#"]
 //! consume = ["orders"]
 //! subscribe = ["orders.#"]         # topics of which it may keep durable subscriptions
-//! quota = { messages-per-second = 1000, bytes-per-second = 1000000, connections = 10 }
+//! quota = { messages-per-second = 1000, connections = 10, queues = 20, stored-bytes = 50000000 }
 //! ```
 
 use std::collections::BTreeMap;
