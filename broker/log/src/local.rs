@@ -21,7 +21,7 @@ use crate::recovery::{self, OpenError, Replay, ReplayError};
 use crate::seeded::{self, Fault};
 use crate::segment::{Footer, HEADER_BYTES, Header, Sealed, body_bytes_max, records_end_max};
 use crate::snapshot::{self, Snapshot, Written};
-use crate::spares::Spares;
+use crate::spares::{Preparation, Spares};
 use crate::stats::Stats;
 
 /// The sizes that a segment may have: offsets in it are 32 bits wide.
@@ -86,6 +86,8 @@ struct Writing {
     file: Arc<dyn DiskFile>,
     end: u64,
     records: u64,
+    /// How often it was synced since it was begun or opened.
+    syncs: u64,
 }
 
 impl LocalLog {
@@ -129,6 +131,7 @@ impl LocalLog {
             file: Arc::clone(&active.file),
             end: active.end.into(),
             records: active.offsets.len() as u64,
+            syncs: 0,
         };
         Ok(Self {
             spares,
@@ -214,7 +217,7 @@ impl LocalLog {
 
     /// Writes records that fit the active segment, with one write.
     fn write_part(&mut self, batch: &mut Batch, part: Range<usize>) -> Result<(), Failure> {
-        let Writing { segment, file, end, records } = &mut self.writing;
+        let Writing { segment, file, end, records, .. } = &mut self.writing;
         let seed = segment.header.seed();
         let (bytes, chain) = batch.seal(part.clone(), self.next, self.durable, self.chain, seed);
         file.write_at(*end, bytes).map_err(segment.failure("write records to"))?;
@@ -259,6 +262,7 @@ impl LocalLog {
             file: Arc::clone(&active.file),
             end: active.end.into(),
             records: 0,
+            syncs: 0,
         };
         self.places.roll(active);
         Ok(())
@@ -270,6 +274,7 @@ impl LocalLog {
         if !seeded::is(Fault::FsyncSkipped) {
             self.writing.file.sync().map_err(self.writing.segment.failure("sync"))?;
         }
+        self.writing.syncs += 1;
         self.stats.last_sync = begun.elapsed();
         self.stats.syncs.record(self.stats.last_sync);
         self.durable = self.next - 1;
@@ -331,7 +336,7 @@ impl LogEngine for LocalLog {
         self.stats.batches_appended += 1;
         batch.clear();
         if self.writing.end > u64::from(self.writing.segment.header.size) / 2 {
-            self.spares.want();
+            self.spares.want(Preparation::after(self.writing.end, self.writing.syncs));
         }
         Ok(expected..self.next)
     }

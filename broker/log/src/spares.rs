@@ -1,8 +1,10 @@
 //! Files ready to become segments, so that rolling to the next one writes no zeros and meets no full disk.
 //!
-//! A spare is zero-filled by a thread of its own once the active segment is half full, or it is a segment
-//! that was given up: syncing writes into either changes no metadata, which takes half as long. A spare
-//! needed before the thread has one is only reserved, which takes no time.
+//! The best spare is a segment that was given up: syncing writes into it changes no metadata, which takes half as
+//! long. Where there is none, a thread of its own prepares one once the active segment is half full. It fills it with
+//! zeros, to the same effect, when the active segment was synced often enough to be worth the writing; a log that
+//! grows by large batches is not, and would write everything twice: its spares are only reserved. So is one that is
+//! needed before the thread has it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,6 +15,10 @@ use std::thread::JoinHandle;
 use crate::disk::{self, Disk};
 use crate::engine::Failure;
 use crate::segment::Sealed;
+
+/// A segment that is synced less often than once for so many bytes is not worth filling with zeros: a sync of as many
+/// takes two thirds of a millisecond, of which zeros save a tenth, and writing them takes half a one.
+const ZEROED_BYTES_A_SYNC: u64 = 128 * 1024;
 
 /// The pool, and the thread that fills it. Dropping it ends and joins the thread.
 pub(crate) struct Spares {
@@ -35,14 +41,31 @@ struct State {
     ready: VecDeque<PathBuf>,
     /// The number that the next spare's name gets.
     next: u64,
-    /// The thread is asked for one more spare.
-    wanted: bool,
+    /// The thread is asked for one more spare, prepared so.
+    wanted: Option<Preparation>,
     /// Files that the thread is to remove.
     doomed: Vec<PathBuf>,
     /// There is a thread.
     thread: bool,
     /// It is to end, or has.
     stop: bool,
+}
+
+/// How a spare is prepared that no segment was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Preparation {
+    /// It has its room on the disk.
+    Reserved,
+    /// It has been written, with zeros.
+    Zeroed,
+}
+
+impl Preparation {
+    /// For the segment after one of `bytes` bytes, written and synced so often: writing zeros takes the disk as long
+    /// as writing the records does, and pays when that is done in small pieces.
+    pub(crate) fn after(bytes: u64, syncs: u64) -> Self {
+        if syncs.saturating_mul(ZEROED_BYTES_A_SYNC) >= bytes { Self::Zeroed } else { Self::Reserved }
+    }
 }
 
 impl Spares {
@@ -85,16 +108,16 @@ impl Spares {
             None => {
                 let number = state.next_number();
                 drop(state);
-                self.pool.prepare(number, false)
+                self.pool.prepare(number, Preparation::Reserved)
             }
         }
     }
 
-    /// Asks the thread for a spare, unless there is one.
-    pub(crate) fn want(&self) {
+    /// Asks the thread for a spare, prepared so, unless there is one.
+    pub(crate) fn want(&self, preparation: Preparation) {
         let mut state = self.pool.lock();
-        if self.thread.is_some() && state.ready.is_empty() && !state.wanted {
-            state.wanted = true;
+        if self.thread.is_some() && state.ready.is_empty() && state.wanted.is_none() {
+            state.wanted = Some(preparation);
             self.pool.wake.notify_one();
         }
     }
@@ -174,12 +197,12 @@ impl Pool {
                 drop(state);
                 self.remove(&path);
                 state = self.lock();
-            } else if state.wanted {
+            } else if let Some(preparation) = state.wanted {
                 let number = state.next_number();
                 drop(state);
-                let prepared = self.prepare(number, true);
+                let prepared = self.prepare(number, preparation);
                 state = self.lock();
-                state.wanted = false;
+                state.wanted = None;
                 match prepared {
                     Ok(path) => state.ready.push_back(path),
                     // The append that needs the spare tries again, and reports what it meets.
@@ -192,10 +215,10 @@ impl Pool {
     }
 
     /// Makes a spare beside and renames it: a file called `.spare` is whole.
-    fn prepare(&self, number: u64, zero_filled: bool) -> Result<PathBuf, Failure> {
+    fn prepare(&self, number: u64, preparation: Preparation) -> Result<PathBuf, Failure> {
         let path = spare_path(&self.dir, number);
         let beside = path.with_extension("tmp");
-        match self.fill(&beside, zero_filled).and_then(|()| self.disk.rename(&beside, &path)) {
+        match self.fill(&beside, preparation).and_then(|()| self.disk.rename(&beside, &path)) {
             Ok(()) => Ok(path),
             Err(source) => {
                 self.remove(&beside);
@@ -204,10 +227,10 @@ impl Pool {
         }
     }
 
-    fn fill(&self, path: &Path, zero_filled: bool) -> io::Result<()> {
+    fn fill(&self, path: &Path, preparation: Preparation) -> io::Result<()> {
         let file = self.disk.create(path)?;
         file.reserve(self.segment_bytes.into())?;
-        if zero_filled {
+        if preparation == Preparation::Zeroed {
             disk::zero(&*file, 0, self.segment_bytes.into())?;
         }
         file.sync()
@@ -226,4 +249,18 @@ impl Pool {
 
 fn spare_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:020}.spare"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_for_segments_that_are_synced_often() {
+        let half = 32 << 20;
+        assert_eq!(Preparation::after(half, 32), Preparation::Reserved, "a sync a megabyte");
+        assert_eq!(Preparation::after(half, 255), Preparation::Reserved);
+        assert_eq!(Preparation::after(half, 256), Preparation::Zeroed);
+        assert_eq!(Preparation::after(half, 8_000), Preparation::Zeroed, "a sync a page");
+    }
 }
