@@ -19,11 +19,11 @@ mod schedule;
 mod stream;
 
 pub use lent::{LENT_MAX, Lent, LentKind};
+pub(crate) use owner::Ownership;
 pub use pipeline::{
     CanaryBounds, Pipeline, PipelineEvent, PipelineEventKind, PipelineVersion, SHARE_WHOLE_PPM, Trial,
     TrialKind,
 };
-pub(crate) use owner::Ownership;
 pub use stream::StreamInfo;
 
 pub use schedule::{SCHEDULED_MESSAGE_BYTES_MAX, SCHEDULES_MAX, Schedule};
