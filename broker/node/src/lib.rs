@@ -83,8 +83,8 @@ pub use transact::{Settler, Transact, Transacted};
 pub use transfers::{TransferEnd, TransferSpec, TransferView};
 pub use view::{
     Binding, Collected, CollectedPlugin, DeadLetterView, LogView, Metrics, PipelineChange,
-    PipelineVersionView, PipelineView, PluginView, PrincipalView, PublishCounts, QueueView, Status, StreamLoad,
-    TryDestination, TryReport, TryResult,
+    PipelineVersionView, PipelineView, PluginView, PrincipalView, PublishCounts, QueueView, Status,
+    StreamLoad, TryDestination, TryReport, TryResult,
 };
 pub use wharf_pipeline::compare;
 pub use wharf_pipeline::{
