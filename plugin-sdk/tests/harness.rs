@@ -15,9 +15,9 @@ use wharf_plugin::{
 
 #[derive(Debug, Deserialize, Config)]
 #[serde(deny_unknown_fields)]
-pub struct Prices {
+pub(crate) struct Prices {
     /// Which table is read.
-    pub table: String,
+    pub(crate) table: String,
 }
 
 mod priced_plugin {
@@ -25,7 +25,7 @@ mod priced_plugin {
 
     /// Sets the price of what is ordered.
     #[enricher]
-    pub fn priced(message: &Message<'_>, headers: &mut Headers, prices: &Prices) -> Result<(), Failure> {
+    pub(crate) fn priced(message: &Message<'_>, headers: &mut Headers, prices: &Prices) -> Result<(), Failure> {
         let item = message.require_header("item")?;
         if let Some(price) = lookup::text(&prices.table, item)? {
             headers.set("price", price);
@@ -40,7 +40,7 @@ mod fragile_plugin {
 
     /// Breaks on a payload that is not text.
     #[validator]
-    pub fn fragile(message: &Message<'_>) -> Result<(), Problem> {
+    pub(crate) fn fragile(message: &Message<'_>) -> Result<(), Problem> {
         log::info("looking");
         assert!(std::str::from_utf8(message.payload()).is_ok(), "not text");
         Ok(())
@@ -52,7 +52,7 @@ mod loud_plugin {
 
     /// Makes text loud.
     #[transformer]
-    pub fn loud(message: &Message<'_>, out: &mut Out<'_>) -> Result<Transformed, Failure> {
+    pub(crate) fn loud(message: &Message<'_>, out: &mut Out<'_>) -> Result<Transformed, Failure> {
         out.emit(Emit::json(&json!({"text": message.text()?.to_uppercase()}))?)
     }
 }
@@ -62,7 +62,7 @@ mod sides_plugin {
 
     /// Sends messages left or right.
     #[router(outputs("left", "right"))]
-    pub fn sides(message: &Message<'_>, [left, right]: &[Output; 2]) -> Result<Route, Problem> {
+    pub(crate) fn sides(message: &Message<'_>, [left, right]: &[Output; 2]) -> Result<Route, Problem> {
         Ok(Route::to(if message.topic().contains("left") { *left } else { *right }))
     }
 }
@@ -79,7 +79,7 @@ fn priced() -> Harness<Priced> {
 #[test]
 fn a_function_becomes_a_plugin_that_reads_what_its_body_names() {
     assert_eq!(Priced::READS.headers, ["item"]);
-    assert!(!Priced::READS.payload && Loud::READS.payload && Sides::READS.topic);
+    const { assert!(!Priced::READS.payload && Loud::READS.payload && Sides::READS.topic) };
     assert_eq!(Sides::SUMMARY, "Sends messages left or right");
 
     let sides = Harness::<Sides>::native().outputs(["left", "right"]);

@@ -121,7 +121,7 @@ impl Tracing {
 
     /// Counts a trace that is about to begin; no more than so many in a second.
     fn may_begin(&self, now: Timestamp) -> bool {
-        let second = now.0 / 1000 & u64::from(u32::MAX);
+        let second = (now.0 / 1000) & u64::from(u32::MAX);
         let most = u64::from(self.config.per_second);
         let count = |window: u64| {
             let begun = if window >> 32 == second { window & u64::from(u32::MAX) } else { 0 };
@@ -137,12 +137,10 @@ impl Tracing {
     /// Hands a finished trace to the keeper. Never waits.
     pub(crate) fn finished(&self, trace: Trace) {
         let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = finished.as_ref().map(|keeper| keeper.try_send(trace));
-        if !matches!(sent, Some(Ok(()))) {
-            debug_assert!(
-                !matches!(sent, Some(Err(TrySendError::Disconnected(_)))),
-                "the keeper outlives its handle"
-            );
+        let is_gone = |error| matches!(error, TrySendError::Disconnected(_));
+        let sent = finished.as_ref().map(|keeper| keeper.try_send(trace).map_err(is_gone));
+        if sent != Some(Ok(())) {
+            debug_assert!(sent != Some(Err(true)), "the keeper outlives its handle");
             self.shared.lost.fetch_add(1, Relaxed);
         }
     }
