@@ -25,7 +25,11 @@ mod priced_plugin {
 
     /// Sets the price of what is ordered.
     #[enricher]
-    pub(crate) fn priced(message: &Message<'_>, headers: &mut Headers, prices: &Prices) -> Result<(), Failure> {
+    pub(crate) fn priced(
+        message: &Message<'_>,
+        headers: &mut Headers,
+        prices: &Prices,
+    ) -> Result<(), Failure> {
         let item = message.require_header("item")?;
         if let Some(price) = lookup::text(&prices.table, item)? {
             headers.set("price", price);

@@ -1,4 +1,4 @@
-//! The audit log: every change by this API passes [`note`], and is listed and checked here.
+//! The audit log: every change by this API passes one layer, and is listed and checked here.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
