@@ -2,11 +2,7 @@
 
 use serde::Deserialize;
 use wharf_plugin::Problem;
-
-use crate::document::starts_name;
-
-/// How deep elements may lie in one another.
-pub const DEPTH_MAX: usize = 128;
+use xml_document::{DEPTH_MAX, starts_name};
 
 /// How XML becomes JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

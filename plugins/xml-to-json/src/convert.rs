@@ -1,10 +1,8 @@
 //! The walk over a document that writes its JSON.
 
-use std::borrow::Cow;
-
 use wharf_plugin::Problem;
+use xml_document::{Document, Element, NONE, with_newlines};
 
-use crate::document::{self, Document, Element, NONE};
 use crate::json::{self, ControlCharacter};
 use crate::{Config, Root};
 
@@ -20,7 +18,7 @@ use crate::{Config, Root};
 /// ```
 pub fn convert(xml: &str, config: &Config) -> Result<Vec<u8>, Problem> {
     let xml = with_newlines(xml);
-    let document = document::read(&xml, config.max_depth.min(crate::DEPTH_MAX))?;
+    let document = xml_document::read(&xml, config.max_depth.min(crate::DEPTH_MAX))?;
     let mut writer = Writer {
         document: &document,
         config,
@@ -30,17 +28,9 @@ pub fn convert(xml: &str, config: &Config) -> Result<Vec<u8>, Problem> {
     };
     writer.root().map_err(|ControlCharacter(byte)| {
         let offset = xml.bytes().position(|other| other == byte).unwrap_or_default();
-        document::not_xml(&xml, offset, &format!("the control character U+{byte:04X} is not allowed"))
+        xml_document::not_xml(&xml, offset, &format!("the control character U+{byte:04X} is not allowed"))
     })?;
     Ok(writer.out)
-}
-
-/// The same text with `\n` at the ends of its lines (XML 1.0 §2.11).
-fn with_newlines(xml: &str) -> Cow<'_, str> {
-    if !xml.as_bytes().contains(&b'\r') {
-        return Cow::Borrowed(xml);
-    }
-    Cow::Owned(xml.replace("\r\n", "\n").replace('\r', "\n"))
 }
 
 struct Writer<'a> {

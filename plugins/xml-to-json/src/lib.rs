@@ -26,11 +26,11 @@
 
 mod config;
 mod convert;
-mod document;
 mod json;
 
-pub use config::{Config, DEPTH_MAX, Root};
+pub use config::{Config, Root};
 pub use convert::convert;
+pub use xml_document::DEPTH_MAX;
 
 use wharf_plugin::{Emit, Failure, Message, Out, Plugin, Problem, Stage, Transformed, Transformer};
 

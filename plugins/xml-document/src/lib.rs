@@ -1,4 +1,4 @@
-//! A document as a flat list of elements that borrow from its text.
+//! An XML document as a flat list of elements that borrow from its text.
 //!
 //! One growing list instead of a tree of boxes: reading allocates a few times a document, not a few times an
 //! element. Children are chained by index, and once an element is closed, those of one name are chained as well.
@@ -10,41 +10,64 @@ use quick_xml::events::Event;
 use wharf_plugin::Problem;
 
 /// An index that leads nowhere.
-pub(crate) const NONE: u32 = u32::MAX;
+pub const NONE: u32 = u32::MAX;
 
 /// Up to this many names among an element's children are compared one by one; more are sorted.
 const NAMES_COMPARED: usize = 16;
 
+/// How deep elements may lie in one another at most.
+pub const DEPTH_MAX: usize = 128;
+
+/// A document that was read.
 #[derive(Debug)]
-pub(crate) struct Document<'x> {
-    pub(crate) elements: Vec<Element<'x>>,
-    pub(crate) attributes: Vec<Attribute<'x>>,
+pub struct Document<'x> {
+    /// In the order of their start tags: the root is the first.
+    pub elements: Vec<Element<'x>>,
+    /// Those of all elements, one element's after another's.
+    pub attributes: Vec<Attribute<'x>>,
 }
 
+/// An element.
 #[derive(Debug)]
-pub(crate) struct Element<'x> {
-    pub(crate) name: &'x str,
+pub struct Element<'x> {
+    /// As it is written, with its prefix; a slice of the text that was read.
+    pub name: &'x str,
     /// From and to, in [`Document::attributes`].
-    pub(crate) attributes: (u32, u32),
+    pub attributes: (u32, u32),
     /// All of it in one piece, trimmed; `None` where there is nothing but white space.
-    pub(crate) text: Option<Cow<'x, str>>,
-    pub(crate) first_child: u32,
+    pub text: Option<Cow<'x, str>>,
+    /// In [`Document::elements`], or [`NONE`].
+    pub first_child: u32,
     last_child: u32,
-    pub(crate) next_sibling: u32,
+    /// In [`Document::elements`], or [`NONE`].
+    pub next_sibling: u32,
     /// The next sibling of the same name.
-    pub(crate) next_of_name: u32,
+    pub next_of_name: u32,
     /// Whether an earlier sibling has the same name.
-    pub(crate) repeats: bool,
+    pub repeats: bool,
 }
 
+/// An attribute.
 #[derive(Debug)]
-pub(crate) struct Attribute<'x> {
-    pub(crate) name: &'x str,
-    pub(crate) value: Cow<'x, str>,
+pub struct Attribute<'x> {
+    /// As it is written, with its prefix.
+    pub name: &'x str,
+    /// With references resolved.
+    pub value: Cow<'x, str>,
 }
 
-/// Reads `xml`, in which line ends are already `\n`. The root is element 0.
-pub(crate) fn read(xml: &str, max_depth: usize) -> Result<Document<'_>, Problem> {
+/// Reads `xml`, in which line ends are already `\n` ([`with_newlines`]). The root is element 0.
+///
+/// # Errors
+/// `not-xml`, `too-deep`, `doctype-refused` or `unsupported-encoding`, with the line and column.
+///
+/// ```
+/// let document = xml_document::read("<a x='1'><b/>text</a>", xml_document::DEPTH_MAX)?;
+/// assert_eq!(document.elements[1].name, "b");
+/// assert_eq!(document.attributes[0].value, "1");
+/// # Ok::<(), wharf_plugin::Problem>(())
+/// ```
+pub fn read(xml: &str, max_depth: usize) -> Result<Document<'_>, Problem> {
     let mut document = Document { elements: Vec::with_capacity(xml.len() / 32), attributes: Vec::new() };
     let mut open: Vec<u32> = Vec::with_capacity(max_depth.min(16));
     let mut heads = Vec::new();
@@ -340,13 +363,21 @@ fn resolve(name: &str, out: &mut String) -> Result<(), BadReference> {
     Ok(())
 }
 
-/// XML 1.0 §2.2.
-pub(crate) fn is_character(character: char) -> bool {
+/// The same text with `\n` at the ends of its lines (XML 1.0 §2.11).
+pub fn with_newlines(xml: &str) -> Cow<'_, str> {
+    if !xml.as_bytes().contains(&b'\r') {
+        return Cow::Borrowed(xml);
+    }
+    Cow::Owned(xml.replace("\r\n", "\n").replace('\r', "\n"))
+}
+
+/// Whether XML has the character at all (XML 1.0 §2.2).
+pub fn is_character(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }
 
 /// Whether a name may begin with this byte; what is not ASCII counts as a letter.
-pub(crate) const fn starts_name(byte: u8) -> bool {
+pub const fn starts_name(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || matches!(byte, b'_' | b':' | 0x80..)
 }
 
@@ -362,7 +393,8 @@ static CONTINUES_NAME: [bool; 256] = {
     continues
 };
 
-fn is_name(name: &str) -> bool {
+/// Whether a text is a name in XML 1.0 §2.3; what is not ASCII counts as a letter.
+pub fn is_name(name: &str) -> bool {
     let continues = |byte: &u8| CONTINUES_NAME[usize::from(*byte)];
     let (fours, rest) = name.as_bytes().as_chunks::<4>();
     name.bytes().next().is_some_and(starts_name)
@@ -380,11 +412,13 @@ fn duplicate<'x>(attributes: &[Attribute<'x>]) -> Option<&'x str> {
     names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
-pub(crate) fn not_xml(xml: &str, offset: usize, what: &str) -> Problem {
+/// `not-xml`, for what is found after reading.
+pub fn not_xml(xml: &str, offset: usize, what: &str) -> Problem {
     problem("not-xml", xml, offset, &format!("the payload is not well-formed XML: {what}"))
 }
 
-fn problem(code: &'static str, xml: &str, offset: usize, message: &str) -> Problem {
+/// A problem at the line and column of `offset`.
+pub fn problem(code: &'static str, xml: &str, offset: usize, message: &str) -> Problem {
     let before = &xml.as_bytes()[..offset.min(xml.len())];
     let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
     let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
