@@ -9,7 +9,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-const PLUGINS: [&str; 5] = ["enrich", "json-schema", "json-to-xml", "route-by", "xml-to-json"];
+/// In order. What each is, and says of itself, is read from its sources: see `said`.
+const PLUGINS: [&str; 17] = [
+    "cbor-to-json",
+    "cloudevents",
+    "csv-to-json",
+    "dedupe",
+    "enrich",
+    "json-schema",
+    "json-to-cbor",
+    "json-to-csv",
+    "json-to-msgpack",
+    "json-to-xml",
+    "merge-batch",
+    "msgpack-to-json",
+    "redact",
+    "route-by",
+    "split",
+    "xml-check",
+    "xml-to-json",
+];
+/// What several of them share.
+const SHARED: [&str; 2] = ["json-value", "xml-document"];
 const TARGET: &str = "wasm32-wasip2";
 const PROFILE: &str = "plugin";
 
@@ -55,12 +76,33 @@ fn run() -> Result<(), String> {
             .map_err(|error| format!("cannot copy {}: {error}", components.join(&file).display()))?;
         let wasm = format!("include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{file}\"))");
         let version = "env!(\"CARGO_PKG_VERSION\")";
-        writeln!(list, "    Bundled {{ name: \"{name}\", version: {version}, wasm: {wasm} }},")
-            .map_err(|error| error.to_string())?;
+        let (kind, summary) = said(&root.join("plugins").join(name).join("src/lib.rs"))?;
+        writeln!(
+            list,
+            "    Bundled {{ name: {name:?}, version: {version}, kind: {kind:?}, summary: {summary:?}, wasm: {wasm} }},"
+        )
+        .map_err(|error| error.to_string())?;
     }
     list.push_str("]\n");
     fs::write(out.join("bundled.rs"), list)
         .map_err(|error| format!("cannot write the list of plugins: {error}"))
+}
+
+/// A plugin's kind and summary, from the two lines of its source that say them. A test compares them with what the
+/// component says.
+fn said(source: &Path) -> Result<(String, String), String> {
+    println!("cargo::rerun-if-changed={}", source.display());
+    let text =
+        fs::read_to_string(source).map_err(|error| format!("cannot read {}: {error}", source.display()))?;
+    let between = |begin: &str, end: &str| {
+        let found = text.split_once(begin).and_then(|(_, rest)| rest.split_once(end));
+        found
+            .map(|(what, _)| what.to_owned())
+            .ok_or_else(|| format!("{} has no `{begin}…{end}`", source.display()))
+    };
+    let export = between("wharf_plugin::export!(", ");")?;
+    let kind = export.rsplit(' ').next().unwrap_or_default().to_owned();
+    Ok((kind, between("const SUMMARY: &'static str = \"", "\";")?))
 }
 
 fn rerun_when_inputs_change(root: &Path) {
@@ -68,7 +110,7 @@ fn rerun_when_inputs_change(root: &Path) {
     for input in INPUTS {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
-    for name in PLUGINS {
+    for name in PLUGINS.iter().chain(&SHARED) {
         for input in ["Cargo.toml", "src"] {
             println!("cargo::rerun-if-changed={}", root.join("plugins").join(name).join(input).display());
         }
@@ -93,8 +135,10 @@ fn check_target(root: &Path) -> Result<(), String> {
 fn build(root: &Path, target: &Path) -> Result<(), String> {
     let mut cargo = Command::new(variable("CARGO")?);
     cargo.current_dir(root).args(["build", "--lib", "--target", TARGET, "--profile", PROFILE]);
+    // With the version: a plugin may be named like a crate that it is made with.
+    let version = env::var("CARGO_PKG_VERSION").map_err(|error| error.to_string())?;
     for name in PLUGINS {
-        cargo.args(["--package", name]);
+        cargo.args(["--package", &format!("{name}@{version}")]);
     }
     for name in HOST_ONLY {
         cargo.env_remove(name);

@@ -1,6 +1,7 @@
 //! What crosses rooms: a real node with real components.
 
 mod broker;
+mod bundled;
 mod pipelines;
 mod share;
 mod swap;

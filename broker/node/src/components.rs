@@ -124,11 +124,18 @@ impl Components {
         plugin: &Arc<Plugin>,
     ) -> Result<(), NodeError> {
         self.sign(digest, signature).await?;
-        let path = self.path(&digest, COMPONENT);
-        let write = move || if is_there(&path, &digest) { Ok(()) } else { write_durably(&path, &wasm) };
-        on_disk(write).await?;
+        self.write(digest, wasm).await?;
         self.keep(digest, plugin);
         Ok(())
+    }
+
+    /// Writes a component, durably: whoever uses it first has it checked and compiled.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) async fn write(&self, digest: Digest, wasm: Bytes) -> Result<(), NodeError> {
+        let path = self.path(&digest, COMPONENT);
+        on_disk(move || if is_there(&path, &digest) { Ok(()) } else { write_durably(&path, &wasm) }).await
     }
 
     /// Whether the component is on disk, and whole.

@@ -65,7 +65,7 @@ pub use lent::{LENT_BYTES_MAX, LentFormat, LentKind, LentView};
 pub use memory::resident_bytes;
 pub use node::Node;
 pub use pipelines::{Candidate, Replay, ReplayReport, ReplaySource, TrialSpec, TrialView};
-pub use plugins::{COLLECTED_MAX, Upload};
+pub use plugins::{COLLECTED_MAX, KnownPlugin, Upload};
 pub use producers::NewLife;
 pub use publish::Publication;
 pub use quota::{Presence, Quota};

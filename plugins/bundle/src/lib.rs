@@ -11,6 +11,10 @@ pub struct Bundled {
     pub name: &'static str,
     /// Its version: Wharf's own.
     pub version: &'static str,
+    /// What it is: `transformer`, `router` or `validator`.
+    pub kind: &'static str,
+    /// One line for listings.
+    pub summary: &'static str,
     /// The component.
     pub wasm: &'static [u8],
 }
@@ -34,10 +38,10 @@ mod tests {
 
     #[test]
     fn each_is_a_component_and_they_are_in_order() {
-        let names: Vec<_> = BUNDLED.iter().map(|plugin| plugin.name).collect();
-        assert_eq!(names, ["enrich", "json-schema", "json-to-xml", "route-by", "xml-to-json"]);
+        assert!(BUNDLED.is_sorted_by_key(|plugin| plugin.name));
         for plugin in BUNDLED {
             // "\0asm", version 13, layer 1: a component and not a module.
+            assert!(["transformer", "router", "validator"].contains(&plugin.kind), "{}", plugin.name);
             assert_eq!(plugin.wasm[..8], *b"\0asm\x0d\0\x01\0", "{}", plugin.name);
         }
     }

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 use wharf_node::Node;
 #[cfg(feature = "bundled-plugins")]
-use wharf_node::{PluginView, Principal};
+use wharf_node::{KnownPlugin, PluginView, Principal};
 use wharf_otlp::Exporter;
 use wharf_quic::{Certificate, Door};
 
@@ -194,8 +194,14 @@ async fn register_bundled(node: &Node) -> anyhow::Result<()> {
         if known.iter().any(same) {
             continue;
         }
-        let (name, version) = (plugin.name.parse()?, plugin.version.parse()?);
-        node.put_plugin(&system, name, version, Bytes::from_static(plugin.wasm))
+        let known = KnownPlugin {
+            name: plugin.name.parse()?,
+            version: plugin.version.parse()?,
+            kinds: vec![plugin.kind.to_owned()],
+            summary: plugin.summary.to_owned(),
+            wasm: Bytes::from_static(plugin.wasm),
+        };
+        node.register_plugin(known)
             .await
             .with_context(|| format!("the plugin {} that comes with wharf", plugin.name))?;
         tracing::info!(
