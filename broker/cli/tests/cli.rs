@@ -10,6 +10,8 @@ mod errors;
 mod exact;
 #[path = "cli/kv.rs"]
 mod kv;
+#[path = "cli/languages.rs"]
+mod languages;
 #[path = "cli/life.rs"]
 mod life;
 #[path = "cli/log.rs"]

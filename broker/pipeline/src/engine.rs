@@ -27,11 +27,11 @@ pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// How much of an instance's memory stays mapped for the next one, instead of going back to the system.
 const KEEP_RESIDENT_BYTES: usize = 2 * 1024 * 1024;
 
-/// How many core instances, memories and tables a component may have: a plugin without an adapter has one of
-/// each and a few small shims.
-const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 16;
-const MEMORIES_PER_COMPONENT_MAX: u32 = 2;
-const TABLES_PER_COMPONENT_MAX: u32 = 8;
+/// How many core instances, memories and tables a component may have: a plugin in Rust has one of each and a few small
+/// shims; one in JavaScript or Python brings a language's runtime, and stubs of WASI with memories of their own.
+const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 64;
+const MEMORIES_PER_COMPONENT_MAX: u32 = 3;
+const TABLES_PER_COMPONENT_MAX: u32 = 16;
 
 /// How to make an [`Engine`].
 #[derive(Clone, Debug)]
@@ -256,7 +256,7 @@ fn pool(limits: &Limits, instances: u32) -> InstanceAllocationStrategy {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances);
     pool.total_core_instances(instances.saturating_mul(4));
-    pool.total_memories(instances);
+    pool.total_memories(instances.saturating_mul(MEMORIES_PER_COMPONENT_MAX));
     pool.total_tables(instances.saturating_mul(2));
     pool.max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT_MAX);
     pool.max_memories_per_component(MEMORIES_PER_COMPONENT_MAX);

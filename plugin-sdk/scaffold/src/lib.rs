@@ -11,11 +11,15 @@
 //!
 //! A project stands alone: nothing in it points outside of its folder.
 
+mod language;
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use wharf_protocol::Name;
+
+pub use language::{Language, write_project_in};
 
 /// What the plugin will be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

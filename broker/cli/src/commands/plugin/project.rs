@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use serde::Deserialize;
 use wharf_protocol::Name;
-use wharf_scaffold::Kind;
+use wharf_scaffold::{Kind, Language};
 
 use crate::output;
 use crate::units::show_bytes;
@@ -31,24 +31,49 @@ pub(super) struct Package {
 }
 
 /// Makes a project for the plugin `name` in `folder`, in a folder of its name where none is given.
-pub(super) fn make(name: &Name, kind: Kind, folder: Option<PathBuf>) -> anyhow::Result<()> {
+pub(super) fn make(
+    name: &Name,
+    kind: Kind,
+    language: Option<Language>,
+    folder: Option<PathBuf>,
+) -> anyhow::Result<()> {
     let folder = folder.unwrap_or_else(|| name.as_str().into());
-    wharf_scaffold::write_project(&folder, name, kind).map_err(|error| match error.kind() {
+    let written = match language {
+        None => wharf_scaffold::write_project(&folder, name, kind),
+        Some(language) => {
+            ensure!(
+                kind == Kind::Transformer,
+                "in other languages than Rust, new projects are transformers; their README says how to make another kind"
+            );
+            wharf_scaffold::write_project_in(language, &folder, name)
+        }
+    };
+    written.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
             anyhow!("{error}: nothing was overwritten; choose another name, or another place with --folder")
         }
         _ => anyhow!("the project cannot be written: {error}"),
     })?;
     output::line(format_args!("{}", folder.display()))?;
-    output::note(format_args!("try: wharf plugin test {}", folder.display()));
+    match language {
+        None => output::note(format_args!("try: wharf plugin test {}", folder.display())),
+        Some(_) => output::note(format_args!(
+            "{} says what to install; then: wharf plugin build {}",
+            folder.join("README.md").display(),
+            folder.display()
+        )),
+    }
     Ok(())
 }
 
 /// Compiles the project in `folder`.
 pub(super) fn build(folder: &Path) -> anyhow::Result<Component> {
+    if folder.join("build.sh").is_file() && !folder.join("Cargo.toml").is_file() {
+        return build_by_script(folder);
+    }
     ensure!(
         folder.join("Cargo.toml").is_file(),
-        "{} has no Cargo.toml; `wharf plugin new NAME` makes a plugin's project",
+        "{} has no Cargo.toml and no build.sh; `wharf plugin new NAME` makes a plugin's project",
         folder.display()
     );
     let output = cargo(folder)
@@ -63,6 +88,24 @@ pub(super) fn build(folder: &Path) -> anyhow::Result<Component> {
     let path = component_of(&output.stdout).context(
         "cargo made no component; a plugin is a library with `crate-type = [\"cdylib\"]` in its Cargo.toml",
     )?;
+    let bytes = path.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
+    Ok(Component { path, bytes })
+}
+
+/// Makes the component of a project in another language: its script knows how.
+fn build_by_script(folder: &Path) -> anyhow::Result<Component> {
+    let status = Command::new("sh")
+        .arg(std::path::absolute(folder.join("build.sh"))?)
+        .stdin(Stdio::null())
+        // What the component's maker tells of its work is no output of this command.
+        .stdout(std::io::stderr())
+        .status()
+        .context("cannot run sh")?;
+    ensure!(status.success(), "{} fails", folder.join("build.sh").display());
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let files = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|is| is == "wasm"));
+    let newest = files.max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok());
+    let path = newest.context("build.sh made no component: a file whose name ends in .wasm")?.path();
     let bytes = path.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
     Ok(Component { path, bytes })
 }
