@@ -255,9 +255,10 @@ pub(crate) fn settings(limits: &Limits, fuel: bool) -> Config {
 fn pool(limits: &Limits, instances: u32) -> InstanceAllocationStrategy {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances);
-    pool.total_core_instances(instances.saturating_mul(4));
+    // However few there may be, one that is as large as allowed fits.
+    pool.total_core_instances(instances.saturating_mul(4).max(CORE_INSTANCES_PER_COMPONENT_MAX));
     pool.total_memories(instances.saturating_mul(MEMORIES_PER_COMPONENT_MAX));
-    pool.total_tables(instances.saturating_mul(2));
+    pool.total_tables(instances.saturating_mul(2).max(TABLES_PER_COMPONENT_MAX));
     pool.max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT_MAX);
     pool.max_memories_per_component(MEMORIES_PER_COMPONENT_MAX);
     pool.max_tables_per_component(TABLES_PER_COMPONENT_MAX);

@@ -55,7 +55,7 @@ impl Default for Config {
     }
 }
 
-/// The plugin: [`read`] on each message.
+/// The plugin: [`read()`] on each message.
 #[derive(Debug)]
 pub struct CborToJson {
     config: Config,

@@ -116,10 +116,10 @@ impl<'v> Writer<'v> {
 
     fn head(&mut self, major: u8, argument: u64) {
         let (information, width) = match argument {
-            ..24 => (argument as u8, 0),
-            ..=0xff => (24, 1),
-            ..=0xffff => (25, 2),
-            ..=0xffff_ffff => (26, 4),
+            0..=23 => (argument as u8, 0),
+            24..=0xff => (24, 1),
+            0x100..=0xffff => (25, 2),
+            0x1_0000..=0xffff_ffff => (26, 4),
             _ => (27, 8),
         };
         self.out.push(major << 5 | information);

@@ -104,7 +104,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The same value, borrowing nothing. Recursion ends with the depth that [`read`] allows.
+    /// The same value, borrowing nothing. Recursion ends with the depth that [`read()`] allows.
     pub fn into_owned<'b>(self) -> Value<'b> {
         let text = |text: Cow<'a, str>| Cow::Owned(text.into_owned());
         match self {

@@ -3,7 +3,7 @@
 use crate::{Bytes, Value};
 
 impl Value<'_> {
-    /// Writes it as JSON, without white space. Recursion ends with the depth that [`read`](crate::read) allows.
+    /// Writes it as JSON, without white space. Recursion ends with the depth that [`read`](fn@crate::read) allows.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Null => out.extend_from_slice(b"null"),

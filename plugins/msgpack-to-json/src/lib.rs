@@ -48,7 +48,7 @@ pub enum NotFinite {
     Null,
 }
 
-/// The plugin: [`read`] on each message.
+/// The plugin: [`read()`] on each message.
 #[derive(Debug)]
 pub struct MsgpackToJson {
     config: Config,
