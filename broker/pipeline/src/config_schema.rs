@@ -211,8 +211,10 @@ fn unknown(key: &str, known: &Map<String, Value>, object: &Map<String, Value>, p
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => "there is nothing to configure".to_owned(),
         None => {
-            let names = known.keys().map(String::as_str).take(20).collect::<Vec<_>>().join(", ");
-            format!("there are: {names}")
+            let mut names: Vec<_> = known.keys().map(String::as_str).collect();
+            names.sort_unstable();
+            names.truncate(20);
+            format!("there are: {}", names.join(", "))
         }
     };
     place.member(key).mistake(format!("unknown key `{key}`; {hint}"))

@@ -9,6 +9,8 @@
 //! A payload is `json` where it is an object or array of it, so that its spacing and the order of its members do not
 //! matter; `text` where it is UTF-8; else `base64`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::Problem;
@@ -93,14 +95,17 @@ fn compare(path: &str, to_be: &Value, is: &Value, lines: &mut Vec<String>) {
     let at = if path.is_empty() { "all of it" } else { path };
     match (to_be, is) {
         (Value::Object(to_be), Value::Object(is)) => {
-            for (key, value) in to_be {
+            // In the order of their names, whatever order this build of serde_json keeps.
+            let wanted: BTreeMap<_, _> = to_be.iter().collect();
+            for (key, value) in wanted {
                 let path = format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"));
                 match is.get(key) {
                     Some(other) => compare(&path, value, other, lines),
                     None => lines.push(format!("{path}: to be {value}, and is missing")),
                 }
             }
-            let more = is.iter().filter(|(key, _)| !to_be.contains_key(*key));
+            let more: BTreeMap<_, _> = is.iter().filter(|(key, _)| !to_be.contains_key(*key)).collect();
+            let more = more.into_iter();
             lines.extend(more.map(|(key, value)| format!("{path}/{key}: not to be there, and is {value}")));
         }
         (Value::Array(to_be), Value::Array(is)) => {
