@@ -26,7 +26,7 @@ pub(super) const HERD: &[Beast] = &[
         "newer",
         newer,
         "needs a newer contract",
-        NotUploaded(&["wharf:plugin/", "@0.9.0", "newer broker"]),
+        NotUploaded(&["wharf:plugin/", "@0.9.0", "upgrade the broker"]),
     ),
     Beast::bytes("renamed", renamed, "is of somebody else's world", NotUploaded(&["other:plugin/"])),
     Beast::bytes(
