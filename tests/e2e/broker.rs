@@ -89,7 +89,7 @@ impl TestBroker {
     }
 
     pub(crate) async fn publish(&self, message: Message) -> Receipt {
-        self.node.publish(&me(), vec![Publication { message, session: None }]).await.await.remove(0)
+        self.node.publish(&me(), vec![Publication::from(message)]).await.await.remove(0)
     }
 
     /// Everything that is in a queue, settled as it is delivered.

@@ -36,9 +36,8 @@ async fn who_is_over_its_share_waits_others_do_not_and_a_new_version_lets_them_g
     assert!(matches!(first, Receipt::Rejected(_)), "{first:?}");
 
     let (node, late) = (broker.node.clone(), message("in", "x", &[]));
-    let waiting = tokio::spawn(async move {
-        node.publish(&me(), vec![Publication { message: late, session: None }]).await.await.remove(0)
-    });
+    let waiting =
+        tokio::spawn(async move { node.publish(&me(), vec![Publication::from(late)]).await.await.remove(0) });
     let owed = async {
         loop {
             let view = broker.node.pipeline(&me(), &name("greedy")).await.expect("there");
@@ -73,9 +72,8 @@ async fn who_waits_for_a_share_does_not_hold_up_the_swap_of_what_it_has_passed()
     broker.apply("first", &spec("ingress = \"in\"\n", "s")).await;
 
     let (node, late) = (broker.node.clone(), message("in", "x", &[]));
-    let waiting = tokio::spawn(async move {
-        node.publish(&me(), vec![Publication { message: late, session: None }]).await.await.remove(0)
-    });
+    let waiting =
+        tokio::spawn(async move { node.publish(&me(), vec![Publication::from(late)]).await.await.remove(0) });
     // It holds `first` once that has seen its message.
     let passed = async {
         while broker.node.pipeline(&me(), &name("first")).await.expect("there").stages[0].messages == 0 {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use wharf_node::{Node, Publication};
-use wharf_protocol::Receipt;
+use wharf_node::{Node, Publication, Receipts};
+use wharf_protocol::{PipelineVersion, Receipt};
 
 use crate::broker::{TestBroker, me, message, name};
 
@@ -24,27 +24,41 @@ fn spec(numbers: bool) -> String {
     )
 }
 
-/// Publishes batch after batch until told to stop; how many messages.
-async fn publish(node: Node, publisher: u64, stop: Arc<AtomicBool>, flowing: Arc<AtomicU64>) -> u64 {
-    let (mut sent, mut waiting) = (0, Vec::new());
+/// By index of the record: the versions that the receipt of its message told.
+type Told = BTreeMap<u64, Vec<PipelineVersion>>;
+
+/// What a batch was told.
+async fn receive(mut receipts: Receipts, told: &mut Told) {
+    let versions = receipts.take_versions();
+    for (receipt, versions) in receipts.await.into_iter().zip(versions) {
+        let Receipt::Stored(stored) = receipt else { panic!("{receipt:?}") };
+        told.insert(stored.index, versions);
+    }
+}
+
+/// Publishes batch after batch until told to stop; what their receipts told.
+async fn publish(node: Node, publisher: u64, stop: Arc<AtomicBool>, flowing: Arc<AtomicU64>) -> Told {
+    let (mut sent, mut waiting, mut told) = (0, Vec::new(), Told::new());
     while !stop.load(Ordering::Acquire) {
         let batch = (sent..sent + BATCH).map(|n| {
             let text = format!("<n>{}</n>", n * PUBLISHERS + publisher);
-            Publication { message: message("in", &text, &[]), session: None }
+            let message = message("in", &text, &[]);
+            Publication { message, session: None, tell_versions: true }
         });
         waiting.push(node.publish(&me(), batch.collect()).await);
         sent += BATCH;
         flowing.fetch_add(BATCH, Ordering::AcqRel);
         if waiting.len() == 16 {
             for receipts in waiting.drain(..) {
-                assert!(receipts.await.iter().all(|each| matches!(each, Receipt::Stored(_))));
+                receive(receipts, &mut told).await;
             }
         }
     }
     for receipts in waiting {
-        assert!(receipts.await.iter().all(|each| matches!(each, Receipt::Stored(_))));
+        receive(receipts, &mut told).await;
     }
-    sent
+    assert_eq!(told.len() as u64, sent, "each message has a record and a receipt of its own");
+    told
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
@@ -83,9 +97,9 @@ async fn two_hundred_swaps_under_load_lose_repeat_and_mix_nothing() {
         }
     }
     stop.store(true, Ordering::Release);
-    let mut sent = 0;
+    let mut told = Told::new();
     for publisher in publishers {
-        sent += publisher.await.expect("it published");
+        told.append(&mut publisher.await.expect("it published"));
     }
 
     let mut history = broker.node.pipeline_history(&me(), &convert).await.expect("it is there");
@@ -99,6 +113,9 @@ async fn two_hundred_swaps_under_load_lose_repeat_and_mix_nothing() {
         let number = version_at(delivery.id.index).expect("a version was active");
         let header = delivery.message.headers.text("wharf-pipeline");
         assert_eq!(header, Some(format!("convert/{number}").as_str()), "record {}", delivery.id.index);
+        let receipt = &told[&delivery.id.index];
+        let expected = PipelineVersion { pipeline: convert.clone(), number };
+        assert_eq!(receipt, &[expected], "the receipt of record {}", delivery.id.index);
         let text = String::from_utf8_lossy(&delivery.message.payload).into_owned();
         assert_eq!(!text.ends_with("\"}"), numbers[&number], "version {number} did not make {text}");
         let n = text.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().expect("a number");
@@ -106,6 +123,6 @@ async fn two_hundred_swaps_under_load_lose_repeat_and_mix_nothing() {
         *passed.entry(number).or_insert(0) += 1;
     }
     assert!(seen.values().all(|times| *times == 1), "a message was repeated");
-    assert_eq!(seen.len() as u64, sent, "a message was lost");
+    assert_eq!(seen.len(), told.len(), "a message was lost");
     assert!(passed.len() > 50, "only {} versions saw a message", passed.len());
 }

@@ -103,7 +103,7 @@ impl Client {
     /// # Errors
     /// Why it was not sent.
     pub async fn publish(&self, message: Message) -> Result<Confirm, PublishError> {
-        let shared = self.0.publisher.get_or_try_init(|| publisher::open(self, None)).await?;
+        let shared = self.0.publisher.get_or_try_init(|| publisher::open(self, None, false)).await?;
         shared.publish(&message).await
     }
 

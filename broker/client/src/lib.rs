@@ -54,7 +54,7 @@ pub use trust::Trust;
 pub use wharf_protocol::frame::Refusal;
 pub use wharf_protocol::{
     Death, DeathCause, ErrorCode, Headers, HeadersBuilder, Message, MessageId, Name, Part, Pattern,
-    QueueName, Rejection, Start, Stored, Timestamp, Topic,
+    PipelineVersion, QueueName, Rejection, Start, Stored, Timestamp, Topic,
 };
 
 /// The code of the README compiles.

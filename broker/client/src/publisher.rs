@@ -11,7 +11,8 @@ use std::task::{Context, Poll};
 use tokio::sync::Notify;
 use wharf_protocol::frame::{self, Frame, ProducerSession, Refusal};
 use wharf_protocol::{
-    KEY_BYTES_MAX, Message, Name, PRIORITY_MAX, ProducerId, Receipt, Stored, TRANSACTION_MESSAGES_MAX,
+    KEY_BYTES_MAX, Message, Name, PRIORITY_MAX, PipelineVersion, ProducerId, Receipt, Stored,
+    TRANSACTION_MESSAGES_MAX,
 };
 use wharf_transport::FrameReader;
 
@@ -94,11 +95,12 @@ impl Publisher {
 pub struct OpenPublisher {
     client: Client,
     producer: Option<String>,
+    tell_versions: bool,
 }
 
 impl OpenPublisher {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, producer: None }
+        Self { client, producer: None, tell_versions: false }
     }
 
     /// Makes it the next life of the producer of that name, of this client's principal.
@@ -110,6 +112,24 @@ impl OpenPublisher {
         self.producer = Some(name.into());
         self
     }
+
+    /// Asks which versions of which pipelines handle each message; [`Confirm::versions`] then tells.
+    ///
+    /// ```no_run
+    /// # async fn example(client: wharf_client::Client, message: wharf_client::Message)
+    /// #     -> Result<(), wharf_client::PublishError> {
+    /// let publisher = client.publisher().tell_versions().await?;
+    /// let mut confirm = publisher.publish(message).await?;
+    /// (&mut confirm).await?;
+    /// for version in confirm.versions() {
+    ///     println!("handled by {version}"); // orders/12
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn tell_versions(mut self) -> Self {
+        self.tell_versions = true;
+        self
+    }
 }
 
 impl IntoFuture for OpenPublisher {
@@ -118,11 +138,11 @@ impl IntoFuture for OpenPublisher {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let Self { client, producer } = self;
+            let Self { client, producer, tell_versions } = self;
             let named = |name: String| {
                 name.parse().map_err(|error| PublishError::Invalid(format!("producer {name:?}: {error}")))
             };
-            let shared = open(&client, producer.map(named).transpose()?).await?;
+            let shared = open(&client, producer.map(named).transpose()?, tell_versions).await?;
             Ok(Publisher::new(shared, client))
         })
     }
@@ -158,6 +178,13 @@ impl Confirm {
     /// The message's number in its publisher's run: 1, 2, 3…
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// Which versions of which pipelines handled the message, in order, also when one of them rejected it. Empty until
+    /// it is answered, for a duplicate, and unless its publisher [asks](OpenPublisher::tell_versions); those of a
+    /// batch are of all its messages.
+    pub fn versions(&self) -> Vec<PipelineVersion> {
+        self.batch.versions(self.sequence)
     }
 }
 
@@ -220,11 +247,15 @@ pub(crate) fn check(message: &Message) -> Result<(), PublishError> {
 }
 
 /// Opens a publisher and waits until the broker has taken it.
-pub(crate) async fn open(client: &Client, producer: Option<Name>) -> Result<Shared, PublishError> {
+pub(crate) async fn open(
+    client: &Client,
+    producer: Option<Name>,
+    tell_versions: bool,
+) -> Result<Shared, PublishError> {
     let session = ProducerSession { producer: ProducerId(rand::random()), epoch: 1 };
     let opening = match producer {
-        Some(_) => frame::OpenPublisher { producer, session: None },
-        None => frame::OpenPublisher { producer, session: Some(session) },
+        Some(_) => frame::OpenPublisher { producer, session: None, tell_versions },
+        None => frame::OpenPublisher { producer, session: Some(session), tell_versions },
     };
     let (window, dropped) = (Arc::new(Window::new()), Arc::new(Notify::new()));
     let backoff = Backoff::new(client.pause_max());
@@ -303,7 +334,8 @@ impl Role {
             let Some(session) = opened.session else {
                 return Ended::Lost("the producer got no session".into());
             };
-            self.opening = frame::OpenPublisher { session: Some(session), producer: None };
+            let tell_versions = self.opening.tell_versions;
+            self.opening = frame::OpenPublisher { session: Some(session), producer: None, tell_versions };
             self.window.begin_after(opened.last_sequence.unwrap_or(0));
         }
         self.backoff.reset();

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use wharf_pipeline::{Failure, FailureKind, Item, OnFailure, Output, Processed, Recall, Target};
 use wharf_protocol::{
-    Death, DeathCause, ErrorCode, Message, MessageId, Name, Receipt, Rejection, Session, Timestamp, Topic,
+    Death, DeathCause, ErrorCode, Message, MessageId, Name, PipelineVersion, Receipt, Rejection, Session,
+    Timestamp, Topic, VERSIONS_TOLD_MAX,
 };
 use wharf_queue::{
     DEAD_LETTERS, Destination, Durability, Entry, KvChange, KvPart, KvRead, QueueId, Topology, kv_digest,
@@ -55,6 +56,8 @@ pub(crate) struct Journey {
     turn: Option<Turn>,
     /// Those of its publications that are traced: mostly none.
     traced: Accounts,
+    /// The versions that each publication passed so far; empty when nobody asked for them.
+    versions: Vec<Vec<PipelineVersion>>,
     who: Principal,
     /// What the last topic resolved to: publishers mostly stay with one.
     last: Option<(Topic, Arc<Route>)>,
@@ -153,6 +156,7 @@ impl Journey {
             entered: Vec::new(),
             turn: None,
             traced: Accounts::new(),
+            versions: Vec::new(),
             who: who.clone(),
             last: None,
         }
@@ -176,6 +180,26 @@ impl Journey {
             durability: Durability::Memory,
             live: Vec::new(),
         });
+    }
+
+    /// Keeps from now on which versions its publications pass.
+    pub(crate) fn tell_versions(&mut self) {
+        self.versions.resize_with(self.decided.len(), Vec::new);
+    }
+
+    /// The versions that each publication passed; nothing when nobody asked for them.
+    pub(crate) fn take_versions(&mut self) -> Vec<Vec<PipelineVersion>> {
+        std::mem::take(&mut self.versions)
+    }
+
+    /// Notes that version `number` of a pipeline handled a publication, where that is asked for. 0 is none: the
+    /// pipeline was removed.
+    fn note_version(&mut self, origin: usize, pipeline: &Name, number: u32) {
+        let Some(passed) = self.versions.get_mut(origin) else { return };
+        let known = passed.iter().any(|each| each.pipeline == *pipeline && each.number == number);
+        if number != 0 && !known && passed.len() < VERSIONS_TOLD_MAX {
+            passed.push(PipelineVersion { pipeline: pipeline.clone(), number });
+        }
     }
 
     /// Decides a publication: none of its messages is stored.
@@ -455,6 +479,7 @@ impl Node {
                 let mut processed = std::mem::take(&mut run.processed);
                 for (i, each) in processed.iter_mut().enumerate() {
                     mark(each, name, run.number(i));
+                    journey.note_version(group[i].origin, name, run.number(i));
                     journey.note_failure(&group[i], name, run.number(i), each);
                 }
                 group.into_iter().zip(processed).collect()

@@ -5,7 +5,7 @@
 
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
-use wharf_protocol::{ErrorCode, Kept, Name, Receipt, Rejection, Timestamp};
+use wharf_protocol::{ErrorCode, Kept, Name, PipelineVersion, Receipt, Rejection, Timestamp};
 use wharf_queue::{KvChange, is_stale};
 
 use crate::memories::Turn;
@@ -22,6 +22,14 @@ pub const KV_LIST_MAX: usize = 1_000;
 enum Run {
     First,
     Again,
+}
+
+/// What came of running a batch once.
+struct Attempt {
+    told: Vec<Receipt>,
+    versions: Vec<Vec<PipelineVersion>>,
+    /// Whether any of it has to go again.
+    stale: bool,
 }
 
 /// What one pipeline remembers, in numbers.
@@ -51,27 +59,31 @@ impl Node {
     /// comes behind a message that has to go again is not to overtake it.
     pub(crate) async fn publish_remembering(&self, who: &Principal, batch: Vec<Publication>) -> Receipts {
         let turn = self.memories().turn().await;
-        let (mut told, behind) = self.publish_in_turn(who, batch.clone(), turn, Run::First).await;
-        if behind {
+        let Attempt { mut told, mut versions, stale } =
+            self.publish_in_turn(who, batch.clone(), turn, Run::First).await;
+        if stale {
             let first = told.iter().position(is_stale).unwrap_or(told.len());
             told.truncate(first);
+            versions.truncate(first);
             let turn = self.memories().turn().await;
             self.memories().all_arrived().await;
             for publication in batch.into_iter().skip(first) {
-                told.push(self.publish_alone(who, publication, &turn).await);
+                let (receipt, passed) = self.publish_alone(who, publication, &turn).await;
+                told.push(receipt);
+                versions.extend(passed);
             }
         }
-        Receipts::new(told.into_iter().map(Some).collect(), None)
+        Receipts::new(told.into_iter().map(Some).collect(), None).of_versions(versions)
     }
 
-    /// One attempt: the receipts, and whether any of them is stale.
+    /// One attempt.
     async fn publish_in_turn(
         &self,
         who: &Principal,
         batch: Vec<Publication>,
         turn: Turn,
         run: Run,
-    ) -> (Vec<Receipt>, bool) {
+    ) -> Attempt {
         let (mut journey, admitted) = self.admit(who, batch);
         journey.take_turn(turn.again());
         self.travel(&mut journey, admitted).await;
@@ -79,23 +91,33 @@ impl Node {
             journey.was_heard();
         }
         let ticket = self.memories().send_off(journey.kv_changes());
-        let receipts = self.store(journey).await;
+        let mut receipts = self.store(journey).await;
         drop(turn);
+        let versions = receipts.take_versions();
         let told = receipts.await;
         drop(ticket);
         let stale = told.iter().any(is_stale);
-        (told, stale)
+        Attempt { told, versions, stale }
     }
 
-    async fn publish_alone(&self, who: &Principal, publication: Publication, turn: &Turn) -> Receipt {
+    /// What became of one message, and the versions that it passed, where it asks for them.
+    async fn publish_alone(
+        &self,
+        who: &Principal,
+        publication: Publication,
+        turn: &Turn,
+    ) -> (Receipt, Option<Vec<PipelineVersion>>) {
+        let asks = publication.tell_versions;
         for _ in 0..TRIES_MAX {
-            let (told, stale) =
+            let attempt =
                 self.publish_in_turn(who, vec![publication.clone()], turn.again(), Run::Again).await;
-            if !stale && let Some(receipt) = told.into_iter().next() {
-                return receipt;
+            if !attempt.stale
+                && let Some(receipt) = attempt.told.into_iter().next()
+            {
+                return (receipt, attempt.versions.into_iter().next());
             }
         }
-        Receipt::Rejected(restless())
+        (Receipt::Rejected(restless()), asks.then(Vec::new))
     }
 
     /// Every pipeline that remembers something.

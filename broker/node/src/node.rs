@@ -48,7 +48,7 @@ use crate::{Config, Credentials, NodeError, Principal, Tap};
 /// }).await?;
 ///
 /// let message = Message::new("orders.eu".parse()?, "an order");
-/// let receipts = node.publish(&me, vec![Publication { message, session: None }]).await;
+/// let receipts = node.publish(&me, vec![Publication::from(message)]).await;
 /// assert!(matches!(receipts.await[..], [Receipt::Stored(_)]));
 /// node.shutdown().await;
 /// # Ok(())

@@ -15,11 +15,13 @@ pub struct Publication {
     pub message: Message,
     /// Its place; a sequence that was stored before is a duplicate.
     pub session: Option<Session>,
+    /// Its receipt is to say which versions of which pipelines handled it: [`Receipts::take_versions`].
+    pub tell_versions: bool,
 }
 
 impl From<Message> for Publication {
     fn from(message: Message) -> Self {
-        Self { message, session: None }
+        Self { message, session: None, tell_versions: false }
     }
 }
 
@@ -86,6 +88,9 @@ impl Node {
                 });
             let request = message.reply_to.is_some() && message.headers.get(REQUIRE_LISTENER).is_some();
             journey.identify(publication.session, dedup_key(&message), request);
+            if publication.tell_versions {
+                journey.tell_versions();
+            }
             match objection {
                 Some(rejection) => journey.reject(origin, rejection),
                 None => travellers.push(Traveller::new(origin, message)),
@@ -117,7 +122,8 @@ impl Node {
     }
 
     /// Hands what came through to the shard, one record a publication, and lets go of the pipelines.
-    async fn hand_on(&self, journey: Journey) -> Receipts {
+    async fn hand_on(&self, mut journey: Journey) -> Receipts {
+        let versions = journey.take_versions();
         let (mut decided, places, _entered) = journey.finish();
         let mut records = Vec::with_capacity(places.len());
         let mut bytes = 0;
@@ -152,13 +158,11 @@ impl Node {
             });
         }
         if records.is_empty() {
-            return Receipts::new(decided, None);
+            return Receipts::new(decided, None).of_versions(versions);
         }
-        match self.shard().publish(records, bytes, durability).await {
-            Ok(stored) => Receipts::new(decided, Some(stored)),
-            // The receipts say that the node is closing.
-            Err(_) => Receipts::new(decided, None),
-        }
+        // Without an answer the receipts say that the node is closing.
+        let stored = self.shard().publish(records, bytes, durability).await.ok();
+        Receipts::new(decided, stored).of_versions(versions)
     }
 }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::sync::oneshot;
-use wharf_protocol::{ErrorCode, Receipt, Rejection};
+use wharf_protocol::{ErrorCode, PipelineVersion, Receipt, Rejection};
 
 /// Resolves to a receipt for each publication of a batch, in order, once the whole batch is decided and durable.
 ///
@@ -16,6 +16,8 @@ pub struct Receipts {
     decided: Vec<Option<Receipt>>,
     /// What the shard decides: a receipt for each place still open, in order.
     stored: Option<oneshot::Receiver<Vec<Receipt>>>,
+    /// Which versions handled each; empty when nobody asked.
+    versions: Vec<Vec<PipelineVersion>>,
 }
 
 impl Receipts {
@@ -23,7 +25,18 @@ impl Receipts {
         decided: Vec<Option<Receipt>>,
         stored: Option<oneshot::Receiver<Vec<Receipt>>>,
     ) -> Self {
-        Self { decided, stored }
+        Self { decided, stored, versions: Vec::new() }
+    }
+
+    pub(crate) fn of_versions(self, versions: Vec<Vec<PipelineVersion>>) -> Self {
+        Self { versions, ..self }
+    }
+
+    /// Which versions of which pipelines handled each publication, in order, where one of the batch asks for it
+    /// ([`Publication::tell_versions`](crate::Publication::tell_versions)); else nothing. They are known before the
+    /// receipts. Of a duplicate they are those that it passed this time: what is stored may have passed others.
+    pub fn take_versions(&mut self) -> Vec<Vec<PipelineVersion>> {
+        std::mem::take(&mut self.versions)
     }
 
     /// How many there will be.

@@ -185,7 +185,8 @@ fn publication(occurrence: &Occurrence) -> Publication {
     let message = occurrence.message.clone();
     // Headers at their limit go as they are: the note is not worth the message.
     let headers = headers.build().unwrap_or_else(|_| message.headers.clone());
-    Publication { message: Message { headers, ..message }, session: Some(session(occurrence)) }
+    let message = Message { headers, ..message };
+    Publication { message, session: Some(session(occurrence)), tell_versions: false }
 }
 
 fn session(occurrence: &Occurrence) -> Session {

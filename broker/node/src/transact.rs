@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::sync::oneshot;
 use wharf_protocol::{
-    ErrorCode, Message, Part, Receipt, Rejection, Session, Settlement, TRANSACTION_MESSAGES_MAX,
-    TransactionReceipt,
+    ErrorCode, Message, Part, PipelineVersion, Receipt, Rejection, Session, Settlement,
+    TRANSACTION_MESSAGES_MAX, TransactionReceipt, VERSIONS_TOLD_MAX,
 };
 use wharf_queue::{Commit, ConsumerId, Durability, Publish, Transaction, is_stale_rejection};
 use wharf_shard::ShardError;
@@ -29,6 +29,9 @@ pub struct Transact {
     /// What is settled, and by whom. `None` is a consumer that is gone: its deliveries are no longer held, which
     /// refuses the transaction unless it happened before.
     pub settles: Vec<(Option<Settler>, Settlement)>,
+    /// What is told of it is to say which versions of which pipelines handled its messages:
+    /// [`Transacted::take_versions`].
+    pub tell_versions: bool,
 }
 
 /// Who settles deliveries.
@@ -52,6 +55,7 @@ pub struct Transacted {
     settled: Vec<(ReaderControls, Settlement)>,
     /// Messages to whose topics nothing is bound.
     unrouted: Vec<u32>,
+    versions: Vec<PipelineVersion>,
 }
 
 #[derive(Debug)]
@@ -86,22 +90,27 @@ impl Node {
         let turn = self.memories().turn().await;
         for _ in 0..kv::TRIES_MAX {
             self.memories().all_arrived().await;
-            let receipt = self.transact_once(who, transact.clone(), Some(turn.again())).await.await;
+            let mut transacted = self.transact_once(who, transact.clone(), Some(turn.again())).await;
+            let versions = transacted.take_versions();
+            let receipt = transacted.await;
             if !matches!(&receipt, TransactionReceipt::Refused { rejection, .. } if is_stale_rejection(rejection))
             {
-                return Transacted::decided(receipt);
+                return Transacted::decided(receipt).of_versions(versions);
             }
         }
         Transacted::decided(TransactionReceipt::Refused { part: Part::Whole, rejection: kv::restless() })
     }
 
     async fn transact_once(&self, who: &Principal, transact: Transact, turn: Option<Turn>) -> Transacted {
-        let Transact { session, messages, settles } = transact;
+        let Transact { session, messages, settles, tell_versions } = transact;
         let count = messages.len();
         let publications = messages.into_iter().map(Publication::from).collect();
         let (mut journey, admitted) = self.admit(who, publications);
         if let Some(turn) = turn {
             journey.take_turn(turn);
+        }
+        if tell_versions {
+            journey.tell_versions();
         }
         if count > TRANSACTION_MESSAGES_MAX {
             let reason = format!("{count} messages are over the {TRANSACTION_MESSAGES_MAX} of a transaction");
@@ -112,11 +121,12 @@ impl Node {
         }
         self.travel(&mut journey, admitted).await;
         let traced = journey.close_accounts();
+        let versions = of_all(journey.take_versions());
         let routed = match Routed::new(journey) {
             Ok(routed) => routed,
             Err((part, rejection)) => {
                 self.tracing().refused(traced, &rejection);
-                return self.refused(session, part, rejection).await;
+                return self.refused(session, part, rejection).await.of_versions(versions);
             }
         };
         for message in &routed.live {
@@ -138,7 +148,7 @@ impl Node {
             Ok(answer) => Answer::Awaited(self.tracing().with_transaction(traced, firsts, answer)),
             Err(error) => Answer::Decided(refusal(&error)),
         };
-        Transacted { answer, places, settled, unrouted }
+        Transacted { answer, places, settled, unrouted, versions }
     }
 
     async fn refuse(
@@ -167,12 +177,28 @@ impl Node {
 }
 
 impl Transacted {
+    /// Which versions of which pipelines handled its messages, each once, where that was asked for
+    /// ([`Transact::tell_versions`]). Known before the answer; what happened before may have passed others.
+    pub fn take_versions(&mut self) -> Vec<PipelineVersion> {
+        mem::take(&mut self.versions)
+    }
+
+    fn of_versions(self, versions: Vec<PipelineVersion>) -> Self {
+        Self { versions, ..self }
+    }
+
     fn decided(receipt: TransactionReceipt) -> Self {
         let unrouted = match &receipt {
             TransactionReceipt::Committed(committed) => committed.unrouted.clone(),
             _ => Vec::new(),
         };
-        Self { answer: Answer::Decided(receipt), places: Default::default(), settled: Vec::new(), unrouted }
+        Self {
+            answer: Answer::Decided(receipt),
+            places: Default::default(),
+            settled: Vec::new(),
+            unrouted,
+            versions: Vec::new(),
+        }
     }
 }
 
@@ -255,6 +281,15 @@ impl Routed {
         }
         Ok(routed)
     }
+}
+
+/// The versions that any of the messages passed, each once.
+fn of_all(versions: Vec<Vec<PipelineVersion>>) -> Vec<PipelineVersion> {
+    let mut all: Vec<PipelineVersion> = versions.into_iter().flatten().collect();
+    all.sort_unstable();
+    all.dedup();
+    all.truncate(VERSIONS_TOLD_MAX);
+    all
 }
 
 /// The entry of the record at which the messages of each publish begin.

@@ -39,7 +39,7 @@ impl Broker {
 
     async fn publish(&self, topic: &str, payload: &str) -> Receipt {
         let message = Message::new(topic.parse().expect("a topic"), payload.to_owned());
-        let batch = vec![Publication { message, session: None }];
+        let batch = vec![Publication::from(message)];
         self.node.publish(&me(), batch).await.await.remove(0)
     }
 

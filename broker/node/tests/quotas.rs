@@ -35,7 +35,7 @@ async fn make(node: &Node, who: &Principal, queue: &str) -> Result<(), NodeError
 /// Publishes `bytes` of payload to the queue of that name.
 async fn publish(node: &Node, who: &Principal, queue: &str, bytes: usize) -> Receipt {
     let message = Message::new(queue.parse().expect("a topic"), vec![b'x'; bytes]);
-    node.publish(who, vec![Publication { message, session: None }]).await.await.remove(0)
+    node.publish(who, vec![Publication::from(message)]).await.await.remove(0)
 }
 
 #[tokio::test]

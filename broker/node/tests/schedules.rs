@@ -165,7 +165,7 @@ async fn a_message_is_held_back_until_the_moment_that_it_names() {
         let mut message = Message::new("t".parse().expect("a topic"), at.clone());
         message.headers = HeadersBuilder::default().set(DELIVER_AT, at).build().expect("small");
         let node = node.clone();
-        async move { node.publish(&me(), vec![Publication { message, session: None }]).await.await.remove(0) }
+        async move { node.publish(&me(), vec![Publication::from(message)]).await.await.remove(0) }
     };
     publish(ahead.to_string()).await;
     publish("2001-01-01T00:00:00Z".into()).await;
@@ -192,7 +192,7 @@ async fn nobody_but_the_broker_publishes_as_one_of_its_own_producers() {
     let publication = || {
         let message = Message::new("t".parse().expect("a topic"), "x");
         let session = Some(Session { producer: ProducerId::reserved(7), epoch: 1, sequence: u64::MAX });
-        Publication { message, session }
+        Publication { session, ..Publication::from(message) }
     };
 
     let told = node.publish(&shop, vec![publication()]).await.await.remove(0);

@@ -40,7 +40,7 @@ impl Broker {
     }
 
     async fn publish(&self, message: Message) -> Receipt {
-        self.node.publish(&me(), vec![Publication { message, session: None }]).await.await.remove(0)
+        self.node.publish(&me(), vec![Publication::from(message)]).await.await.remove(0)
     }
 
     async fn read(&self, options: ReadOptions) -> Reader {
@@ -171,7 +171,7 @@ async fn a_member_that_lost_a_partition_delivers_nothing_more_of_it() {
     const MESSAGES: usize = 4_000;
     let broker = Broker::start(StreamPolicy { partitions: 4, ..StreamPolicy::default() }).await;
     let publish = async || {
-        let batch = (0..MESSAGES).map(|n| Publication { message: event(None, n), session: None });
+        let batch = (0..MESSAGES).map(|n| Publication::from(event(None, n)));
         broker.node.publish(&me(), batch.collect()).await.await
     };
     publish().await;

@@ -43,7 +43,7 @@ impl Broker {
         let publication = |n: usize| {
             let mut message = Message::new(topic.parse().expect("a topic"), n.to_string());
             change(n, &mut message);
-            Publication { message, session: None }
+            Publication::from(message)
         };
         self.node.publish(&me(), (0..count).map(publication).collect()).await.await;
     }

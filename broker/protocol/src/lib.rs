@@ -16,6 +16,7 @@ mod start;
 mod time;
 mod topic;
 mod transaction;
+mod version;
 
 pub use delivery::{Death, DeathCause, Delivery, Outcome, Settlement};
 pub use headers::{DELIVER_AT, HEADERS_BYTES_MAX, Headers, HeadersBuilder, HeadersError, TRACE};
@@ -30,3 +31,4 @@ pub use topic::{Pattern, PatternError, TOPIC_BYTES_MAX, Topic, TopicError};
 pub use transaction::{
     Committed, Part, TRANSACTION_MESSAGES_MAX, TRANSACTION_RANGES_MAX, TransactionReceipt,
 };
+pub use version::{PipelineVersion, VERSIONS_TOLD_MAX};

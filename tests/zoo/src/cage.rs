@@ -59,7 +59,7 @@ fn message(topic: &str, payload: &str) -> Message {
 }
 
 fn publication(message: Message) -> Publication {
-    Publication { message, session: None }
+    Publication::from(message)
 }
 
 impl Cage {

@@ -11,7 +11,9 @@ use clap::Args as ClapArgs;
 use tokio::sync::mpsc;
 use wharf_client::{Confirm, Confirmed, PublishError, Publisher};
 use wharf_node::TraceId;
-use wharf_protocol::{DELIVER_AT, HeadersBuilder, Message, Rejection, Stored, TRACE, Timestamp, Topic};
+use wharf_protocol::{
+    DELIVER_AT, HeadersBuilder, Message, PipelineVersion, Rejection, Stored, TRACE, Timestamp, Topic,
+};
 
 use crate::connection::Connection;
 use crate::output;
@@ -35,6 +37,7 @@ Examples:
   wharf pub clicks ping --count 1000
   wharf pub orders.eu.created --file order.xml --id order-17     twice stores it once
   wharf pub reminders.tea 'tea is ready' --deliver-at 2026-12-24T17:00:00+01:00
+  wharf pub orders.eu.created --file order.xml --receipt         says which version of which pipeline handled it
   wharf pub orders.eu.created --file order.xml --trace           shows what each stage made of it
   seq 1000000 | wharf pub numbers --lines
 
@@ -79,6 +82,9 @@ pub(crate) struct Args {
     /// Asks for a trace, and prints it: what each stage of each pipeline was given, said and changed
     #[arg(long, conflicts_with_all = ["count", "lines"])]
     trace: bool,
+    /// Prints, behind the id of each message, the versions of the pipelines that handled it: orders/12
+    #[arg(long)]
+    receipt: bool,
 }
 
 pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
@@ -93,7 +99,11 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
     };
     let outcome = super::runtime()?.block_on(async {
         let client = connection.client().await?;
-        let outcome = publish(&client.publisher().await?, message, source).await;
+        let mut opening = client.publisher();
+        if args.receipt {
+            opening = opening.tell_versions();
+        }
+        let outcome = publish(&opening.await?, message, source).await;
         client.close().await;
         outcome
     });
@@ -207,20 +217,21 @@ async fn print(mut confirms: mpsc::Receiver<OnItsWay>, mut out: impl Write) -> a
             Poll::Ready(receipt) => receipt,
             Poll::Pending => {
                 out.flush()?;
-                confirm.await
+                confirm.as_mut().await
             }
         };
+        let versions = by(&confirm.versions());
         match receipt {
             Ok(Confirmed::Stored(stored)) => {
                 unrouted += u64::from(stored.entries == 0);
-                writeln!(out, "{}", ids(stored))?;
+                writeln!(out, "{}{versions}", ids(stored))?;
             }
             Ok(Confirmed::Duplicate(stored)) => {
                 writeln!(out, "{} duplicate", stored.map_or("-".into(), ids))?;
             }
             Err(PublishError::Rejected(rejection)) => {
                 rejected += 1;
-                output::note(format_args!("message {n}: {}", reason(&rejection)));
+                output::note(format_args!("message {n}: {}{versions}", reason(&rejection)));
             }
             Err(error) => {
                 out.flush()?;
@@ -277,6 +288,11 @@ fn ids(stored: Stored) -> String {
         0 => "-".into(),
         _ => stored.ids().map(|id| id.to_string()).collect::<Vec<_>>().join(" "),
     }
+}
+
+/// The versions that handled a message, as they are printed behind its id.
+fn by(versions: &[PipelineVersion]) -> String {
+    versions.iter().map(|version| format!(" {version}")).collect()
 }
 
 fn reason(rejection: &Rejection) -> String {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use wharf_protocol::Receipt;
 use wharf_protocol::frame::Confirmation;
+use wharf_protocol::{PipelineVersion, Receipt};
 
 use crate::PublishError;
 
@@ -40,6 +40,14 @@ impl Batch {
             }
         }
         Poll::Pending
+    }
+
+    /// Which versions handled `sequence`, when its answer is there and says so.
+    pub(super) fn versions(&self, sequence: u64) -> Vec<PipelineVersion> {
+        let answers = self.lock();
+        let run = answers.runs.partition_point(|run| run.last() < sequence);
+        let run = answers.runs.get(run).filter(|run| run.first <= sequence);
+        run.map(|run| run.versions.clone()).unwrap_or_default()
     }
 
     /// Adds the answer to messages of this batch; whoever waits for one of them is put into `wakers`.

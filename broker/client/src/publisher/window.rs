@@ -287,7 +287,8 @@ impl State {
             let (first, last) = (self.confirmed + 1, end.min(kept.last));
             let receipt = run.receipt(first).expect("between the run's ends");
             let count = u32::try_from(last - first + 1).expect("a part of the run");
-            kept.batch.answer(Confirmation { first, count, receipt }, wakers);
+            let versions = run.versions.clone();
+            kept.batch.answer(Confirmation { first, count, receipt, versions }, wakers);
             self.confirmed = last;
             if last == kept.last {
                 self.bytes -= kept.frames.len();
@@ -334,7 +335,8 @@ mod tests {
     }
 
     fn stored(first: u64, count: u32, index: u64) -> Confirmation {
-        Confirmation { first, count, receipt: Receipt::Stored(Stored { index, entries: 1 }) }
+        let receipt = Receipt::Stored(Stored { index, entries: 1 });
+        Confirmation { first, count, receipt, versions: Vec::new() }
     }
 
     fn sequences(window: &Window) -> Vec<u64> {

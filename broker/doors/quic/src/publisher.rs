@@ -16,7 +16,7 @@ use quinn::SendStream;
 use tokio::sync::mpsc;
 use wharf_node::{Publication, Receipts, Transact, Transacted};
 use wharf_protocol::frame::{Confirmation, Frame, OpenPublisher, Opened, ProducerSession};
-use wharf_protocol::{ErrorCode, Message, Part, Receipt, Session, TransactionReceipt};
+use wharf_protocol::{ErrorCode, Message, Part, PipelineVersion, Receipt, Session, TransactionReceipt};
 use wharf_transport::FrameReader;
 
 use crate::connection::Guest;
@@ -36,6 +36,8 @@ pub(crate) const UNCONFIRMED_MAX: u32 = (BATCH_MESSAGES_MAX * BATCHES_MAX) as u3
 struct Batch {
     sequences: Vec<u64>,
     receipts: Answers,
+    /// By which versions each was handled; empty when its publisher does not ask.
+    versions: Vec<Vec<PipelineVersion>>,
 }
 
 /// What becomes of a batch.
@@ -75,27 +77,32 @@ struct Life {
     /// What was published up to here is only told what became of it.
     stored: u64,
     opened: Opened,
+    /// Each confirm is to say by which versions of pipelines the message was handled.
+    tell_versions: bool,
 }
 
 impl Life {
     async fn begin(open: OpenPublisher, guest: &Guest) -> Result<Self, Ended> {
+        let tell_versions = open.tell_versions;
         match open {
-            OpenPublisher { session: Some(_), producer: Some(_) } => {
+            OpenPublisher { session: Some(_), producer: Some(_), .. } => {
                 Err(Ended::refused(ErrorCode::Malformed, "a publisher has a session or a name, not both"))
             }
             OpenPublisher { producer: Some(name), .. } => {
                 let life = guest.node.claim_producer(&guest.principal, &name).await?;
                 let session = Some(ProducerSession { producer: life.producer, epoch: life.epoch });
                 let opened = Opened { last_sequence: Some(life.last_sequence), session };
-                Ok(Self { session, stored: life.last_sequence, opened })
+                Ok(Self { session, stored: life.last_sequence, opened, tell_versions })
             }
             OpenPublisher { session: Some(ProducerSession { producer, epoch }), .. } => {
                 let last_sequence = guest.node.last_sequence(producer, epoch).await?;
                 let opened = Opened { last_sequence, session: None };
-                Ok(Self { session: open.session, stored: last_sequence.unwrap_or(0), opened })
+                let stored = last_sequence.unwrap_or(0);
+                Ok(Self { session: open.session, stored, opened, tell_versions })
             }
-            OpenPublisher { session: None, producer: None } => {
-                Ok(Self { session: None, stored: 0, opened: Opened { last_sequence: None, session: None } })
+            OpenPublisher { session: None, producer: None, .. } => {
+                let opened = Opened { last_sequence: None, session: None };
+                Ok(Self { session: None, stored: 0, opened, tell_versions })
             }
         }
     }
@@ -118,21 +125,29 @@ async fn publish(
         let full = taken.fill(reader, &life, &mut last, &mut next);
         if let Some(first) = taken.sequences.first() {
             tracing::trace!(first, count = taken.sequences.len(), "batch");
-            let receipts = if *first <= life.stored {
+            let mut receipts = if *first <= life.stored {
                 guest.node.publish_again(&guest.principal, taken.publications).await
             } else {
                 guest.node.publish(&guest.principal, taken.publications).await
             };
-            let batch = Batch { sequences: taken.sequences, receipts: Answers::Each(receipts) };
+            let versions = receipts.take_versions();
+            let batch = Batch { sequences: taken.sequences, receipts: Answers::Each(receipts), versions };
             if batches.send(batch).await.is_err() {
                 return Err(Ended::Lost);
             }
         }
         if let Some(together) = taken.together {
             let (sequence, session) = (together.sequence, life.at(together.sequence));
-            let transact = Transact { session, messages: together.messages, ..Transact::default() };
-            let receipts = Answers::Together(guest.node.transact(&guest.principal, transact).await);
-            if batches.send(Batch { sequences: vec![sequence], receipts }).await.is_err() {
+            let transact = Transact {
+                session,
+                messages: together.messages,
+                tell_versions: life.tell_versions,
+                ..Transact::default()
+            };
+            let mut transacted = guest.node.transact(&guest.principal, transact).await;
+            let versions = vec![transacted.take_versions()];
+            let receipts = Answers::Together(transacted);
+            if batches.send(Batch { sequences: vec![sequence], receipts, versions }).await.is_err() {
                 return Err(Ended::Lost);
             }
         }
@@ -190,7 +205,8 @@ impl Taken {
                 return Ok(true);
             }
             self.sequences.push(sequence);
-            self.publications.push(Publication { message, session: life.at(sequence) });
+            let (session, tell_versions) = (life.at(sequence), life.tell_versions);
+            self.publications.push(Publication { message, session, tell_versions });
         }
         Ok(true)
     }
@@ -211,14 +227,14 @@ async fn confirm(send: &mut SendStream, mut published: mpsc::Receiver<Batch>) ->
     while let Some(mut batch) = waiting {
         let mut runs = Vec::new();
         let receipts = (&mut batch.receipts).await;
-        let mut ended = add(&mut runs, batch.sequences, receipts);
+        let mut ended = add(&mut runs, batch, receipts);
         waiting = loop {
             if ended.is_some() {
                 break None;
             }
             let Ok(mut batch) = published.try_recv() else { break None };
             match poll_once(&mut batch.receipts).await {
-                Poll::Ready(receipts) => ended = add(&mut runs, batch.sequences, receipts),
+                Poll::Ready(receipts) => ended = add(&mut runs, batch, receipts),
                 Poll::Pending => break Some(batch),
             }
         };
@@ -237,8 +253,10 @@ async fn confirm(send: &mut SendStream, mut published: mpsc::Receiver<Batch>) ->
 
 /// Adds the answers of one batch to `runs`, up to one that ends the stream: the node stops, and the client sends
 /// those messages again elsewhere; or a newer life of the producer took over.
-fn add(runs: &mut Vec<Confirmation>, sequences: Vec<u64>, receipts: Vec<Receipt>) -> Option<Ended> {
+fn add(runs: &mut Vec<Confirmation>, batch: Batch, receipts: Vec<Receipt>) -> Option<Ended> {
+    let Batch { sequences, versions, .. } = batch;
     debug_assert_eq!(sequences.len(), receipts.len(), "the node answers each message");
+    let mut versions = versions.into_iter();
     for (sequence, receipt) in sequences.into_iter().zip(receipts) {
         if let Receipt::Rejected(rejection) = &receipt {
             match rejection.code {
@@ -251,7 +269,10 @@ fn add(runs: &mut Vec<Confirmation>, sequences: Vec<u64>, receipts: Vec<Receipt>
                 _ => {}
             }
         }
-        Confirmation::push(runs, sequence, receipt);
+        let passed = versions.next().unwrap_or_default();
+        // What is stored of a duplicate passed its pipelines before, perhaps at other versions.
+        let told = if matches!(receipt, Receipt::Duplicate(_)) { Vec::new() } else { passed };
+        Confirmation::push(runs, sequence, receipt, told);
     }
     None
 }

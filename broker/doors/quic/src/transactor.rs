@@ -62,7 +62,7 @@ async fn transact(
         let settle =
             |each: frame::ConsumerSettlement| (guest.consumers.named(each.consumer), each.settlement);
         let settles = settles.into_iter().map(settle).collect();
-        let transact = Transact { session, messages, settles };
+        let transact = Transact { session, messages, settles, tell_versions: false };
         let transacted = guest.node.transact(&guest.principal, transact).await;
         if handed.send((sequence, transacted)).await.is_err() {
             return Err(Ended::Lost);

@@ -146,7 +146,8 @@ impl Tracing {
     }
 
     /// Ends these accounts when their publisher is told, and tells it.
-    pub(crate) fn with_receipts(self: &Arc<Self>, traced: Accounts, receipts: Receipts) -> Receipts {
+    pub(crate) fn with_receipts(self: &Arc<Self>, traced: Accounts, mut receipts: Receipts) -> Receipts {
+        let versions = receipts.take_versions();
         let (tell, told) = oneshot::channel();
         let (tracing, count) = (Arc::clone(self), receipts.count());
         tokio::spawn(async move {
@@ -161,7 +162,7 @@ impl Tracing {
             // Whoever published may have left.
             let _ = tell.send(receipts);
         });
-        Receipts::new(vec![None; count], Some(told))
+        Receipts::new(vec![None; count], Some(told)).of_versions(versions)
     }
 
     /// Ends these accounts of a transaction that was refused.

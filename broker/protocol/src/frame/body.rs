@@ -79,6 +79,10 @@ pub struct OpenPublisher {
     /// session; its earlier lives are fenced off.
     #[serde(default)]
     pub producer: Option<Name>,
+    /// Tell with each confirm which versions of which pipelines handled the message. A broker that does not know
+    /// of it tells none.
+    #[serde(default)]
+    pub tell_versions: bool,
 }
 
 /// Makes a stream a transactor's.

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Committed, Death, DeathCause, ErrorCode, MessageId, Outcome, Part, ProducerId, Receipt, Rejection,
-    Settlement, Stored, Timestamp, TransactionReceipt,
+    Committed, Death, DeathCause, ErrorCode, MessageId, Outcome, Part, PipelineVersion, ProducerId, Receipt,
+    Rejection, Settlement, Stored, Timestamp, TransactionReceipt,
 };
 
 fn any_code() -> impl Strategy<Value = ErrorCode> {
@@ -131,11 +131,11 @@ fn any_control() -> impl Strategy<Value = Frame> {
 
 fn any_opening() -> impl Strategy<Value = Frame> {
     prop_oneof![
-        option::of(any::<(u128, u32)>()).prop_map(|session| {
+        (option::of(any::<(u128, u32)>()), any::<bool>()).prop_map(|(session, tell_versions)| {
             let session =
                 session.map(|(producer, epoch)| ProducerSession { producer: ProducerId(producer), epoch });
             let producer = session.is_none().then(|| "importer-7".parse().expect("a name"));
-            Frame::OpenPublisher(OpenPublisher { session, producer })
+            Frame::OpenPublisher(OpenPublisher { session, producer, tell_versions })
         }),
         any::<Option<u64>>().prop_map(|last_sequence| Frame::Opened(Opened { last_sequence, session: None })),
         ("[a-z]{1,20}", any::<u32>(), any::<u64>(), any::<[bool; 2]>()).prop_map(
@@ -165,11 +165,10 @@ fn any_opening() -> impl Strategy<Value = Frame> {
 }
 
 fn any_confirmation() -> impl Strategy<Value = Confirmation> {
-    (0..u64::MAX / 2, 1..u32::MAX, any_receipt()).prop_map(|(first, count, receipt)| Confirmation {
-        first,
-        count,
-        receipt,
-    })
+    let version = ("[a-z]{1,9}", any::<u32>())
+        .prop_map(|(name, number)| PipelineVersion { pipeline: name.parse().expect("a name"), number });
+    (0..u64::MAX / 2, 1..u32::MAX, any_receipt(), vec(version, 0..3))
+        .prop_map(|(first, count, receipt, versions)| Confirmation { first, count, receipt, versions })
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {
