@@ -3,6 +3,7 @@
 mod broker;
 mod bundled;
 mod pipelines;
+mod reruns;
 mod share;
 mod swap;
 mod traces;

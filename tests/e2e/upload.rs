@@ -6,6 +6,8 @@ use std::path::Path;
 use wharf_node::signature::{Signer, SigningKey, Trust};
 use wharf_node::{Config, Identity, Node, NodeError, PluginView, Principal, Upload};
 
+use wharf_protocol::Receipt;
+
 use crate::broker::{me, name};
 
 const STRAY: &str = "0000000000000000000000000000000000000000000000000000000000000001";
@@ -116,6 +118,61 @@ async fn a_plugin_from_before_signatures_were_required_gets_into_no_new_pipeline
     node.put_plugin(&me(), name("own"), name("1"), zoo().into()).await.expect("the broker's own");
     let spec = spec.replace("\"p\"", "\"own\"").replace("\"x\"", "\"y\"");
     node.apply_pipeline(&who, name("y"), &spec, None).await.expect("applied");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_component_over_the_limit_is_refused_before_it_is_looked_at() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let limited = |bytes| Config { plugin_bytes_max: bytes, ..Config::new(folder.path()) };
+    let node = Node::start(limited(guest().len() - 1)).await.expect("it starts");
+    let refused = node.upload_plugin(&me(), upload("1", &guest(), None)).await.expect_err("too large");
+    assert!(
+        matches!(&refused, NodeError::TooLarge(reason) if reason.contains("over the limit")),
+        "{refused}"
+    );
+    assert!(files(folder.path()).is_empty(), "nothing was stored");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_pipeline_in_use_stops_when_its_plugin_has_to_be_signed_and_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (node, who) = start(folder.path(), Trust::default()).await;
+    node.upload_plugin(&who, upload("1", &guest(), None)).await.expect("taken");
+    node.put_plugin(&me(), name("own"), name("1"), zoo().into()).await.expect("the broker's own");
+    let stage = |plugin| {
+        format!("name = \"x\"\ningress = \"in\"\n[[stage]]\nplugin = \"{plugin}\"\nkind = \"validator\"\n")
+    };
+    for plugin in ["p@1", "own@1", "p@1"] {
+        node.apply_pipeline(&who, name("x"), &stage(plugin), None).await.expect("applied");
+    }
+    node.shutdown().await;
+
+    let (mine, _) = SigningKey::generate().expect("random numbers");
+    let trust = Trust { keys: [("release".to_owned(), mine.public())].into(), required: true };
+    let (node, who) = start(folder.path(), trust).await;
+    let told = "require-signed";
+    let broken = node.pipeline(&who, &name("x")).await.expect("there").broken;
+    assert!(broken.is_some_and(|reason| reason.contains(told)), "it does not run");
+    let sent = async || {
+        let message = wharf_protocol::Message::new("in".parse().expect("a topic"), "x");
+        node.publish(&me(), vec![message.into()]).await.await.remove(0)
+    };
+    let Receipt::Rejected(rejection) = sent().await else { panic!("nothing passes unprocessed") };
+    assert!(rejection.reason.contains(told), "{}", rejection.reason);
+
+    // Version 2 is of the broker's own; to neither of the others is there a way back.
+    node.rollback_pipeline(&who, &name("x"), None, None).await.expect("version 2");
+    assert!(matches!(sent().await, Receipt::Stored(_)));
+    let back =
+        node.rollback_pipeline(&who, &name("x"), Some(1), None).await.expect_err("unsigned").to_string();
+    assert!(back.contains(told) && back.contains("p@1"), "{back}");
+    let tried = node.activate_pipeline(&who, &name("x"), 3, None).await.expect_err("unsigned").to_string();
+    assert!(tried.contains(told), "{tried}");
+
+    node.upload_plugin(&who, upload("1", &guest(), Some(&mine))).await.expect("the same bytes, signed");
+    node.rollback_pipeline(&who, &name("x"), Some(1), None).await.expect("signed now");
     node.shutdown().await;
 }
 

@@ -30,7 +30,7 @@ pub const PAGE_MAX: usize = 1000;
 /// Changes on a page when nobody says how many.
 const PAGE_DEFAULT: usize = 100;
 /// The ends of paths that are posted to and change nothing.
-const READING_POSTS: [&str; 3] = ["/search", "/try", "/replay"];
+const READING_POSTS: [&str; 4] = ["/search", "/try", "/replay", "/rerun"];
 /// Below this, bodies are secrets: not even their digests are noted, from which a short one could be guessed.
 const SECRETS: &str = "/v1/secrets";
 

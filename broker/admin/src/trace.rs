@@ -99,6 +99,9 @@ pub struct OutputChange {
     /// The payload, when it is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<Excerpt>,
+    /// The SHA-256 of the whole message and of where it goes, in hexadecimal: what a rerun is held against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// The beginning of some bytes: `text` where they are UTF-8, else `hex`.
@@ -151,6 +154,7 @@ impl From<wharf_node::Step> for Step {
             headers_set: excerpts(change.headers_set),
             headers_removed: change.headers_removed,
             payload: change.payload.map(Excerpt::from),
+            sha256: change.sha256,
         });
         let log = step.log.into_iter().map(|line| LogLine { level: word(&line.level), text: line.text });
         Self {

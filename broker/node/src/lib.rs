@@ -76,8 +76,9 @@ pub use streams::{LastOfKey, StreamView};
 pub use subscription::{Controls, Event, Settled, SubscribeOptions, Subscription};
 pub use tap::Tap;
 pub use trace::{
-    Landing, ParseTraceIdError, Pass, SpanId, TRACE, TRACE_BYTES_MAX, Trace, TraceConfig, TraceCounts,
-    TraceFeed, TraceFilter, TraceId, TraceKey, TraceSummary, TraceVerdict, Why,
+    Again, GIVEN_BYTES_MAX, Given, Landing, ParseTraceIdError, Pass, PassAgain, Rerun, RerunOptions,
+    RunDifference, SpanId, TRACE, TRACE_BYTES_MAX, Trace, TraceConfig, TraceCounts, TraceFeed, TraceFilter,
+    TraceId, TraceKey, TraceSummary, TraceVerdict, Why,
 };
 pub use transact::{Settler, Transact, Transacted};
 pub use transfers::{TransferEnd, TransferSpec, TransferView};

@@ -12,13 +12,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch::Sender;
 use tokio::sync::{Mutex, MutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
-use wharf_pipeline::{CpuUse, Engine, Item, Pipeline, PipelineSpec, Processed, StageStats, Step};
+use wharf_pipeline::{
+    Circumstances, CpuUse, Engine, Item, Pipeline, PipelineSpec, Processed, StageStats, Step, Traced,
+};
 use wharf_protocol::{Name, Timestamp};
 use wharf_queue::{Change, Topology};
 
 use crate::components::Components;
 use crate::lent;
-use crate::plugins::pin;
+use crate::plugins::{check_signers, pin};
 use crate::view::{PipelineVersionView, PipelineView};
 use crate::{Action, Node, NodeError, Principal};
 
@@ -52,6 +54,12 @@ pub(crate) struct Run {
     number: u32,
     /// The canary's version, and which messages it processed; `None`: none.
     canary: Option<(u32, Vec<bool>)>,
+}
+
+/// What is told of one traced message: its steps, and what they hung on.
+pub(crate) struct Told {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) circumstances: Circumstances,
 }
 
 type Slot = Arc<RwLock<Active>>;
@@ -182,7 +190,7 @@ impl Active {
     ///
     /// # Errors
     /// Why it does not run.
-    pub(crate) async fn trace(&self, item: Item, now: Timestamp) -> Result<(Run, Vec<Step>), String> {
+    pub(crate) async fn trace(&self, item: Item, now: Timestamp) -> Result<(Run, Told), String> {
         let (number, by, traced) = match self {
             Self::Ready { number, pipeline, trial: None } => {
                 (*number, *number, pipeline.trace(item, now).await)
@@ -194,7 +202,8 @@ impl Active {
             Self::Broken { reason, .. } => return Err(reason.clone()),
         };
         let canary = (by != number).then(|| (by, vec![true]));
-        Ok((Run { processed: vec![traced.processed], number, canary }, traced.steps))
+        let Traced { processed, steps, circumstances } = traced;
+        Ok((Run { processed: vec![processed], number, canary }, Told { steps, circumstances }))
     }
 
     /// The share of its messages that is traced, where it names one.
@@ -370,7 +379,6 @@ impl Node {
             stage.plugin = pin(topology, &stage.plugin)?.0;
         }
         lent::check_grants(self.engine().library(), &self.config().data, topology, &spec)?;
-        self.check_signers(topology, &spec)?;
         let pipeline = prepare(self.engine(), self.components(), topology, &spec).await?;
         if !spec.delivery.is_empty() && pipeline.remembers() {
             return Err(NodeError::Invalid(format!(
@@ -415,12 +423,15 @@ fn write(spec: &PipelineSpec) -> Result<String, NodeError> {
         .map_err(|error| NodeError::Invalid(format!("the pipeline cannot be written: {error}")))
 }
 
+/// Makes `spec` ready to run. Every way to a running pipeline leads through here: the start of the node, a new
+/// version, an old one that is put to use again, a trial.
 async fn prepare(
     engine: &Engine,
     components: &Arc<Components>,
     topology: &Topology,
     spec: &PipelineSpec,
 ) -> Result<Arc<Pipeline>, NodeError> {
+    check_signers(components, topology, spec)?;
     let mut plugins = Vec::with_capacity(spec.stages.len());
     for stage in &spec.stages {
         let (_, digest) = pin(topology, &stage.plugin)?;

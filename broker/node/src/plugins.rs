@@ -8,7 +8,7 @@ use wharf_pipeline::{PipelineSpec, PluginRef};
 use wharf_protocol::Name;
 use wharf_queue::{Change, Topology};
 
-use crate::components::Digest;
+use crate::components::{Components, Digest};
 use crate::signature::Signature;
 use crate::view::{Collected, CollectedPlugin, PluginView};
 use crate::{Action, Node, NodeError, Principal};
@@ -260,31 +260,6 @@ impl Node {
         Ok(())
     }
 
-    /// Whether every plugin of `spec` may run here: signed where that is required, or of the broker's own.
-    ///
-    /// # Errors
-    /// The first that may not, and why.
-    pub(crate) fn check_signers(&self, topology: &Topology, spec: &PipelineSpec) -> Result<(), NodeError> {
-        if !self.components().signatures_required() {
-            return Ok(());
-        }
-        for stage in &spec.stages {
-            let (pinned, digest) = pin(topology, &stage.plugin)?;
-            let version = pinned.version.as_ref().map(Name::as_str).unwrap_or_default();
-            let known = topology.plugin(pinned.name.as_str(), version);
-            let own = known.is_some_and(|plugin| plugin.by == Principal::system().name());
-            let signer = self.components().signer(&digest);
-            if !own && !matches!(signer, crate::signature::Signer::Trusted { .. }) {
-                return Err(NodeError::Invalid(format!(
-                    "stage {}: plugin {pinned} is signed by {signer}, and this broker runs plugins of trusted \
-                     signers only (plugins.require-signed); sign it and push it again with its signature",
-                    stage.name()
-                )));
-            }
-        }
-        Ok(())
-    }
-
     fn plugin_digest(&self, name: &Name, version: &str) -> Result<Digest, NodeError> {
         let topology = self.shard().topology();
         let plugin = topology.plugin(name.as_str(), version);
@@ -300,6 +275,35 @@ impl Node {
         let signer = self.components().signer(&plugin.digest);
         Ok(PluginView::new(&topology, name, &version, plugin, signer))
     }
+}
+
+/// Whether every plugin of `spec` may run here: signed where that is required, or of the broker's own.
+///
+/// # Errors
+/// The first that may not, and why.
+pub(crate) fn check_signers(
+    components: &Components,
+    topology: &Topology,
+    spec: &PipelineSpec,
+) -> Result<(), NodeError> {
+    if !components.signatures_required() {
+        return Ok(());
+    }
+    for stage in &spec.stages {
+        let (pinned, digest) = pin(topology, &stage.plugin)?;
+        let version = pinned.version.as_ref().map(Name::as_str).unwrap_or_default();
+        let known = topology.plugin(pinned.name.as_str(), version);
+        let own = known.is_some_and(|plugin| plugin.by == Principal::system().name());
+        let signer = components.signer(&digest);
+        if !own && !matches!(signer, crate::signature::Signer::Trusted { .. }) {
+            return Err(NodeError::Invalid(format!(
+                "stage {}: plugin {pinned} is signed by {signer}, and this broker runs plugins of trusted signers \
+                 only (plugins.require-signed); sign it and push it again with its signature",
+                stage.name()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Every plugin that a version of a pipeline has in a stage.

@@ -10,18 +10,22 @@
 
 mod account;
 mod context;
+mod given;
 mod keeper;
+mod rerun;
 mod shelf;
 mod wishes;
 
 use serde::{Deserialize, Serialize};
-use wharf_pipeline::{Snapshot, Step};
+use wharf_pipeline::{Circumstances, Snapshot, Step};
 use wharf_protocol::{MessageId, Name, Timestamp};
 
 pub(crate) use account::{Account, Accounts, name_of};
 pub use context::{ParseTraceIdError, SpanId, TraceId};
+pub use given::{GIVEN_BYTES_MAX, Given};
 pub use keeper::TraceFeed;
 pub(crate) use keeper::Tracing;
+pub use rerun::{Again, PassAgain, Rerun, RerunOptions, RunDifference};
 pub(crate) use wishes::Wishes;
 
 /// The header by which a publisher asks for a trace. Its value is the trace's id, 32 hexadecimal digits, or anything
@@ -122,6 +126,12 @@ pub struct Pass {
     pub now: Timestamp,
     /// What each stage was given, said and changed.
     pub steps: Vec<Step>,
+    /// The message that came to it, whole; `None`: it was too large to be kept, or the message was not traced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Given>,
+    /// What the run hung on beside the message: with both, it is had again ([`Node::rerun`](crate::Node::rerun)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circumstances: Option<Circumstances>,
 }
 
 /// What became of a traced message.

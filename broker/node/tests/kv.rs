@@ -2,16 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tempfile::TempDir;
 use wharf_node::{
-    Binding, Config, Event, LentFormat, LentKind, Node, Principal, Publication, QueuePolicy,
-    SubscribeOptions, Transact,
+    Again, Binding, Config, Event, LentFormat, LentKind, Node, Principal, Publication, QueuePolicy,
+    RerunOptions, SubscribeOptions, TRACE, TraceKey, Transact,
 };
 use wharf_protocol::{
     Delivery, ErrorCode, HeadersBuilder, Message, Name, ProducerId, Receipt, Session, TransactionReceipt,
 };
+
+/// Longer than any test takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Broker {
     node: Node,
@@ -98,7 +102,7 @@ impl Broker {
 fn asking(behaviour: &str) -> Publication {
     let mut message = Message::new("a.b".parse().expect("a topic"), "body");
     message.headers = HeadersBuilder::default().set("behave", behaviour).build().expect("small");
-    Publication { message, session: None }
+    Publication::from(message)
 }
 
 fn in_session(behaviour: &str, producer: u128, sequence: u64) -> Publication {
@@ -243,6 +247,53 @@ async fn a_trial_leaves_no_mark() {
         assert!(shown.contains("\"said\": Excerpt { bytes: 1, shown: Text(\"2\") }"), "{shown}");
     }
     assert_eq!(broker.kept("n").as_deref(), Some("1"));
+}
+
+/// What the trace keeps of the memory is what the run reads when it is had again, whatever was counted since.
+#[tokio::test]
+async fn a_traced_run_is_had_again_with_what_was_remembered_then() {
+    let broker = Broker::with_stage("kind = \"enricher\"").await;
+    broker.publish(vec![asking("kv-add n"), asking("kv-add n")]).await;
+    let mut traced = asking("kv-add n");
+    traced.message.headers = traced.message.headers.edit().set(TRACE, "1").build().expect("small");
+    let Receipt::Stored(stored) = broker.publish(vec![traced]).await.remove(0) else { panic!("stored") };
+    broker.publish(vec![asking("kv-add n")]).await;
+    assert_eq!(broker.kept("n").as_deref(), Some("4"));
+
+    let key = TraceKey::Message(stored.ids().next().expect("one"));
+    broker.node.trace(&me(), key, PATIENCE).await.expect("it is kept");
+    let mut reruns = broker.node.rerun(&me(), key, RerunOptions::default()).await.expect("it runs");
+    let pass = reruns.remove(0).passes.remove(0);
+    assert_eq!(pass.outcome, Again::Same);
+    let said = format!("{:?}", pass.steps[0].outputs[0].headers_set["said"]);
+    assert!(said.contains("Text(\"3\")"), "{said}");
+    assert_eq!(broker.kept("n").as_deref(), Some("4"), "it changes nothing");
+}
+
+/// Messages that go again are told the version of the run that was stored.
+#[tokio::test]
+async fn a_receipt_says_the_version_also_where_pipelines_remember() {
+    let broker = Broker::with_stage("kind = \"enricher\"").await;
+    broker.apply("p", "kind = \"enricher\"").await.expect("version 2");
+    let asks = |behaviour| Publication { tell_versions: true, ..asking(behaviour) };
+    let batch = vec![asks("kv-add n"), asks("kv-add n"), asks("kv-add n and reject")];
+    let mut receipts = broker.node.publish(&me(), batch).await;
+    let versions: Vec<String> = receipts
+        .take_versions()
+        .iter()
+        .map(|passed| passed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(versions, ["p/2", "p/2", "p/2"]);
+    assert!(matches!(receipts.await[..], [Receipt::Stored(_), Receipt::Stored(_), Receipt::Rejected(_)]));
+
+    let messages = vec![asking("kv-add n").message, asking("kv-add n").message];
+    let transact = Transact { messages, tell_versions: true, ..Transact::default() };
+    let mut transacted = broker.node.transact(&me(), transact).await;
+    let versions: Vec<_> = transacted.take_versions().iter().map(ToString::to_string).collect();
+    assert_eq!(versions, ["p/2"], "of all its messages, each once");
+    assert!(matches!(transacted.await, TransactionReceipt::Committed(_)));
+    let mut untold = broker.node.publish(&me(), vec![asking("kv-add n")]).await;
+    assert!(untold.take_versions().is_empty(), "nobody asked");
 }
 
 /// A stage sees a new version of a table at its next call, and one that restarts sees the last one.

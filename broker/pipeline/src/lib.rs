@@ -12,6 +12,7 @@
 //!
 //! This crate knows nothing of queues, files of the log, or the network.
 
+mod again;
 mod batch;
 mod bindings;
 mod breaker;
@@ -44,6 +45,7 @@ mod view;
 mod wasi;
 mod worker;
 
+pub use again::{Departure, departure};
 pub use breaker::{BreakerState, BreakerView, FAULTS_TO_OPEN, LastFault};
 pub use circumstances::{Circumstances, Outdated};
 pub use compile::{COMPILE_SUBCOMMAND, CompileError, Compiler, compile_plugin_main};

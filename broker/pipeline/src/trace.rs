@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use wharf_protocol::{Headers, Message, Name};
 
 use crate::host::Unit;
@@ -99,6 +101,10 @@ pub struct Change {
     pub headers_removed: Vec<String>,
     /// The payload, when it is another.
     pub payload: Option<Excerpt>,
+    /// The SHA-256 of the whole message as it is encoded, and of where it goes, in hexadecimal: by it, two runs made
+    /// the same bytes. Older accounts have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// The beginning of some bytes.
@@ -233,8 +239,17 @@ impl Change {
                 .map(str::to_owned)
                 .collect(),
             payload: (made.payload != given.payload).then(|| Excerpt::of(&made.payload)),
+            sha256: Some(digest(made, unit.to.as_ref())),
         }
     }
+}
+
+fn digest(message: &Message, to: Option<&Target>) -> String {
+    let mut encoded = BytesMut::with_capacity(message.encoded_bytes());
+    message.encode(&mut encoded);
+    let mut hasher = Sha256::new_with_prefix(&encoded);
+    hasher.update(to.map_or_else(String::new, Target::to_string));
+    hex::encode(hasher.finalize())
 }
 
 impl Excerpt {

@@ -1,5 +1,7 @@
 //! `wharf trace`.
 
+mod rerun;
+
 use clap::{Args as ClapArgs, Subcommand};
 use wharf_admin::traces::{Page, StoredTrace, TraceLine};
 use wharf_node::TraceKey;
@@ -21,6 +23,7 @@ Examples:
   wharf pub orders.eu.created --file order.xml --trace
   wharf trace ls --verdict rejected --since 10m
   wharf trace show 4711-0
+  wharf trace rerun 4711-0
 
 A message is traced when it is published with `--trace` (the header wharf-trace), when it falls in a sample
 (`trace.sample` in the broker's configuration, `trace-sample` in a pipeline's file), or, as far as the failing stage,
@@ -34,6 +37,7 @@ pub(crate) struct Args {
 enum Command {
     Ls(List),
     Show(Show),
+    Rerun(rerun::Args),
 }
 
 /// Lists the traces that are kept, newest first
@@ -101,12 +105,18 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
             })
         }
         Command::Show(show) => {
-            let id = match show.id {
-                TraceKey::Trace(id) => id.to_string(),
-                TraceKey::Message(id) => id.to_string(),
-            };
+            let id = text(show.id);
             self::show(&admin.get::<Vec<StoredTrace>>(&path(["v1", "traces", &id]))?, show.output)
         }
+        Command::Rerun(rerun) => rerun::run(rerun, &admin),
+    }
+}
+
+/// An id as it is written.
+fn text(id: TraceKey) -> String {
+    match id {
+        TraceKey::Trace(id) => id.to_string(),
+        TraceKey::Message(id) => id.to_string(),
     }
 }
 

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use wharf_pipeline::{Item, Processed, Step};
+use wharf_pipeline::{Item, Processed, Traced};
 use wharf_protocol::{Message, Name};
 use wharf_queue::QueueId;
 
 use super::{Journey, Traveller, changed_meanwhile};
 use crate::Node;
-use crate::pipelines::{Active, Run};
-use crate::trace::{Account, Accounts, Pass, Why, name_of};
+use crate::pipelines::{Active, Run, Told};
+use crate::trace::{Account, Accounts, Given, Pass, Why, name_of};
 
 impl Journey {
     /// Whether one of a group is traced.
@@ -110,13 +110,22 @@ impl Journey {
     ) -> Result<Run, String> {
         let begun_us = self.traced.get(&one.origin).map_or(0, Account::elapsed_us);
         let active = self.entered(name).ok_or_else(|| gone(name))?;
-        let (run, steps) = match active.remembers() {
+        let (run, told) = match active.remembers() {
             true => self.trace_remembering(name, one).await?,
             false => active.trace(Item::new(one.message.clone()), self.now).await?,
         };
         let on_way_to = on_way_to.and_then(|queue| name_of(&self.topology, queue));
         let (number, now) = (run.number(0), self.now);
-        let pass = Pass { pipeline: name.clone(), number, on_way_to, begun_us, now, steps };
+        let pass = Pass {
+            pipeline: name.clone(),
+            number,
+            on_way_to,
+            begun_us,
+            now,
+            steps: told.steps,
+            given: Given::of(&Item::new(one.message.clone())),
+            circumstances: Some(told.circumstances),
+        };
         if let Some(account) = self.traced.get_mut(&one.origin) {
             account.passed(pass, matches!(run.processed[..], [Processed::Dropped { .. }]));
         }
@@ -124,7 +133,7 @@ impl Journey {
     }
 
     /// As [`run_remembering`](Self::run_remembering) with one message, with an account of each stage.
-    async fn trace_remembering(&mut self, name: &Name, one: &Traveller) -> Result<(Run, Vec<Step>), String> {
+    async fn trace_remembering(&mut self, name: &Name, one: &Traveller) -> Result<(Run, Told), String> {
         let active = self.entered(name).map(|entered| &**entered);
         let (Some(Active::Ready { number, pipeline, trial }), Some(turn)) = (active, &self.turn) else {
             return Err(changed_meanwhile());
@@ -134,11 +143,12 @@ impl Journey {
         let (number, [item]) = (*number, items);
         let (traced, recall) = pipeline.trace_remembering(item, self.now, turn.memory(name)).await;
         self.note(one.origin, name, recall);
-        let processed = vec![traced.processed];
+        let Traced { processed, steps, circumstances } = traced;
+        let processed = vec![processed];
         if let Some((trial, copies, began)) = copies {
             trial.show_all(copies, &processed, began.elapsed(), self.now);
         }
-        Ok((Run::of(number, processed), traced.steps))
+        Ok((Run::of(number, processed), Told { steps, circumstances }))
     }
 }
 

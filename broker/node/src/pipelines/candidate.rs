@@ -85,7 +85,7 @@ impl Node {
     }
 
     /// A version made ready to run, apart from the one that messages pass; and its number, 0 of a file.
-    pub(super) async fn ready_version(
+    pub(crate) async fn ready_version(
         &self,
         name: &Name,
         candidate: &Candidate,

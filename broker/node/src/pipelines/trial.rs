@@ -132,7 +132,7 @@ impl Default for Trials {
 
 impl Trials {
     /// The right to run plugins now.
-    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         self.turns.acquire().await.ok()
     }
 

@@ -67,8 +67,16 @@ impl Account {
 
     /// A stage that nobody traced made it a dead letter.
     pub(crate) fn failed_at(&mut self, pipeline: &Name, number: u32, step: Step, now: Timestamp) {
-        let pass =
-            Pass { pipeline: pipeline.clone(), number, on_way_to: None, begun_us: 0, now, steps: vec![step] };
+        let pass = Pass {
+            pipeline: pipeline.clone(),
+            number,
+            on_way_to: None,
+            begun_us: 0,
+            now,
+            steps: vec![step],
+            given: None,
+            circumstances: None,
+        };
         self.trace.passes.push(pass);
     }
 
