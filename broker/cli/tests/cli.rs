@@ -24,5 +24,7 @@ mod queues;
 mod schedules;
 #[path = "cli/streams.rs"]
 mod streams;
+#[path = "cli/trials.rs"]
+mod trials;
 #[path = "cli/walk.rs"]
 mod walk;

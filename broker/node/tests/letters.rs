@@ -41,7 +41,7 @@ impl Broker {
             let mut message = Message::new("t".parse().expect("a topic"), n.to_string());
             let tenant = if n.is_multiple_of(100) { "acme" } else { "other" };
             message.headers = HeadersBuilder::default().set("tenant", tenant).build().expect("small");
-            Publication { message, session: None }
+            Publication::from(message)
         };
         let receipts = self.node.publish(&me(), (0..count).map(publication).collect()).await.await;
         assert_eq!(receipts.len(), count);
