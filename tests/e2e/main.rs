@@ -4,6 +4,7 @@ mod broker;
 mod bundled;
 mod pipelines;
 mod reruns;
+mod sequels;
 mod share;
 mod swap;
 mod traces;

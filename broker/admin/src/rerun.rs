@@ -47,9 +47,12 @@ pub struct RerunPass {
     pub then: u32,
     /// The version that ran now.
     pub now: u32,
-    /// The queue on whose way the pipeline is; absent at ingress.
+    /// The queue on whose binding the pipeline is; absent at ingress and on the way out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_way_to: Option<String>,
+    /// The queue or stream on whose way to a consumer the pipeline is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_way_from: Option<String>,
     /// `same`: of the same version, to the byte at every stage; of another one, in its outcome. `differs`, or
     /// `impossible`.
     pub outcome: String,
@@ -124,6 +127,7 @@ impl From<PassAgain> for RerunPass {
             then: again.then,
             now: again.now,
             on_way_to: again.on_way_to.map(|queue| queue.to_string()),
+            on_way_from: again.on_way_from.map(|queue| queue.to_string()),
             outcome: outcome.to_owned(),
             reason,
             differences: differences.into_iter().map(RerunDifference::from).collect(),

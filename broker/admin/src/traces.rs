@@ -58,6 +58,31 @@ pub struct StoredTrace {
     pub took_us: u64,
     /// It was too large to be kept whole.
     pub cut: bool,
+    /// What became of its messages after its publisher was told, in order.
+    #[serde(default)]
+    pub sequels: Vec<Sequel>,
+    /// How much more became of them that is not told.
+    #[serde(default)]
+    pub sequels_left_out: u64,
+}
+
+/// One thing that became of a stored message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Sequel {
+    /// The message's id.
+    pub message: String,
+    /// The queue or stream.
+    pub queue: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// Which delivery it is, from 1.
+    pub attempt: u32,
+    /// `delivered`, `filtered` (by a pipeline on the way out), `acked`, `nacked`, `stale` (settled too late) or
+    /// `dead-lettered`.
+    pub kind: String,
+    /// Why, where somebody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// One pipeline that a message passed.
@@ -67,9 +92,12 @@ pub struct Pass {
     pub pipeline: String,
     /// The version that handled it.
     pub version: u32,
-    /// The queue on whose binding it is; absent at ingress.
+    /// The queue on whose binding it is; absent at ingress and on the way out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_way_to: Option<String>,
+    /// The queue or stream on whose way to a consumer it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_way_from: Option<String>,
     /// When it began, in microseconds after the message came.
     pub begun_us: u64,
     /// The time that its plugins saw, RFC 3339.
@@ -215,6 +243,7 @@ impl From<wharf_node::Trace> for StoredTrace {
             pipeline: pass.pipeline.to_string(),
             version: pass.number,
             on_way_to: pass.on_way_to.map(|queue| queue.to_string()),
+            on_way_from: pass.on_way_from.map(|queue| queue.to_string()),
             begun_us: pass.begun_us,
             now: pass.now.to_string(),
             steps: pass.steps.into_iter().map(Step::from).collect(),
@@ -244,6 +273,21 @@ impl From<wharf_node::Trace> for StoredTrace {
             reason: trace.reason,
             took_us: trace.took_us,
             cut: trace.cut,
+            sequels: trace.sequels.into_iter().map(Sequel::from).collect(),
+            sequels_left_out: trace.sequels_left_out,
+        }
+    }
+}
+
+impl From<wharf_node::Sequel> for Sequel {
+    fn from(sequel: wharf_node::Sequel) -> Self {
+        Self {
+            message: sequel.message.to_string(),
+            queue: sequel.queue.to_string(),
+            at: sequel.at.to_string(),
+            attempt: sequel.attempt,
+            kind: word(&sequel.kind),
+            note: sequel.note,
         }
     }
 }

@@ -48,6 +48,7 @@ mod trace;
 mod transact;
 mod transfers;
 mod view;
+mod watcher;
 mod way_out;
 
 pub use access::{Action, Credentials, Identity, Principal};
@@ -77,8 +78,8 @@ pub use subscription::{Controls, Event, Settled, SubscribeOptions, Subscription}
 pub use tap::Tap;
 pub use trace::{
     Again, GIVEN_BYTES_MAX, Given, Landing, ParseTraceIdError, Pass, PassAgain, Rerun, RerunOptions,
-    RunDifference, SpanId, TRACE, TRACE_BYTES_MAX, Trace, TraceConfig, TraceCounts, TraceFeed, TraceFilter,
-    TraceId, TraceKey, TraceSummary, TraceVerdict, Why,
+    RunDifference, SEQUELS_MAX, Sequel, SequelKind, SpanId, TRACE, TRACE_BYTES_MAX, Trace, TraceConfig,
+    TraceCounts, TraceFeed, TraceFilter, TraceId, TraceKey, TraceSummary, TraceVerdict, Why,
 };
 pub use transact::{Settler, Transact, Transacted};
 pub use transfers::{TransferEnd, TransferSpec, TransferView};

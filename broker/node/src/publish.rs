@@ -5,7 +5,7 @@ use wharf_queue::{Durability, Publish};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::journey::{Journey, Traveller};
-use crate::trace::Wishes;
+use crate::trace::{Accounts, Wishes};
 use crate::{Action, Node, Principal, Receipts, deliver_at};
 
 /// A message to publish, and its place in its producer's run, if it has one.
@@ -117,18 +117,19 @@ impl Node {
     /// Hands what came through to the shard, and ends the accounts of those that are traced with their receipts.
     pub(crate) async fn store(&self, mut journey: Journey) -> Receipts {
         let traced = journey.close_accounts();
-        let receipts = self.hand_on(journey).await;
+        let receipts = self.hand_on(journey, &traced).await;
         if traced.is_empty() { receipts } else { self.tracing().with_receipts(traced, receipts) }
     }
 
     /// Hands what came through to the shard, one record a publication, and lets go of the pipelines.
-    async fn hand_on(&self, mut journey: Journey) -> Receipts {
+    async fn hand_on(&self, mut journey: Journey, traced: &Accounts) -> Receipts {
         let versions = journey.take_versions();
         let (mut decided, places, _entered) = journey.finish();
         let mut records = Vec::with_capacity(places.len());
+        let mut follows = Vec::new();
         let mut bytes = 0;
         let mut durability = Durability::Memory;
-        for (place, decided) in places.into_iter().zip(&mut decided) {
+        for (origin, (place, decided)) in places.into_iter().zip(&mut decided).enumerate() {
             if decided.is_some() {
                 self.counts().rejected();
                 continue;
@@ -148,6 +149,9 @@ impl Node {
             self.counts().accepted();
             bytes += place.entries.iter().map(|entry| entry.message.encoded_bytes()).sum::<usize>();
             durability = durability.max(place.durability);
+            if let Some(account) = traced.get(&origin) {
+                follows.push((records.len(), account.landings()));
+            }
             records.push(Publish {
                 session: place.session,
                 dedup: place.dedup,
@@ -161,7 +165,8 @@ impl Node {
             return Receipts::new(decided, None).of_versions(versions);
         }
         // Without an answer the receipts say that the node is closing.
-        let stored = self.shard().publish(records, bytes, durability).await.ok();
+        let seen = self.tracing().follows(follows);
+        let stored = self.shard().publish_seen(records, bytes, durability, seen).await.ok();
         Receipts::new(decided, stored).of_versions(versions)
     }
 }

@@ -21,6 +21,7 @@ use wharf_shard::{Closed, Member, Shard, ShardError, StreamMessage, StreamRead, 
 
 use self::held::{Deliveries, Held};
 use self::part::Part;
+use crate::watcher::Watcher;
 use crate::way_out::{Settler, WayOut};
 use crate::{Action, Event, Node, NodeError, Principal};
 
@@ -71,6 +72,7 @@ pub struct Reader {
     /// The group said something new of the member.
     reassigned: bool,
     controls: ReaderControls,
+    watcher: Watcher,
 }
 
 /// Credit and settlements of one reader, from any task.
@@ -159,6 +161,7 @@ impl Node {
             way_out: WayOut::new(self, stream.clone()),
             reassigned: true,
             controls,
+            watcher: Watcher::new(self.tracing(), stream.clone()),
         };
         match options.last_of {
             Some(key) => reader.single = reader.find_last(key).await?,
@@ -205,6 +208,7 @@ impl Reader {
             if self.way_out.is_busy() {
                 self.way_out.finish(out).await?;
                 if out.len() > before {
+                    self.watcher.delivered(&out[before..], false, false);
                     return Ok(Event::Deliveries);
                 }
             }
@@ -226,6 +230,7 @@ impl Reader {
             self.deliver(out, before + DELIVERIES_MAX);
             if out.len() > before {
                 if self.way_out.is_clear() {
+                    self.watcher.delivered(&out[before..], false, false);
                     return Ok(Event::Deliveries);
                 }
                 let (deliveries, controls) = (out.split_off(before), self.controls.clone());

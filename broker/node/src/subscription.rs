@@ -11,6 +11,7 @@ use wharf_protocol::{Delivery, QueueName, Settlement};
 use wharf_queue::{Attach, ConsumerId, Durability, Refused};
 use wharf_shard::{Closed, Outgoing, Outlet, Shard, ShardError, Taken};
 
+use crate::watcher::Watcher;
 use crate::way_out::{Settler, WayOut};
 use crate::{Action, Node, NodeError, Principal};
 
@@ -61,6 +62,8 @@ pub struct Controls {
     shard: Shard,
     pub(crate) consumer: ConsumerId,
     pub(crate) durability: Durability,
+    /// Tells what becomes of deliveries of traced messages.
+    pub(crate) watcher: Watcher,
 }
 
 /// Resolves when settlements are durable, or leases renewed, to the tags that were stale: their lease had ended.
@@ -101,7 +104,12 @@ impl Node {
         let consumer = shard.attach(attach, Arc::clone(&outlet)).await?;
         Ok(Subscription {
             outlet,
-            controls: Controls { shard: shard.clone(), consumer, durability },
+            controls: Controls {
+                shard: shard.clone(),
+                consumer,
+                durability,
+                watcher: Watcher::new(self.tracing(), queue.clone()),
+            },
             queue: queue.clone(),
             auto_settle: options.auto_settle,
             lease,
@@ -145,6 +153,7 @@ impl Subscription {
                 }
             }
         }
+        self.controls.watcher.delivered(&out[before..], !self.auto_settle, self.auto_settle);
         Ok(Event::Deliveries)
     }
 
@@ -201,6 +210,15 @@ impl Controls {
         Ok(())
     }
 
+    /// A transaction settled these.
+    pub(crate) fn settled_with_others(&self, settlement: &Settlement) {
+        let settling = self.watcher.settling(std::slice::from_ref(settlement));
+        if !settling.is_empty() {
+            let (watcher, shard) = (self.watcher.clone(), self.shard.clone());
+            tokio::spawn(async move { watcher.tell_settled(settling, &[], &shard).await });
+        }
+    }
+
     /// Allows `add` more messages to come, and `bytes` more bytes of them.
     ///
     /// # Errors
@@ -223,7 +241,12 @@ impl Controls {
     /// # Errors
     /// The node is stopping.
     pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<Settled, NodeError> {
-        Ok(Settled(self.shard.settle(self.consumer, settlements, self.durability).await?))
+        let settling = self.watcher.settling(&settlements);
+        let answer = self.shard.settle(self.consumer, settlements, self.durability).await?;
+        Ok(Settled(match settling.is_empty() {
+            true => answer,
+            false => self.watcher.settled(settling, &self.shard, answer),
+        }))
     }
 }
 

@@ -3,7 +3,8 @@
 //! A message is traced when its publisher asks for it (the header [`TRACE`]), when it falls in a sample, or, with the
 //! failing stage alone, when a pipeline makes it a dead letter. Its account ([`account`]) is written while it travels and
 //! ends with its receipt; a thread of its own ([`keeper`]) then lays it in [`shelf`], whose size is bounded: the
-//! oldest go. The way of a message never waits for that: a full channel loses the trace, and counts it.
+//! oldest go. The way of a message never waits for that: a full channel loses the trace, and counts it. What becomes of
+//! the message after that ([`sequel`]) is added to its trace, up to a bound.
 //!
 //! A trace's id is that of the W3C trace context in the message's headers ([`context`]), where there is one, so that
 //! several messages may be one trace. Nothing of a message or of what a stage is given is changed by tracing it.
@@ -13,6 +14,7 @@ mod context;
 mod given;
 mod keeper;
 mod rerun;
+mod sequel;
 mod shelf;
 mod wishes;
 
@@ -26,6 +28,8 @@ pub use given::{GIVEN_BYTES_MAX, Given};
 pub use keeper::TraceFeed;
 pub(crate) use keeper::Tracing;
 pub use rerun::{Again, PassAgain, Rerun, RerunOptions, RunDifference};
+pub(crate) use sequel::{Followed, Later};
+pub use sequel::{SEQUELS_MAX, Sequel, SequelKind};
 pub(crate) use wishes::Wishes;
 
 /// The header by which a publisher asks for a trace. Its value is the trace's id, 32 hexadecimal digits, or anything
@@ -97,6 +101,12 @@ pub struct Trace {
     pub took_us: u64,
     /// It was too large to be kept whole.
     pub cut: bool,
+    /// What became of its messages after its publisher was told, in order; at most [`SEQUELS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sequels: Vec<Sequel>,
+    /// How much more became of them that is not told.
+    #[serde(default)]
+    pub sequels_left_out: u64,
 }
 
 /// Why a message was traced.
@@ -118,8 +128,11 @@ pub struct Pass {
     pub pipeline: Name,
     /// The number of the version; 0: it was removed meanwhile.
     pub number: u32,
-    /// The queue on whose binding it is; `None`: at ingress.
+    /// The queue on whose binding it is; `None`: at ingress, or on the way out.
     pub on_way_to: Option<Name>,
+    /// The queue or stream on whose way to a consumer it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_way_from: Option<Name>,
     /// When it began, in microseconds after the message came.
     pub begun_us: u64,
     /// The time that its plugins saw.

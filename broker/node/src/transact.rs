@@ -53,6 +53,8 @@ pub struct Transacted {
     places: [Vec<u32>; 2],
     /// What members are told once it happened.
     settled: Vec<(ReaderControls, Settlement)>,
+    /// What traces are told once it happened.
+    watched: Vec<(Controls, Settlement)>,
     /// Messages to whose topics nothing is bound.
     unrouted: Vec<u32>,
     versions: Vec<PipelineVersion>,
@@ -138,7 +140,7 @@ impl Node {
                 return self.refuse(session, Part::Settlement(n), ErrorCode::Conflict, reason).await;
             }
         }
-        let Said { settles, cursors, durability, places, settled } = said;
+        let Said { settles, cursors, durability, places, settled, watched } = said;
         // The pipelines stay at their versions until the transaction has its place.
         let Routed { publishes, bytes, unrouted, _entered, .. } = routed;
         let firsts = if traced.is_empty() { Vec::new() } else { firsts(&publishes) };
@@ -148,7 +150,7 @@ impl Node {
             Ok(answer) => Answer::Awaited(self.tracing().with_transaction(traced, firsts, answer)),
             Err(error) => Answer::Decided(refusal(&error)),
         };
-        Transacted { answer, places, settled, unrouted, versions }
+        Transacted { answer, places, settled, watched, unrouted, versions }
     }
 
     async fn refuse(
@@ -196,6 +198,7 @@ impl Transacted {
             answer: Answer::Decided(receipt),
             places: Default::default(),
             settled: Vec::new(),
+            watched: Vec::new(),
             unrouted,
             versions: Vec::new(),
         }
@@ -210,6 +213,7 @@ struct Said {
     durability: Durability,
     places: [Vec<u32>; 2],
     settled: Vec<(ReaderControls, Settlement)>,
+    watched: Vec<(Controls, Settlement)>,
 }
 
 impl Said {
@@ -223,9 +227,12 @@ impl Said {
                 self.settled.push((controls, settlement));
             }
             Some(Settler::Consumer(controls)) => {
-                self.settles.push((controls.consumer, vec![settlement]));
+                self.settles.push((controls.consumer, vec![settlement.clone()]));
                 self.durability = self.durability.max(controls.durability);
                 self.places[0].push(n);
+                if controls.watcher.holds_any() {
+                    self.watched.push((controls, settlement));
+                }
             }
             None => {
                 self.settles.push((NOBODY, vec![settlement]));
@@ -339,6 +346,8 @@ impl Future for Transacted {
         }
         if !matches!(receipt, TransactionReceipt::Refused { .. }) {
             self.settled.drain(..).for_each(|(controls, settlement)| controls.forget(&settlement));
+            let watched = std::mem::take(&mut self.watched);
+            watched.iter().for_each(|(controls, settlement)| controls.settled_with_others(settlement));
         }
         Poll::Ready(receipt)
     }

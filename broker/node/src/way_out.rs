@@ -13,6 +13,8 @@
 //!
 //! What is settled here gives its credit back. A consumer that gets messages at most once has settled them before:
 //! what does not come through is gone. A batch holds its pipelines at the version with which it began.
+//!
+//! A message whose trace goes on passes by itself, between runs of its neighbours, and its trace is told of it.
 
 use std::fmt;
 use std::future::Future;
@@ -20,11 +22,13 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use wharf_pipeline::{Failure, FailureKind, Item, OnFailure, Processed};
+use wharf_pipeline::{Failure, FailureKind, Item, OnFailure, Output, Processed};
 use wharf_protocol::{DeathCause, Delivery, Name, Outcome, Settlement, Timestamp};
 use wharf_queue::Refused;
 
 use crate::journey::mark;
+use crate::pipelines::{Entered, Run};
+use crate::trace::{Given, Pass, Sequel, SequelKind};
 use crate::{Controls, Node, NodeError, ReaderControls};
 
 /// How long deliveries rest that meet a pipeline which does not run.
@@ -56,6 +60,17 @@ pub(crate) enum Settler {
 struct Traveller {
     delivery: Delivery,
     bytes: u64,
+    /// Its trace goes on.
+    traced: bool,
+}
+
+/// What a batch passes through.
+struct Passage<'a> {
+    node: &'a Node,
+    /// The queue, or the stream.
+    from: Name,
+    /// A reader without a group: what does not come through is passed over.
+    alone: bool,
 }
 
 /// What the pipelines stopped.
@@ -90,9 +105,10 @@ impl WayOut {
     /// Sends a batch on its way; none may be under way.
     pub(crate) fn begin(&mut self, deliveries: Vec<Delivery>, settler: Settler) {
         debug_assert!(self.at_work.is_none(), "one batch at a time, or one overtakes the other");
-        let (node, pipelines) = (self.node.clone(), self.pipelines.clone());
+        let (node, from, pipelines) = (self.node.clone(), self.from.clone(), self.pipelines.clone());
         self.at_work = Some(Mutex::new(Box::pin(async move {
-            let (passed, stopped) = pass(&node, &pipelines, deliveries).await;
+            let alone = matches!(settler, Settler::Stream { member: false, .. });
+            let (passed, stopped) = Passage { node: &node, from, alone }.pass(&pipelines, deliveries).await;
             settler.settle(stopped).await?;
             Ok(passed)
         })));
@@ -111,57 +127,164 @@ impl WayOut {
     }
 }
 
-/// Runs deliveries through the pipelines, one after the other: what comes out, in order, and what does not.
-async fn pass(node: &Node, pipelines: &[Name], deliveries: Vec<Delivery>) -> (Vec<Delivery>, Stopped) {
-    let mut stopped = Stopped::default();
-    let travel = |delivery: Delivery| Traveller { bytes: delivery.message.encoded_bytes() as u64, delivery };
-    let mut travellers: Vec<Traveller> = deliveries.into_iter().map(travel).collect();
-    // Each pipeline is held until the batch is through all of them.
-    let mut held = Vec::with_capacity(pipelines.len());
-    for name in pipelines {
-        // One that was removed meanwhile is passed over.
-        let in_turn = node.pipelines_in_use().enter_in_turn(name, !held.is_empty()).await;
-        let Some(entered) = in_turn else { continue };
-        let items = travellers.iter().map(|Traveller { delivery, .. }| Item {
-            message: delivery.message.clone(),
-            attempt: delivery.attempt.saturating_sub(1),
-            published_at: Some(delivery.stored_at),
-        });
-        let mut run = match entered.run(items.collect(), Timestamp::wall_clock()).await {
-            Ok(run) => run,
-            Err(reason) => {
-                tracing::error!(pipeline = %name, reason, "deliveries wait: their pipeline does not run");
-                for traveller in travellers.drain(..) {
-                    stopped.again(&traveller, Some(BROKEN_REST));
+impl Passage<'_> {
+    /// Runs deliveries through the pipelines, one after the other: what comes out, in order, and what does not.
+    async fn pass(&self, pipelines: &[Name], deliveries: Vec<Delivery>) -> (Vec<Delivery>, Stopped) {
+        let mut stopped = Stopped::default();
+        let followed = self.node.tracing().followed();
+        let any = !followed.is_idle();
+        let travel = |delivery: Delivery| Traveller {
+            bytes: delivery.message.encoded_bytes() as u64,
+            traced: any && followed.knows(delivery.id),
+            delivery,
+        };
+        let mut travellers: Vec<Traveller> = deliveries.into_iter().map(travel).collect();
+        // Each pipeline is held until the batch is through all of them.
+        let mut held = Vec::with_capacity(pipelines.len());
+        for name in pipelines {
+            // One that was removed meanwhile is passed over.
+            let in_turn = self.node.pipelines_in_use().enter_in_turn(name, !held.is_empty()).await;
+            let Some(entered) = in_turn else { continue };
+            let mut run = match self.run(name, &entered, &travellers).await {
+                Ok(run) => run,
+                Err(reason) => {
+                    tracing::error!(pipeline = %name, reason, "deliveries wait: their pipeline does not run");
+                    for traveller in travellers.drain(..) {
+                        stopped.again(&traveller, Some(BROKEN_REST));
+                        self.tell(&traveller, SequelKind::Nacked, Some(format!("pipeline {name}: {reason}")));
+                    }
+                    break;
                 }
-                break;
+            };
+            held.push(entered);
+            let processed = std::mem::take(&mut run.processed);
+            let mut passed = Vec::with_capacity(travellers.len());
+            for (i, (traveller, mut processed)) in travellers.into_iter().zip(processed).enumerate() {
+                mark(&mut processed, name, run.number(i));
+                if traveller.traced
+                    && let Some((kind, reason)) = self.fate(&processed)
+                {
+                    self.tell(&traveller, kind, reason.map(|reason| format!("pipeline {name}: {reason}")));
+                }
+                passed.extend(stopped.take(name, traveller, processed));
+            }
+            travellers = passed;
+        }
+        (travellers.into_iter().map(|traveller| traveller.delivery).collect(), stopped)
+    }
+
+    /// Runs a batch through one pipeline; the traced ones by themselves.
+    async fn run(&self, name: &Name, entered: &Entered, batch: &[Traveller]) -> Result<Run, String> {
+        let now = Timestamp::wall_clock();
+        if batch.iter().all(|traveller| !traveller.traced) {
+            return entered.run(batch.iter().map(Traveller::item).collect(), now).await;
+        }
+        let mut whole = Run::of(0, Vec::new());
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let plain = rest.iter().take_while(|traveller| !traveller.traced).count();
+            let (these, later) = rest.split_at(plain.max(1));
+            rest = later;
+            whole.extend(match plain {
+                0 => self.run_traced(name, entered, &these[0], now).await?,
+                _ => entered.run(these.iter().map(Traveller::item).collect(), now).await?,
+            });
+        }
+        Ok(whole)
+    }
+
+    async fn run_traced(
+        &self,
+        name: &Name,
+        entered: &Entered,
+        one: &Traveller,
+        now: Timestamp,
+    ) -> Result<Run, String> {
+        let item = one.item();
+        let given = Given::of(&item);
+        let (run, told) = entered.trace(item, now).await?;
+        let since = now.since(one.delivery.stored_at).as_micros();
+        let pass = Pass {
+            pipeline: name.clone(),
+            number: run.number(0),
+            on_way_to: None,
+            on_way_from: Some(self.from.clone()),
+            begun_us: u64::try_from(since).unwrap_or(u64::MAX),
+            now,
+            steps: told.steps,
+            given,
+            circumstances: Some(told.circumstances),
+        };
+        self.node.tracing().passed_out(one.delivery.id, pass);
+        Ok(run)
+    }
+
+    /// What becomes of a delivery that does not come through, and why.
+    fn fate(&self, processed: &Processed) -> Option<(SequelKind, Option<String>)> {
+        let (kind, reason) = match processed {
+            Processed::Passed(outputs) if goes_on(outputs) => return None,
+            Processed::Passed(outputs) => (SequelKind::DeadLettered, Some(too_many(outputs))),
+            Processed::Dropped { stage } => (SequelKind::Filtered, Some(format!("{stage} dropped it"))),
+            Processed::Failed(failure) => {
+                let kind = match gives_up(failure) {
+                    Some(_) => SequelKind::DeadLettered,
+                    None => SequelKind::Nacked,
+                };
+                (kind, Some(format!("{}: {}", failure.stage, failure.problem)))
             }
         };
-        held.push(entered);
-        let processed = std::mem::take(&mut run.processed);
-        let mut passed = Vec::with_capacity(travellers.len());
-        for (i, (traveller, mut processed)) in travellers.into_iter().zip(processed).enumerate() {
-            mark(&mut processed, name, run.number(i));
-            passed.extend(stopped.take(name, traveller, processed));
-        }
-        travellers = passed;
+        Some((if self.alone { SequelKind::Filtered } else { kind }, reason))
     }
-    (travellers.into_iter().map(|traveller| traveller.delivery).collect(), stopped)
+
+    fn tell(&self, traveller: &Traveller, kind: SequelKind, note: Option<String>) {
+        if traveller.traced {
+            let Delivery { id: message, attempt, .. } = traveller.delivery;
+            let (queue, at) = (self.from.clone(), Timestamp::wall_clock());
+            let sequel = Sequel { message, queue, at, attempt, kind, note: None };
+            self.node.tracing().sequel(sequel.noted(note));
+        }
+    }
+}
+
+impl Traveller {
+    fn item(&self) -> Item {
+        Item {
+            message: self.delivery.message.clone(),
+            attempt: self.delivery.attempt.saturating_sub(1),
+            published_at: Some(self.delivery.stored_at),
+        }
+    }
+}
+
+/// Whether what a pipeline made of a delivery is one message that goes on to its consumer.
+fn goes_on(outputs: &[Output]) -> bool {
+    matches!(outputs, [Output { to: None, .. }])
+}
+
+fn too_many(outputs: &[Output]) -> String {
+    format!("made {} messages of a delivery, which becomes one or none", outputs.len())
+}
+
+/// Why a delivery that failed is given up; `None`: it comes again.
+fn gives_up(failure: &Failure) -> Option<DeathCause> {
+    match (failure.kind, failure.policy) {
+        (FailureKind::Retry { .. }, _) => None,
+        (FailureKind::Fault(_), OnFailure::Reject | OnFailure::Bypass) => None,
+        (FailureKind::Fault(_), OnFailure::DeadLetter) => Some(DeathCause::StageFault),
+        (FailureKind::Rejected, _) => Some(DeathCause::Stage),
+    }
 }
 
 impl Stopped {
     /// The delivery with what a pipeline made of its message, unless it stops here.
     fn take(&mut self, pipeline: &Name, traveller: Traveller, processed: Processed) -> Option<Traveller> {
         match processed {
-            Processed::Passed(mut outputs) if outputs.len() == 1 && outputs[0].to.is_none() => {
+            Processed::Passed(mut outputs) if goes_on(&outputs) => {
                 let message = outputs.pop()?.message;
                 Some(Traveller { delivery: Delivery { message, ..traveller.delivery }, ..traveller })
             }
             Processed::Passed(outputs) => {
-                let reason = format!(
-                    "pipeline {pipeline} made {} messages of a delivery, which becomes one or none",
-                    outputs.len()
-                );
+                let reason = format!("pipeline {pipeline} {}", too_many(&outputs));
                 self.count(&traveller);
                 let (stage, plugin) = (pipeline.to_string(), String::new());
                 let (tag, cause) = (traveller.delivery.tag, DeathCause::StageFault);
@@ -180,13 +303,12 @@ impl Stopped {
     }
 
     fn fail(&mut self, pipeline: &Name, traveller: &Traveller, failure: Failure) {
-        let cause = match (failure.kind, failure.policy) {
-            (FailureKind::Retry { after }, _) => return self.again(traveller, after),
-            (FailureKind::Fault(_), OnFailure::Reject | OnFailure::Bypass) => {
-                return self.again(traveller, None);
-            }
-            (FailureKind::Fault(_), OnFailure::DeadLetter) => DeathCause::StageFault,
-            (FailureKind::Rejected, _) => DeathCause::Stage,
+        let Some(cause) = gives_up(&failure) else {
+            let after = match failure.kind {
+                FailureKind::Retry { after } => after,
+                FailureKind::Rejected | FailureKind::Fault(_) => None,
+            };
+            return self.again(traveller, after);
         };
         self.count(traveller);
         let stage = format!("{pipeline}/{}", failure.stage);

@@ -62,6 +62,25 @@ pub struct Shard {
     kv: Kv,
 }
 
+/// Is shown the receipts of records on the owner's thread, before their first delivery: it must not wait.
+pub type Seen = Box<dyn FnOnce(&[Receipt]) + Send>;
+
+/// Who is told the receipts of a publish.
+struct Told {
+    sender: oneshot::Sender<Vec<Receipt>>,
+    seen: Option<Seen>,
+}
+
+impl Told {
+    /// Whoever stopped waiting does not need them.
+    fn send(self, receipts: Vec<Receipt>) {
+        if let Some(seen) = self.seen {
+            seen(&receipts);
+        }
+        drop(self.sender.send(receipts));
+    }
+}
+
 /// A command that waits for the owner, and the room that it takes meanwhile.
 struct Queued {
     command: Command,
@@ -76,7 +95,7 @@ enum Command {
     Publish {
         records: Vec<Publish>,
         durability: Durability,
-        reply: oneshot::Sender<Vec<Receipt>>,
+        reply: Told,
     },
     Settle {
         consumer: ConsumerId,
@@ -180,7 +199,19 @@ impl Shard {
         bytes: usize,
         durability: Durability,
     ) -> Result<oneshot::Receiver<Vec<Receipt>>, ShardError> {
-        let (reply, answer) = oneshot::channel();
+        self.publish_seen(records, bytes, durability, None).await
+    }
+
+    /// As [`publish`](Self::publish), with somebody who sees the receipts before anything of these records is delivered.
+    pub async fn publish_seen(
+        &self,
+        records: Vec<Publish>,
+        bytes: usize,
+        durability: Durability,
+        seen: Option<Seen>,
+    ) -> Result<oneshot::Receiver<Vec<Receipt>>, ShardError> {
+        let (sender, answer) = oneshot::channel();
+        let reply = Told { sender, seen };
         self.send(Command::Publish { records, durability, reply }, bytes).await?;
         Ok(answer)
     }

@@ -3,7 +3,7 @@
 mod rerun;
 
 use clap::{Args as ClapArgs, Subcommand};
-use wharf_admin::traces::{Page, StoredTrace, TraceLine};
+use wharf_admin::traces::{Page, Sequel, StoredTrace, TraceLine};
 use wharf_node::TraceKey;
 use wharf_protocol::{Name, Timestamp};
 
@@ -163,10 +163,13 @@ pub(super) fn print(trace: &StoredTrace) -> anyhow::Result<()> {
     output::line(format_args!("trace {id} ({why})"))?;
     output::line(format_args!("{} from {by}, {bytes}, at {at}", trace.given.topic))?;
     for pass in &trace.passes {
-        let place = match &pass.on_way_to {
-            Some(queue) => format!("on the way to {queue}"),
-            None if why == "dead-letter" => "the stage that failed; the message was not traced".to_owned(),
-            None => "at ingress".to_owned(),
+        let place = match (&pass.on_way_to, &pass.on_way_from) {
+            (Some(queue), _) => format!("on the way to {queue}"),
+            (None, Some(queue)) => format!("on the way out of {queue}"),
+            (None, None) if why == "dead-letter" => {
+                "the stage that failed; the message was not traced".to_owned()
+            }
+            (None, None) => "at ingress".to_owned(),
         };
         output::line(format_args!(
             "pipeline {}/{}  {place}, after {} µs",
@@ -181,6 +184,14 @@ pub(super) fn print(trace: &StoredTrace) -> anyhow::Result<()> {
         let id = trace.messages.get(usize::from(landing.entry)).map_or("-", String::as_str);
         let dead = if landing.dead { "  as a dead letter" } else { "" };
         output::line(format_args!("  {id}  {}{dead}", landing.queue))?;
+    }
+    for sequel in &trace.sequels {
+        let note = sequel.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+        let Sequel { message, queue, at, attempt, kind, .. } = sequel;
+        output::line(format_args!("  {message}  {queue}  {kind}, attempt {attempt}, at {at}{note}"))?;
+    }
+    if trace.sequels_left_out > 0 {
+        output::note(format_args!("{} things more became of it", trace.sequels_left_out));
     }
     if trace.cut {
         output::note("the trace was too large to be kept whole");

@@ -125,6 +125,7 @@ impl Journey {
             steps: told.steps,
             given: Given::of(&Item::new(one.message.clone())),
             circumstances: Some(told.circumstances),
+            on_way_from: None,
         };
         if let Some(account) = self.traced.get_mut(&one.origin) {
             account.passed(pass, matches!(run.processed[..], [Processed::Dropped { .. }]));

@@ -50,6 +50,8 @@ impl Account {
             reason: None,
             took_us: 0,
             cut: false,
+            sequels: Vec::new(),
+            sequels_left_out: 0,
         };
         Self { trace, begun: Instant::now(), dropped: false }
     }
@@ -76,6 +78,7 @@ impl Account {
             steps: vec![step],
             given: None,
             circumstances: None,
+            on_way_from: None,
         };
         self.trace.passes.push(pass);
     }
@@ -126,6 +129,16 @@ impl Account {
             }
         }
         trace
+    }
+
+    /// In how many queues and streams each message lies that it became.
+    pub(crate) fn landings(&self) -> Vec<u16> {
+        let mut landings = vec![0_u16; usize::from(self.entries())];
+        for landing in &self.trace.landings {
+            let count = &mut landings[usize::from(landing.entry)];
+            *count = count.saturating_add(1);
+        }
+        landings
     }
 
     /// How many messages it became.

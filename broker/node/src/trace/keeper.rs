@@ -1,5 +1,6 @@
 //! The thread that keeps traces, and the handle by which the way of a message reaches it.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -8,12 +9,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use wharf_protocol::{Receipt, Rejection, Timestamp, TransactionReceipt};
+use wharf_protocol::{MessageId, Receipt, Rejection, Timestamp, TransactionReceipt};
 use wharf_queue::is_stale;
-use wharf_shard::ShardError;
+use wharf_shard::{Seen, ShardError};
 
 use super::shelf::{FOUND_MAX, Shelf, ShelfError, Stock};
-use super::{Accounts, Trace, TraceConfig, TraceCounts, TraceFilter, TraceKey, TraceSummary, Why, Wishes};
+use super::{
+    Accounts, Followed, Later, Pass, Sequel, Trace, TraceConfig, TraceCounts, TraceFilter, TraceKey,
+    TraceSummary, TraceVerdict, Why, Wishes,
+};
 use crate::{Action, Node, NodeError, Principal, Receipts};
 
 /// Traces that wait to be kept at most.
@@ -27,12 +31,20 @@ pub(crate) struct Tracing {
     config: TraceConfig,
     shelf: Option<Arc<Shelf>>,
     /// To the keeper; `None` when it has stopped.
-    finished: Mutex<Option<SyncSender<Trace>>>,
+    finished: Mutex<Option<SyncSender<Work>>>,
     keeper: Mutex<Option<JoinHandle<()>>>,
     shared: Arc<Shared>,
+    followed: Arc<Followed>,
     /// The present second in the upper half, and how many traces began in it.
     window: AtomicU64,
     refused: AtomicU64,
+}
+
+/// What the keeper does.
+enum Work {
+    Keep(Box<Trace>),
+    /// Adds to the trace of a message.
+    Add(MessageId, Later),
 }
 
 #[derive(Debug)]
@@ -94,6 +106,7 @@ impl Tracing {
             finished: Mutex::new(keeper.is_some().then_some(finished)),
             keeper: Mutex::new(keeper),
             shared,
+            followed: Arc::default(),
             window: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
@@ -136,9 +149,46 @@ impl Tracing {
 
     /// Hands a finished trace to the keeper. Never waits.
     pub(crate) fn finished(&self, trace: Trace) {
+        self.hand_over(Work::Keep(Box::new(trace)));
+    }
+
+    /// The messages whose traces go on.
+    pub(crate) fn followed(&self) -> &Followed {
+        &self.followed
+    }
+
+    /// Follows the messages of these records, each with the landings of its messages, as soon as they have their ids.
+    pub(crate) fn follows(&self, records: Vec<(usize, Vec<u16>)>) -> Option<Seen> {
+        if records.is_empty() {
+            return None;
+        }
+        let followed = Arc::clone(&self.followed);
+        Some(Box::new(move |receipts: &[Receipt]| {
+            for (record, landings) in records {
+                let Some(Receipt::Stored(stored)) = receipts.get(record) else { continue };
+                for (id, landings) in stored.ids().zip(landings) {
+                    followed.follow(id, landings);
+                }
+            }
+        }))
+    }
+
+    /// Adds what became of a message to its trace, while that goes on. Never waits.
+    pub(crate) fn sequel(&self, sequel: Sequel) {
+        if self.followed.tells(sequel.message, sequel.kind) {
+            self.hand_over(Work::Add(sequel.message, Later::Sequel(sequel)));
+        }
+    }
+
+    /// Adds the pass of a message through a pipeline on the way out to its trace. Never waits.
+    pub(crate) fn passed_out(&self, id: MessageId, pass: Pass) {
+        self.hand_over(Work::Add(id, Later::Pass(Box::new(pass))));
+    }
+
+    fn hand_over(&self, work: Work) {
         let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         let is_gone = |error| matches!(error, TrySendError::Disconnected(_));
-        let sent = finished.as_ref().map(|keeper| keeper.try_send(trace).map_err(is_gone));
+        let sent = finished.as_ref().map(|keeper| keeper.try_send(work).map_err(is_gone));
         if sent != Some(Ok(())) {
             debug_assert!(sent != Some(Err(true)), "the keeper outlives its handle");
             self.shared.lost.fetch_add(1, Relaxed);
@@ -200,8 +250,13 @@ impl Tracing {
                 if is_stale(&receipt) {
                     break;
                 }
-                let entries = account.entries();
-                tracing.finished(account.end(&receipt, firsts[origin], entries));
+                let (entries, landings) = (account.entries(), account.landings());
+                let trace = account.end(&receipt, firsts[origin], entries);
+                if matches!(receipt, Receipt::Stored(_)) {
+                    let followed = trace.messages.iter().zip(landings);
+                    followed.for_each(|(id, landings)| tracing.followed.follow(*id, landings));
+                }
+                tracing.finished(trace);
             }
             // Whoever published may have left.
             let _ = tell.send(answer);
@@ -310,13 +365,22 @@ impl Node {
 
 /// The thread: until nobody can send any more.
 fn keep(
-    waiting: &Receiver<Trace>,
+    waiting: &Receiver<Work>,
     shelf: Option<&Shelf>,
     mut stock: Stock,
     config: &TraceConfig,
     shared: &Shared,
 ) {
-    for trace in waiting {
+    let mut early = Early::default();
+    for work in waiting {
+        let mut trace = match work {
+            Work::Keep(trace) => *trace,
+            Work::Add(id, later) => {
+                add(id, later, &mut early, shelf, &mut stock, config, shared);
+                continue;
+            }
+        };
+        early.take(&mut trace);
         let mut feeds = shared.feeds.lock().unwrap_or_else(PoisonError::into_inner);
         if !feeds.is_empty() {
             let whole = Arc::new(trace.clone());
@@ -343,6 +407,53 @@ fn keep(
         shelf.flush();
     }
     shared.feeds.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+/// Adds to a trace that is kept, or sets aside what comes before its trace does.
+fn add(
+    id: MessageId,
+    later: Later,
+    early: &mut Early,
+    shelf: Option<&Shelf>,
+    stock: &mut Stock,
+    config: &TraceConfig,
+    shared: &Shared,
+) {
+    let Some(shelf) = shelf else { return };
+    match shelf.add(id, later.clone(), config, stock) {
+        // Whoever waits for it looks again.
+        Ok(true) => shared.kept.send_modify(|_| ()),
+        Ok(false) => early.put(id, later),
+        Err(error) => {
+            shared.lost.fetch_add(1, Relaxed);
+            tracing::warn!(%error, "a part of a trace is lost");
+        }
+    }
+}
+
+/// What became of messages whose traces are still on their way here. Bounded: of traces that were lost, the oldest go.
+#[derive(Default)]
+struct Early(VecDeque<(MessageId, Later)>);
+
+impl Early {
+    fn put(&mut self, id: MessageId, later: Later) {
+        self.0.push_back((id, later));
+        if self.0.len() > WAITING_MAX {
+            self.0.pop_front();
+        }
+    }
+
+    /// Moves what is of `trace` into it.
+    fn take(&mut self, trace: &mut Trace) {
+        let mut others = VecDeque::with_capacity(self.0.len());
+        for (id, later) in self.0.drain(..) {
+            match trace.verdict != TraceVerdict::Duplicate && trace.messages.contains(&id) {
+                true => trace.add(later),
+                false => others.push_back((id, later)),
+            }
+        }
+        self.0 = others;
+    }
 }
 
 fn falls_in(share: f64) -> bool {

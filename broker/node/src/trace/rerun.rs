@@ -48,8 +48,10 @@ pub struct PassAgain {
     pub then: u32,
     /// The version that ran now.
     pub now: u32,
-    /// The queue on whose way the pipeline is; `None`: at ingress.
+    /// The queue on whose binding the pipeline is; `None`: at ingress, or on the way out.
     pub on_way_to: Option<Name>,
+    /// The queue or stream on whose way to a consumer the pipeline is.
+    pub on_way_from: Option<Name>,
     /// What each stage said now.
     pub steps: Vec<Step>,
     /// How that is to what was recorded.
@@ -111,10 +113,17 @@ impl Node {
     }
 
     async fn pass_again(&self, pass: Pass, version: Option<u32>) -> PassAgain {
-        let Pass { pipeline, number: then, on_way_to, steps, given, circumstances, .. } = pass;
+        let Pass { pipeline, number: then, on_way_to, on_way_from, steps, given, circumstances, .. } = pass;
         let now = version.unwrap_or(then);
-        let again =
-            |steps, outcome| PassAgain { pipeline: pipeline.clone(), then, now, on_way_to, steps, outcome };
+        let again = |steps, outcome| PassAgain {
+            pipeline: pipeline.clone(),
+            then,
+            now,
+            on_way_to,
+            on_way_from,
+            steps,
+            outcome,
+        };
         let item = given.and_then(|given| given.item());
         let (Some(item), Some(circumstances)) = (item, circumstances) else {
             return again(Vec::new(), Again::Impossible(not_kept()));

@@ -13,7 +13,9 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use super::{TRACE_BYTES_MAX, Trace, TraceConfig, TraceFilter, TraceKey, TraceSummary};
+use wharf_protocol::MessageId;
+
+use super::{Later, TRACE_BYTES_MAX, Trace, TraceConfig, TraceFilter, TraceKey, TraceSummary, TraceVerdict};
 
 /// How much of what it read sled keeps in memory.
 const SLED_CACHE_BYTES: u64 = 4 * 1024 * 1024;
@@ -103,19 +105,59 @@ impl Shelf {
             self.traces.insert(place, encoded.as_slice())?;
             stock.count += 1;
             stock.bytes += encoded.len() as u64;
-            while stock.count > config.traces_max || stock.bytes > config.bytes_max {
-                let Some((place, old)) = self.traces.pop_min()? else { break };
-                stock.count = stock.count.saturating_sub(1);
-                stock.bytes = stock.bytes.saturating_sub(old.len() as u64);
-                let place = <[u8; PLACE_BYTES]>::try_from(&*place).unwrap_or_default();
-                if let Ok(old) = serde_json::from_slice::<Trace>(&old) {
-                    for (tree, key) in self.entries(&old, place) {
-                        tree.remove(key)?;
-                    }
+            self.make_room(config, stock)
+        })
+    }
+
+    /// Adds to the trace of a message what became of it. Whether there is such a trace.
+    pub(super) fn add(
+        &self,
+        id: MessageId,
+        later: Later,
+        config: &TraceConfig,
+        stock: &mut Stock,
+    ) -> Result<bool, ShelfError> {
+        let found = guarded(|| {
+            for entry in self.by_message.scan_prefix(prefix(&TraceKey::Message(id))).keys() {
+                let entry = entry?;
+                let Some(place) = entry.last_chunk::<PLACE_BYTES>() else { continue };
+                let Some(bytes) = self.traces.get(place)? else { continue };
+                let trace = serde_json::from_slice::<Trace>(&bytes).ok();
+                // What was sent once more under its id became nothing of its own.
+                if let Some(trace) = trace.filter(|trace| trace.verdict != TraceVerdict::Duplicate) {
+                    return Ok(Some((*place, bytes.len(), trace)));
                 }
             }
-            Ok(())
-        })
+            Ok(None)
+        })?;
+        let Some((place, before, mut trace)) = found else { return Ok(false) };
+        trace.add(later);
+        let encoded = encode(&mut trace)?;
+        guarded(|| {
+            for (tree, key) in self.entries(&trace, place) {
+                tree.insert(key, &[])?;
+            }
+            self.traces.insert(place, encoded.as_slice())?;
+            stock.bytes = (stock.bytes + encoded.len() as u64).saturating_sub(before as u64);
+            self.make_room(config, stock)
+        })?;
+        Ok(true)
+    }
+
+    /// Lets the oldest go while there is too much.
+    fn make_room(&self, config: &TraceConfig, stock: &mut Stock) -> sled::Result<()> {
+        while stock.count > config.traces_max || stock.bytes > config.bytes_max {
+            let Some((place, old)) = self.traces.pop_min()? else { break };
+            stock.count = stock.count.saturating_sub(1);
+            stock.bytes = stock.bytes.saturating_sub(old.len() as u64);
+            let place = <[u8; PLACE_BYTES]>::try_from(&*place).unwrap_or_default();
+            if let Ok(old) = serde_json::from_slice::<Trace>(&old) {
+                for (tree, key) in self.entries(&old, place) {
+                    tree.remove(key)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The keys under which indexes name a trace.
@@ -262,9 +304,9 @@ fn move_aside(folder: &Path) -> io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use wharf_pipeline::Snapshot;
-    use wharf_protocol::{Message, MessageId, Timestamp};
+    use wharf_protocol::{Message, Timestamp};
 
-    use super::super::{Account, Pass, TraceVerdict, Why};
+    use super::super::{Account, Pass, Why};
     use super::*;
 
     fn trace(at: u64, pipeline: &str) -> Trace {
@@ -286,6 +328,7 @@ mod tests {
             steps: Vec::new(),
             given: None,
             circumstances: None,
+            on_way_from: None,
         });
         trace
     }

@@ -512,7 +512,7 @@ impl Done {
     /// Answers. Whoever stopped waiting does not need it.
     fn tell(self, reply: Reply) {
         match reply {
-            Reply::Publish { receipts, reply } => drop(reply.send(receipts)),
+            Reply::Publish { receipts, reply } => reply.send(receipts),
             Reply::Settle(reply) => drop(reply.send(self.refused.map_or(Ok(self.stale), Err))),
             Reply::Attach(reply) => drop(reply.send(self.refused.map_or(Ok(()), Err))),
             Reply::Change(reply) => drop(reply.send(self.refused.map_or(Ok(self.changed), Err))),

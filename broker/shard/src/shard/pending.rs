@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 use wharf_protocol::{ErrorCode, Receipt, Rejection};
 use wharf_queue::{ConsumerId, Durability, Publish, Record};
 
-use super::{Changed, Command, exact};
+use super::{Changed, Command, Told, exact};
 use crate::ShardError;
 
 /// Records to be written together.
@@ -26,7 +26,7 @@ pub(super) struct Part {
 
 /// Who waits for what a command's records do.
 pub(super) enum Reply {
-    Publish { receipts: Vec<Receipt>, reply: oneshot::Sender<Vec<Receipt>> },
+    Publish { receipts: Vec<Receipt>, reply: Told },
     Settle(oneshot::Sender<Result<Vec<u64>, ShardError>>),
     Attach(oneshot::Sender<Result<(), ShardError>>),
     Change(oneshot::Sender<Result<Changed, ShardError>>),
@@ -52,12 +52,7 @@ impl Pending {
     }
 
     /// Messages that came together, and the durability that their queues promise.
-    pub(super) fn add_publish(
-        &mut self,
-        published: Vec<Publish>,
-        durability: Durability,
-        reply: oneshot::Sender<Vec<Receipt>>,
-    ) {
+    pub(super) fn add_publish(&mut self, published: Vec<Publish>, durability: Durability, reply: Told) {
         let receipts = Vec::with_capacity(published.len());
         self.parts.push(Part { records: published.len(), reply: Reply::Publish { receipts, reply } });
         self.durability = self.durability.max(durability);
@@ -80,7 +75,7 @@ impl Reply {
         match self {
             Self::Publish { reply, .. } => {
                 let rejection = rejection(error.code(), error.to_string());
-                let _ = reply.send(vec![Receipt::Rejected(rejection); records]);
+                reply.send(vec![Receipt::Rejected(rejection); records]);
             }
             Self::Settle(reply) => drop(reply.send(Err(error.clone()))),
             Self::Attach(reply) => drop(reply.send(Err(error.clone()))),

@@ -78,9 +78,10 @@ fn print(rerun: &RerunResult, steps: bool) -> anyhow::Result<()> {
 }
 
 fn place(pass: &RerunPass) -> String {
-    let place = match &pass.on_way_to {
-        Some(queue) => format!("on the way to {queue}"),
-        None => "at ingress".to_owned(),
+    let place = match (&pass.on_way_to, &pass.on_way_from) {
+        (Some(queue), _) => format!("on the way to {queue}"),
+        (None, Some(queue)) => format!("on the way out of {queue}"),
+        (None, None) => "at ingress".to_owned(),
     };
     match pass.then == pass.now {
         true => format!("{}/{} {place}", pass.pipeline, pass.then),
