@@ -42,6 +42,7 @@ mod text;
 mod ticker;
 mod trace;
 mod view;
+mod wanted;
 mod wasi;
 mod worker;
 

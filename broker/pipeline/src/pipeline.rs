@@ -17,9 +17,9 @@ use crate::stage::Stage;
 use crate::trace::Step;
 use crate::worker::{Weight, aside};
 use crate::{
-    BATCH_MESSAGES_MAX, Circumstances, CpuUse, Failure, FailureKind, Fault, Item, Kind, LogLine, Memory,
-    Need, OnFailure, Outdated, Output, PipelineSpec, Plugin, Problem, Processed, RECORDING_VERSION, Recall,
-    Recording, RecordingHead, SpecError, StageStats, Target, Traced, Verdict,
+    BATCH_MESSAGES_MAX, Circumstances, CpuUse, Failure, FailureKind, Fault, Grant, Item, Kind, LogLine,
+    Memory, Need, OnFailure, Outdated, Output, PipelineSpec, Plugin, Problem, Processed, RECORDING_VERSION,
+    Recall, Recording, RecordingHead, SpecError, StageStats, Target, Traced, Verdict,
 };
 
 /// One version of a pipeline. Immutable: a new version is another `Pipeline`, and messages in flight finish
@@ -91,6 +91,14 @@ pub enum PrepareError {
         stage: Name,
         /// What it imports.
         need: Need,
+    },
+    /// The stage's configuration names what it does not grant.
+    #[error("stage {stage}: its configuration names {grant}; add \"{grant}\" to the stage's grants")]
+    NotGrantedByName {
+        /// Which stage.
+        stage: Name,
+        /// What is to be granted.
+        grant: Grant,
     },
     /// A configuration that would not reach the plugin.
     #[error("stage {0}: it has a config and does not grant \"config\"; add it to the stage's grants")]

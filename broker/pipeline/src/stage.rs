@@ -16,6 +16,7 @@ use crate::memory::{Shared, lock};
 use crate::plugin::START_DEADLINE;
 use crate::recorder::Tap;
 use crate::stats::Counters;
+use crate::wanted::{Lack, lacking};
 use crate::{
     BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Fault, Grant, Kind, Level, OnFailure, Plugin, PluginRef,
     PrepareError, Problem, StageSpec, StageStats, Target, config_schema,
@@ -77,8 +78,11 @@ impl Stage {
         if !spec.config.is_empty() && !spec.grants.contains(&Grant::Config) {
             return Err(PrepareError::ConfigNotGranted(name));
         }
-        if let Some(need) = plugin.needs().iter().find(|need| !need.is_granted(&spec.grants)) {
-            return Err(PrepareError::NotGranted { stage: name, need: *need });
+        let schema = plugin.description().config_schema.as_deref();
+        match lacking(plugin.needs(), schema, &spec.config, &spec.grants) {
+            Some(Lack::Any(need)) => return Err(PrepareError::NotGranted { stage: name, need }),
+            Some(Lack::Named(grant)) => return Err(PrepareError::NotGrantedByName { stage: name, grant }),
+            None => {}
         }
         if let Some(schema) = &plugin.description().config_schema {
             config_schema::check(schema, &spec.config)
