@@ -279,6 +279,8 @@ pub mod schema {
     use super::{absent, backend};
     use crate::Failure;
 
+    pub use crate::compiled::Compiled;
+
     /// A schema, as it was uploaded.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Document {

@@ -54,6 +54,11 @@ impl<'a> Message<'a> {
         self.index
     }
 
+    /// Whether it is the first message of a call: what a call may see anew is seen anew here.
+    pub(crate) fn begins_call(&self) -> bool {
+        self.index == 0
+    }
+
     /// Where it was published.
     pub fn topic(&self) -> &str {
         let packed = if self.reads.topic { self.span(self.slot.topic) } else { None };
