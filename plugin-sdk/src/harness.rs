@@ -43,6 +43,7 @@
 //! - [`Harness::check_cases`] compares a folder of messages with what is expected of them, `UPDATE_GOLDEN=1` writes it;
 //! - [`Harness::check_properties`] asserts what holds for every plugin: it never breaks, whatever the payload, and it
 //!   says the same in any batch, on any instance, natively and compiled;
+//! - [`Harness::kv`] gives what the pipeline remembers before, [`Harness::assert_kv`] says what it remembers after;
 //! - [`Outcome::assert_within`] a [`Budget`] of fuel, memory and output;
 //! - [`Harness::deny`], [`Harness::deadline`] and [`Outcome::assert_fault`] show what the broker's refusals look like;
 //! - [`Harness::check_recording`] repeats what a running broker saw.
@@ -57,6 +58,7 @@ mod case;
 mod component;
 mod golden;
 mod input;
+mod memory;
 mod native;
 mod outcome;
 mod properties;
@@ -79,6 +81,7 @@ pub use budget::Budget;
 pub use case::{CaseReport, case_inputs, run_cases};
 pub use component::Component;
 pub use input::Input;
+pub use memory::{Changes, Memory, Remembered};
 #[doc(hidden)]
 pub use native::{Answer, Tested, Verdict};
 pub use outcome::{Emitted, Outcome, Result, Usage};
@@ -93,6 +96,8 @@ pub struct Harness<P> {
     /// Where a test gave a configuration that is no object, which no stage can have.
     odd_config: Option<Value>,
     subject: RefCell<Option<Box<dyn Subject>>>,
+    /// What the pipeline remembers by now; `None`: what the setup says.
+    memory: RefCell<Option<Memory>>,
     plugin: PhantomData<fn() -> P>,
 }
 
@@ -126,7 +131,7 @@ impl<P: Tested> Harness<P> {
 
     fn new(kind: Kind) -> Self {
         let (setup, subject) = (Setup::default(), RefCell::new(None));
-        Self { kind, setup, odd_config: None, subject, plugin: PhantomData }
+        Self { kind, setup, odd_config: None, subject, memory: RefCell::new(None), plugin: PhantomData }
     }
 
     /// With this configuration; without, it is `{}`.
@@ -178,6 +183,15 @@ impl<P: Tested> Harness<P> {
     #[must_use]
     pub fn secret(mut self, name: &str, value: impl Into<String>) -> Self {
         self.setup.secrets.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// With this value in the pipeline's `kv` before the first message. What a message leaves there is there for the next
+    /// one that is sent, natively and compiled.
+    #[must_use]
+    pub fn kv(mut self, key: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.setup.kv.insert(key.to_owned(), Remembered::new(value));
+        self.memory = RefCell::new(None);
         self
     }
 
@@ -255,10 +269,33 @@ impl<P: Tested> Harness<P> {
         if let Some(config) = &self.odd_config {
             panic!("a stage's configuration is an object, and not {config}");
         }
-        match self.run(&self.setup, &inputs) {
-            Ok(outcomes) => outcomes,
+        let kv = self.memory();
+        match self.run(&Setup { kv, ..self.setup.clone() }, &inputs) {
+            Ok(outcomes) => {
+                let mut memory = self.memory();
+                outcomes.iter().for_each(|outcome| memory::apply(&mut memory, &outcome.changes));
+                self.memory.replace(Some(memory));
+                outcomes
+            }
             Err(error) => panic!("{error} (the configuration is {})", Value::from(self.setup.config.clone())),
         }
+    }
+
+    /// What the pipeline's `kv` holds by now.
+    pub fn memory(&self) -> Memory {
+        self.memory.borrow().clone().unwrap_or_else(|| self.setup.kv.clone())
+    }
+
+    /// Asserts what the pipeline's `kv` holds by now under `key`; `None`: nothing.
+    ///
+    /// # Panics
+    /// If it is something else.
+    #[track_caller]
+    pub fn assert_kv(&self, key: &str, value: Option<&str>) -> &Self {
+        let memory = self.memory();
+        let is = memory.get(key).map(|remembered| String::from_utf8_lossy(&remembered.value));
+        assert_eq!(is.as_deref(), value, "what `kv` holds as `{key}`");
+        self
     }
 
     /// Asserts that each case in `folder`, within the plugin's folder, becomes what its `expected.json` says; with

@@ -15,6 +15,8 @@ pub(crate) mod backend;
 use crate::bindings::imports::wharf::plugin::types::Absence;
 use crate::{Failure, Problem};
 
+#[cfg(any(target_family = "wasm", feature = "harness"))]
+pub(crate) use backend::end_message;
 pub(crate) use backend::{Batch, Emitter, config as backend_config, random, stage as backend_stage};
 
 /// How much a log line matters.

@@ -2,11 +2,11 @@
 
 use crate::bindings::imports::wharf::plugin::types::View;
 use crate::bindings::{enrich, route, transform, validate};
-use crate::host::{Batch, Emitter};
+use crate::host::{Batch, Emitter, end_message};
 use crate::plugin::Headers;
 use crate::{
-    Enricher, Message, Out, Plugin, Problem, Route, Router, Stage, Transformed, Transformer, Validator,
-    config,
+    Enricher, Failure, Message, Out, Plugin, Problem, Route, Router, Stage, Transformed, Transformer,
+    Validator, config,
 };
 
 use enrich::exports::wharf::plugin::enrich::Verdict as Enriched;
@@ -18,9 +18,15 @@ pub(crate) fn init<P: Plugin>(stage: &Stage, config: &str) -> Result<P, Problem>
     P::init(config::parse_config(config)?, stage)
 }
 
+/// Says that a message is done with.
+fn ended<T>(said: Result<T, Failure>) -> Result<T, Failure> {
+    end_message(said.is_ok());
+    said
+}
+
 pub(crate) fn validate<P: Validator>(plugin: &P, view: &View, all: &Batch) -> Vec<Validated> {
     Message::each(view, &P::READS, all)
-        .map(|message| match plugin.validate(&message) {
+        .map(|message| match ended(plugin.validate(&message)) {
             Ok(()) => Validated::Accept,
             Err(failure) => Validated::Fail(failure.into()),
         })
@@ -29,7 +35,7 @@ pub(crate) fn validate<P: Validator>(plugin: &P, view: &View, all: &Batch) -> Ve
 
 pub(crate) fn route<P: Router>(plugin: &P, view: &View, all: &Batch) -> Vec<Routed> {
     Message::each(view, &P::READS, all)
-        .map(|message| match plugin.route(&message) {
+        .map(|message| match ended(plugin.route(&message)) {
             Ok(Route::Pass) => Routed::Pass,
             Ok(Route::Drop) => Routed::Drop,
             Ok(Route::To(outputs)) => Routed::To(outputs.into_iter().map(|output| output.0).collect()),
@@ -47,7 +53,7 @@ pub(crate) fn transform<P: Transformer>(
     Message::each(view, &P::READS, all)
         .map(|message| {
             let mut out = Out { emitter, parent: message.index(), emitted: false };
-            match plugin.transform(&message, &mut out) {
+            match ended(plugin.transform(&message, &mut out)) {
                 // What was emitted is never lost to a slip in the value returned.
                 Ok(Transformed::Emitted) | Ok(_) if out.emitted => Transform::Emitted,
                 Ok(Transformed::Keep) => Transform::Keep,
@@ -62,7 +68,7 @@ pub(crate) fn enrich<P: Enricher>(plugin: &P, view: &View, all: &Batch) -> Vec<E
     Message::each(view, &P::READS, all)
         .map(|message| {
             let mut headers = Headers::default();
-            match plugin.enrich(&message, &mut headers) {
+            match ended(plugin.enrich(&message, &mut headers)) {
                 Ok(()) if headers.0.is_empty() => Enriched::Unchanged,
                 Ok(()) => Enriched::Set(headers.0),
                 Err(failure) => Enriched::Fail(failure.into()),

@@ -10,7 +10,7 @@ use serde_json::json;
 use wharf_plugin::harness::{Budget, Harness, Input, Recording, Setup, Subject, run_cases};
 use wharf_plugin::{
     Config, Emit, Failure, Headers, Message, Out, Output, Plugin, Problem, Route, Transformed, clock,
-    enricher, log, lookup, router, transformer, validator,
+    enricher, kv, log, lookup, router, transformer, validator,
 };
 
 #[derive(Debug, Deserialize, Config)]
@@ -71,6 +71,25 @@ mod sides_plugin {
     }
 }
 
+mod counted_plugin {
+    use super::*;
+
+    /// Counts messages, and refuses those that say so.
+    #[router]
+    pub(crate) fn counted(message: &Message<'_>) -> Result<Route, Failure> {
+        let count = kv::add("count", 1)?;
+        kv::set("last", message.payload())?;
+        if message.payload() == b"forget" {
+            kv::remove("count")?;
+        }
+        if message.payload() == b"refuse" {
+            return Err(Problem::new("refused", format!("the {count}th")).into());
+        }
+        Ok(Route::Pass)
+    }
+}
+
+use counted_plugin::Counted;
 use fragile_plugin::Fragile;
 use loud_plugin::Loud;
 use priced_plugin::Priced;
@@ -111,6 +130,23 @@ fn what_is_not_granted_breaks_the_plugin() {
     assert!(outcome.assert_fault("plugin-grant").message.contains("add \"clock\""));
     lent().deny("lookup:prices").send(order.clone()).assert_fault("plugin-grant");
     priced().send(order).assert_fault("plugin-grant");
+}
+
+#[test]
+fn what_is_remembered_is_given_before_and_asserted_after() {
+    let plugin = Harness::<Counted>::native().kv("count", "41");
+    let outcomes = plugin.send_all(["a", "refuse", "b"]);
+    assert_eq!(outcomes[1].assert_rejected("refused").message, "the 43th");
+    assert!(outcomes[1].changes.is_empty(), "what a message leaves that fails is not kept");
+    plugin.assert_kv("count", Some("43")).assert_kv("last", Some("b"));
+    plugin.send("forget");
+    plugin.assert_kv("count", None).assert_kv("last", Some("forget"));
+
+    let setup: Setup =
+        serde_json::from_value(json!({"kv": {"a": "text", "b": {"base64": "/w==", "expires_ms": 7}}}))
+            .expect("a setup");
+    assert_eq!((setup.kv["a"].value.as_slice(), setup.kv["a"].expires_ms), (&b"text"[..], None));
+    assert_eq!((setup.kv["b"].value.as_slice(), setup.kv["b"].expires_ms), (&b"\xff"[..], Some(7)));
 }
 
 #[test]

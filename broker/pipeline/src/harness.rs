@@ -20,12 +20,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
-use wharf_protocol::{HeadersBuilder, Name, Timestamp, Topic};
+use wharf_protocol::{HeadersBuilder, Kept, Name, Timestamp, Topic};
 
 use crate::{
-    Engine, EngineConfig, EngineError, FailureKind, Grant, Item, Kind, Level, LoadError, Pipeline,
-    PipelineSpec, Plugin, PluginRef, PrepareError, Problem, Processed, Schema, Secret, StageSpec, Table,
-    Target,
+    Engine, EngineConfig, EngineError, FailureKind, Grant, Item, Kind, Level, LoadError, Memory, Pipeline,
+    PipelineSpec, Plugin, PluginRef, PrepareError, Problem, Processed, Recall, Schema, Secret, StageSpec,
+    Table, Target,
 };
 
 pub(crate) use measure::Round;
@@ -65,6 +65,9 @@ pub struct Request {
     /// How long a call may take, in place of the broker's own limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
+    /// What the pipeline remembers before the batch.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kv: BTreeMap<String, Remembered>,
     /// Whether every instance is forgotten first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub renew: bool,
@@ -82,6 +85,17 @@ pub struct Lent {
     pub secrets: BTreeMap<String, String>,
     /// What is there and cannot be read, as it is granted: `lookup:prices`, `schema:order`.
     pub unavailable: Vec<String>,
+}
+
+/// A value that the pipeline remembers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remembered {
+    /// The value, in base64.
+    pub base64: String,
+    /// When it is there no more, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
 }
 
 /// A message to run.
@@ -127,6 +141,10 @@ pub enum Response {
 pub struct Ran {
     /// One a message, in order.
     pub results: Vec<Outcome>,
+    /// What each message left in what the pipeline remembers, in order; `None` under a key: it removed it. Empty where
+    /// none changed anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kv: Vec<BTreeMap<String, Option<Remembered>>>,
     /// The lines that the plugin wrote.
     pub log: Vec<(Level, String)>,
     /// How long the calls took.
@@ -208,8 +226,9 @@ impl Harness {
             self.stage = None;
         }
         let items: Result<Vec<Item>, String> = request.messages.iter().map(Message::item).collect();
-        let items = match items.and_then(|items| self.lend(&request.lent).map(|()| items)) {
-            Ok(items) => items,
+        let given = items.and_then(|items| Ok((items, Given::of(&request.kv)?)));
+        let (items, memory) = match given.and_then(|given| self.lend(&request.lent).map(|()| given)) {
+            Ok(given) => given,
             Err(error) => return Response::Error(error),
         };
         let pipeline = match self.pipeline(request) {
@@ -217,15 +236,21 @@ impl Harness {
             Err(error) => return error.into(),
         };
         let now = request.now_ms.map_or(NOW, Timestamp);
-        let (processed, usage) = pipeline.run_metered(items, now);
+        let (processed, usage) = pipeline.run_metered(items, now, Arc::new(memory));
+        let (processed, recalls): (Vec<_>, Vec<_>) = processed.into_iter().unzip();
         let results: Vec<_> =
             processed.into_iter().map(|processed| Outcome::of(processed, &request.outputs)).collect();
+        let mut kv: Vec<_> = recalls.iter().map(left).collect();
+        if kv.iter().all(BTreeMap::is_empty) {
+            kv.clear();
+        }
         if results.iter().any(|result| matches!(result, Outcome::Fault(_))) {
             // The next request begins afresh: no breaker remembers this one.
             self.stage = None;
         }
         Response::Ran(Ran {
             results,
+            kv,
             log: usage.log.into_iter().map(|line| (line.level, line.text)).collect(),
             time_us: u64::try_from(usage.took.as_micros()).unwrap_or(u64::MAX),
             memory_bytes: usage.memory_peak_bytes as u64,
@@ -334,6 +359,38 @@ impl Harness {
             ..StageSpec::new(PluginRef { name: name("plugin"), version: None })
         }
     }
+}
+
+/// What a request says that the pipeline remembers.
+struct Given(BTreeMap<String, Kept>);
+
+impl Given {
+    fn of(kv: &BTreeMap<String, Remembered>) -> Result<Self, String> {
+        let kept = kv.iter().map(|(key, remembered)| {
+            let value = STANDARD.decode(&remembered.base64);
+            let value = value.map_err(|error| format!("kv {key:?} is not base64: {error}"))?;
+            Ok((key.clone(), Kept { value: value.into(), expires: remembered.expires_ms.map(Timestamp) }))
+        });
+        kept.collect::<Result<_, String>>().map(Self)
+    }
+}
+
+impl Memory for Given {
+    fn get(&self, key: &str) -> Option<Kept> {
+        self.0.get(key).cloned()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|(key, kept)| kept.cost(key.len())).sum()
+    }
+}
+
+fn left(recall: &Recall) -> BTreeMap<String, Option<Remembered>> {
+    let remembered = |kept: &Kept| Remembered {
+        base64: STANDARD.encode(&kept.value),
+        expires_ms: kept.expires.map(|expires| expires.0),
+    };
+    recall.changes.iter().map(|(key, kept)| (key.to_string(), kept.as_ref().map(remembered))).collect()
 }
 
 /// The target that stands for the declared output `i`.

@@ -289,15 +289,27 @@ impl Pipeline {
         Traced { processed: self.core.host_failure(), steps: Vec::new(), circumstances }
     }
 
-    /// As [`run_blocking`](Self::run_blocking), with what it took.
-    pub(crate) fn run_metered(&self, batch: Vec<Item>, now: Timestamp) -> (Vec<Processed>, Usage) {
+    /// As [`run_blocking`](Self::run_blocking), reading `memory`; with what each message read and changed, and what all
+    /// of them took.
+    pub(crate) fn run_metered(
+        &self,
+        batch: Vec<Item>,
+        now: Timestamp,
+        memory: Arc<dyn Memory>,
+    ) -> (Vec<(Processed, Recall)>, Usage) {
         let count = batch.len();
+        let alone = |processed: Vec<Processed>| {
+            processed.into_iter().map(|processed| (processed, Recall::default())).collect()
+        };
         let metered = || {
             let mut reports = Vec::new();
-            let processed = self.core.process_reported(batch, now, &mut reports);
+            let processed = match self.core.remembers {
+                true => self.core.process_remembering(batch, now, memory, &mut reports),
+                false => alone(self.core.pass(batch, now, None, &mut reports)),
+            };
             (processed, Usage::sum(reports))
         };
-        aside(metered).unwrap_or_else(|_| (self.core.lost(count), Usage::default()))
+        aside(metered).unwrap_or_else(|_| (alone(self.core.lost(count)), Usage::default()))
     }
 
     /// Whether any of its stages is granted what it remembers.

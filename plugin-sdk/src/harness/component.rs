@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Level;
 use crate::harness::outcome::{Outcome, Result as Verdict, Usage};
-use crate::harness::{Input, Setup, Subject, Trouble, wire};
+use crate::harness::{Changes, Input, Setup, Subject, Trouble, wire};
 
 #[cfg(feature = "harness-engine")]
 use engine::Engine;
@@ -80,11 +80,12 @@ fn outcomes(ran: wire::Ran, inputs: &[Input]) -> Result<Vec<Outcome>, String> {
         fuel: ran.fuel,
     };
     let log: Vec<_> = ran.log.into_iter().map(|(level, line)| (parse_level(&level), line)).collect();
-    let outcome = |(result, input): (wire::Result, &Input)| {
+    let changes = ran.kv.into_iter().chain(std::iter::repeat_with(Changes::new));
+    let outcome = |((result, input), changes): ((wire::Result, &Input), Changes)| {
         let result = Verdict::try_from(result)?;
-        Ok(Outcome { result, log: log.clone(), usage, given_bytes: input.payload.len() as u64 })
+        Ok(Outcome { result, changes, log: log.clone(), usage, given_bytes: input.payload.len() as u64 })
     };
-    ran.results.into_iter().zip(inputs).map(outcome).collect()
+    ran.results.into_iter().zip(inputs).zip(changes).map(outcome).collect()
 }
 
 fn parse_level(level: &str) -> Level {

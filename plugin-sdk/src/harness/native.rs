@@ -10,9 +10,9 @@ use serde_json::Value;
 use crate::bindings::imports::wharf::plugin::types::{self, View};
 use crate::bindings::{enrich, route, transform, validate};
 use crate::harness::outcome::{Emitted, Outcome, Result, Usage};
-use crate::harness::{Input, Setup, Subject, Trouble};
+use crate::harness::{Changes, Input, Setup, Subject, Trouble, memory};
 use crate::host::Emitter;
-use crate::host::backend::{self, Batch, Denied, NOW, Stored, lend, take_lines};
+use crate::host::backend::{self, Batch, Denied, NOW, Stored, lend, take_changes, take_lines};
 use crate::host::schema::Document;
 use crate::{Enricher, Plugin, Problem, Router, Stage, Transformer, Validator, run};
 
@@ -103,19 +103,26 @@ impl<P: Tested> Subject for Native<P> {
     fn run(&mut self, setup: &Setup, inputs: &[Input]) -> std::result::Result<Vec<Outcome>, Trouble> {
         backend::prepare(setup.now_ms.unwrap_or(NOW), setup.granted());
         lend_what(setup);
+        backend::remember(setup.kv.clone());
         let stage = stage(setup);
         // As the engine does it: a batch that breaks the plugin is run again, message by message, each on a new
         // instance, so that only the one that breaks it is charged.
         match self.run_batch(setup, &stage, inputs)? {
             Ok(outcomes) => Ok(outcomes),
             Err(_) if inputs.len() > 1 => {
-                let alone = inputs.iter().map(|input| self.run(setup, std::slice::from_ref(input)));
+                let mut setup = setup.clone();
+                let alone = inputs.iter().map(|input| {
+                    let outcomes = self.run(&setup, std::slice::from_ref(input))?;
+                    outcomes.iter().for_each(|outcome| memory::apply(&mut setup.kv, &outcome.changes));
+                    Ok(outcomes)
+                });
                 Ok(alone.collect::<std::result::Result<Vec<_>, _>>()?.into_iter().flatten().collect())
             }
             Err(problem) => {
                 let given_bytes = inputs.iter().map(|input| input.payload.len() as u64).sum();
                 let result = Result::Fault(problem);
-                Ok(vec![Outcome { result, log: take_lines(), usage: Usage::default(), given_bytes }])
+                let (changes, log, usage) = (Changes::new(), take_lines(), Usage::default());
+                Ok(vec![Outcome { result, changes, log, usage, given_bytes }])
             }
         }
     }
@@ -202,7 +209,7 @@ fn run<P: Tested>(plugin: &mut P, stage: &Stage, inputs: &[Input]) -> Vec<Outcom
     let begin = Instant::now();
     let verdicts = plugin.answer(&call);
     let usage = Usage { time: begin.elapsed(), ..Usage::default() };
-    let log = take_lines();
+    let (log, changes) = (take_lines(), take_changes());
     assert_eq!(verdicts.len(), inputs.len(), "one verdict a message");
 
     let emitted = emitter.emitted.into_inner();
@@ -240,7 +247,14 @@ fn run<P: Tested>(plugin: &mut P, stage: &Stage, inputs: &[Input]) -> Vec<Outcom
     let given = inputs.iter().map(|input| input.payload.len() as u64);
     results
         .zip(given)
-        .map(|(result, given_bytes)| Outcome { result, log: log.clone(), usage, given_bytes })
+        .zip(changes)
+        .map(|((result, given_bytes), changes)| Outcome {
+            result,
+            changes,
+            log: log.clone(),
+            usage,
+            given_bytes,
+        })
         .collect()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::golden;
+use crate::harness::{Changes, golden};
 use crate::{Level, Problem};
 
 /// What became of a message.
@@ -13,6 +13,8 @@ use crate::{Level, Problem};
 pub struct Outcome {
     /// What the plugin said.
     pub result: Result,
+    /// What it left in the pipeline's `kv`; nothing where the message failed.
+    pub changes: Changes,
     /// The lines that it wrote.
     pub log: Vec<(Level, String)>,
     /// What it took.

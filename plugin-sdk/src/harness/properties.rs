@@ -166,7 +166,7 @@ impl Bits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::harness::Usage;
+    use crate::harness::{Changes, Usage};
 
     /// Says of each message what its function says, given how many came before it on this instance.
     struct Fake(fn(&[u8], usize, usize) -> Verdict, usize);
@@ -176,7 +176,13 @@ mod tests {
             let outcomes = inputs.iter().map(|input| {
                 self.1 += 1;
                 let result = (self.0)(&input.payload, inputs.len(), self.1);
-                Outcome { result, log: Vec::new(), usage: Usage::default(), given_bytes: 0 }
+                Outcome {
+                    result,
+                    changes: Changes::new(),
+                    log: Vec::new(),
+                    usage: Usage::default(),
+                    given_bytes: 0,
+                }
             });
             Ok(outcomes.collect())
         }

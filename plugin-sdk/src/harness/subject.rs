@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Problem;
-use crate::harness::{Input, Outcome};
+use crate::harness::{Input, Memory, Outcome};
 
 /// The stage that a plugin is tested in.
 ///
@@ -42,6 +42,9 @@ pub struct Setup {
     /// Secrets that are lent, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
+    /// What the pipeline's `kv` holds before the batch.
+    #[serde(skip_serializing_if = "Memory::is_empty")]
+    pub kv: Memory,
     /// What of it is there and cannot be read: `lookup:prices`, `schema:order`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unavailable: Vec<String>,

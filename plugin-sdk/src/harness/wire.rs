@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::harness::outcome::{self, Emitted};
-use crate::harness::{Input, Setup};
+use crate::harness::{Changes, Input, Memory, Setup};
 
 /// A batch to run. The instance is made anew when the stage or its configuration changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Request {
     /// The time that the plugin sees, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now_ms: Option<u64>,
+    /// What the pipeline's `kv` holds before the batch.
+    #[serde(default, skip_serializing_if = "Memory::is_empty")]
+    pub kv: Memory,
     /// Whether every instance is forgotten first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub renew: bool,
@@ -95,6 +98,9 @@ pub enum Response {
 pub struct Ran {
     /// One a message, in order.
     pub results: Vec<Result>,
+    /// What each message left in `kv`, in order; empty where none changed anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kv: Vec<Changes>,
     /// The lines that the plugin wrote: level (`debug`, `info`, `warn`, `error`) and text.
     pub log: Vec<(String, String)>,
     /// How long the call took.
@@ -154,11 +160,21 @@ impl Request {
     pub(crate) fn new(setup: &Setup, inputs: &[Input]) -> Self {
         let grants = Some(setup.granted());
         let Setup {
-            config, outputs, kind, tables, schemas, secrets, unavailable, deadline_ms, now_ms, ..
+            config,
+            outputs,
+            kind,
+            tables,
+            schemas,
+            secrets,
+            unavailable,
+            kv,
+            deadline_ms,
+            now_ms,
+            ..
         } = setup.clone();
         let messages = inputs.iter().map(Message::from).collect();
         let lent = Lent { tables, schemas, secrets, unavailable };
-        Self { config, outputs, messages, kind, grants, lent, deadline_ms, now_ms, renew: false }
+        Self { config, outputs, messages, kind, grants, lent, deadline_ms, now_ms, kv, renew: false }
     }
 }
 

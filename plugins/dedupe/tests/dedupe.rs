@@ -1,4 +1,4 @@
-//! Natively: the harness has a `kv` for each thread, and each test is a thread.
+//! Natively, and as a component; what a message leaves in `kv` is there for the next one.
 
 use dedupe::Dedupe;
 use serde_json::{Value, json};
@@ -10,11 +10,50 @@ fn native(config: Value) -> Harness<Dedupe> {
 
 #[test]
 fn the_example_of_the_documentation() {
-    let plugin = native(json!({"by": ["/order/id", "/order/version"]}));
-    plugin.send(r#"{"order":{"id":7,"version":1}}"#).assert_routed([]);
-    plugin.send(r#"{"order":{"version":1,"id":7},"x":1}"#).assert_dropped();
-    plugin.send(r#"{"order":{"id":7,"version":2}}"#).assert_routed([]);
-    plugin.send(r#"{"order":{"id":"7","version":1}}"#).assert_routed([]);
+    Harness::each(|plugin: Harness<Dedupe>| {
+        let plugin = plugin.config(json!({"by": ["/order/id", "/order/version"]}));
+        plugin.send(r#"{"order":{"id":7,"version":1}}"#).assert_routed([]);
+        plugin.send(r#"{"order":{"version":1,"id":7},"x":1}"#).assert_dropped();
+        plugin.send(r#"{"order":{"id":7,"version":2}}"#).assert_routed([]);
+        plugin.send(r#"{"order":{"id":"7","version":1}}"#).assert_routed([]);
+        assert_eq!(plugin.memory().len(), 3);
+    });
+}
+
+#[test]
+fn a_message_is_forgotten_when_its_window_ends() {
+    Harness::each(|plugin: Harness<Dedupe>| {
+        let plugin = plugin.config(json!({"window-s": 10})).now(1_000_000);
+        plugin.send("x").assert_routed([]);
+        plugin.send("x").assert_dropped();
+        let plugin = plugin.now(1_009_999);
+        plugin.send("x").assert_dropped();
+        let plugin = plugin.now(1_010_000);
+        plugin.send("x").assert_routed([]);
+    });
+}
+
+#[test]
+fn of_one_batch_the_first_passes() {
+    Harness::each(|plugin: Harness<Dedupe>| {
+        let outcomes = plugin.config(json!({})).send_all(["x", "y", "x"]);
+        outcomes[0].assert_routed([]);
+        outcomes[1].assert_routed([]);
+        outcomes[2].assert_dropped();
+    });
+}
+
+#[test]
+fn what_is_rejected_is_not_remembered() {
+    Harness::each(|plugin: Harness<Dedupe>| {
+        let plugin = plugin.config(json!({"duplicate": "reject"}));
+        assert_eq!(plugin.send("x").changes.len(), 1);
+        let before = plugin.memory();
+        let again = plugin.send("x");
+        again.assert_rejected("duplicate");
+        assert!(again.changes.is_empty());
+        assert_eq!(plugin.memory(), before, "the count of what was rejected is not kept");
+    });
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Natively. The harness has a `kv` for each thread, and each test is a thread.
+//! Natively, and as a component; what a message leaves in `kv` is there for the next one.
 
 use merge_batch::MergeBatch;
 use serde_json::{Value, json};
@@ -10,14 +10,35 @@ fn native(config: Value) -> Harness<MergeBatch> {
 
 #[test]
 fn the_example_of_the_documentation() {
-    let plugin = native(json!({"count": 2, "by": "/order"}));
-    plugin.send(r#"{"order":7,"sku":"A-1"}"#).assert_dropped();
-    plugin.send(r#"{"order":8,"sku":"C-3"}"#).assert_dropped();
-    plugin
-        .send(r#" {"order":7,"sku":"B-9"} "#)
-        .assert_payload(r#"[{"order":7,"sku":"A-1"},{"order":7,"sku":"B-9"}]"#)
-        .assert_header("batch-size", "2");
-    plugin.send(r#"{"order":7,"sku":"D-4"}"#).assert_dropped();
+    Harness::each(|plugin: Harness<MergeBatch>| {
+        let plugin = plugin.config(json!({"count": 2, "by": "/order"}));
+        plugin.send(r#"{"order":7,"sku":"A-1"}"#).assert_dropped();
+        plugin.send(r#"{"order":8,"sku":"C-3"}"#).assert_dropped();
+        plugin
+            .send(r#" {"order":7,"sku":"B-9"} "#)
+            .assert_payload(r#"[{"order":7,"sku":"A-1"},{"order":7,"sku":"B-9"}]"#)
+            .assert_header("batch-size", "2");
+        assert!(!plugin.memory().contains_key("merge-batch/=7"), "a batch that is sent is forgotten");
+        assert!(plugin.memory().contains_key("merge-batch/=8"));
+        plugin.send(r#"{"order":7,"sku":"D-4"}"#).assert_dropped();
+    });
+}
+
+#[test]
+fn a_batch_that_is_kept_goes_on_and_one_that_is_none_rejects() {
+    // When it began (8 bytes), how many there are (4), and their JSON.
+    let kept = b"\0\0\0\0\0\0\0\x01\0\0\0\x01[1]".to_vec();
+    Harness::each(|plugin: Harness<MergeBatch>| {
+        let plugin = plugin.config(json!({"count": 2})).kv("merge-batch/", kept.clone());
+        plugin.send("[2]").assert_payload("[[1],[2]]");
+        plugin.assert_kv("merge-batch/", None);
+    });
+    Harness::each(|plugin: Harness<MergeBatch>| {
+        let plugin = plugin.config(json!({"count": 2})).kv("merge-batch/", "no batch");
+        let outcome = plugin.send("[2]");
+        assert!(outcome.assert_rejected("bad-batch").message.contains("merge-batch/"));
+        plugin.assert_kv("merge-batch/", Some("no batch"));
+    });
 }
 
 #[test]
