@@ -1,4 +1,5 @@
-//! `enrich`: a transformer that adds members to a JSON payload, and headers, from a lookup table.
+//! `enrich`: a transformer that adds members to a JSON payload, and headers, from a table: one in its configuration, or
+//! one that is uploaded.
 //!
 //! ```toml
 //! [stage.config]
@@ -19,14 +20,31 @@
 //! {"customer":{"id":"c-17","tier":"gold","country":"NL"},"total":12}
 //! ```
 //!
-//! A member that is there already is replaced. Where an entry has headers alone, the payload is not touched, and not
+//! The same from a reference table, which may be replaced while messages flow (`wharf lookup put customers
+//! customers.json`):
+//!
+//! ```toml
+//! [stage]
+//! grants = ["config", "lookup:customers"]
+//!
+//! [stage.config]
+//! key = { json = "/customer/id" }
+//! into = "/customer"
+//! lookup = "customers"                 # a message waits (`retry`) while the table is missing or cannot be read
+//! value = "members"                    # what its values are: JSON objects of members; or "entry", as above; or texts:
+//!                                      # { member = "tier" }, { header = "tier" }
+//! ```
+//!
+//! A member that is there already is replaced. A value that is not what `value` says rejects (`lookup-not-json`,
+//! `lookup-not-utf8`). Where an entry has headers alone, the payload is not touched, and not
 //! even read when the key is a header.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use wharf_plugin::{Emit, Failure, Message, Out, Plugin, Problem, Stage, Transformed, Transformer};
+use wharf_plugin::{Emit, Failure, Message, Out, Plugin, Problem, Stage, Transformed, Transformer, lookup};
 
 /// What an operator writes.
 #[derive(Debug, Clone, Deserialize)]
@@ -41,7 +59,27 @@ pub struct Config {
     #[serde(default)]
     pub missing: Missing,
     /// What each key adds.
-    pub table: BTreeMap<String, Entry>,
+    pub table: Option<BTreeMap<String, Entry>>,
+    /// In its place, the name of a reference table.
+    pub lookup: Option<String>,
+    /// What the reference table's values are.
+    #[serde(default)]
+    pub value: Form,
+}
+
+/// What the values of a reference table are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// The members that are added, as a JSON object.
+    #[default]
+    Members,
+    /// An [`Entry`], as JSON.
+    Entry,
+    /// A text, for the member of this name.
+    Member(String),
+    /// A text, for the header of this name.
+    Header(String),
 }
 
 /// Where the key is.
@@ -81,19 +119,37 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Enrich {
     config: Config,
+    table: Table,
+}
+
+/// Where entries are.
+#[derive(Debug)]
+enum Table {
+    Own(BTreeMap<String, Entry>),
+    /// In the reference table of this name, whose values are in this form.
+    Lent(String, Form),
 }
 
 impl Plugin for Enrich {
     type Config = Config;
-    const SUMMARY: &'static str = "adds members and headers from a lookup table";
+    const SUMMARY: &'static str = "adds members and headers from a table";
     const CONFIG_SCHEMA: Option<&'static str> = Some(include_str!("config.schema.json"));
 
-    fn init(config: Config, _stage: &Stage) -> Result<Self, Problem> {
+    fn init(mut config: Config, _stage: &Stage) -> Result<Self, Problem> {
         pointer(&config.into, "/into")?;
         if let Key::Json(key) = &config.key {
             pointer(key, "/key/json")?;
         }
-        Ok(Self { config })
+        let table = match (config.table.take(), config.lookup.take()) {
+            (Some(entries), None) => Table::Own(entries),
+            (None, Some(name)) => Table::Lent(name, config.value.clone()),
+            _ => {
+                let message =
+                    "give one of `table` (the entries) and `lookup` (the name of a reference table)";
+                return Err(Problem::new("bad-config", message));
+            }
+        };
+        Ok(Self { config, table })
     }
 }
 
@@ -116,8 +172,10 @@ impl Transformer for Enrich {
                 _ => None,
             },
         };
-        let entry = match (key.as_ref().and_then(|key| self.config.table.get(key)), &self.config.missing) {
-            (Some(entry), _) | (None, Missing::Default(entry)) => entry,
+        let found = key.as_deref().map(|key| self.table.find(key)).transpose()?.flatten();
+        let entry = match (found, &self.config.missing) {
+            (Some(entry), _) => entry,
+            (None, Missing::Default(entry)) => Cow::Borrowed(entry),
             (None, Missing::Skip) => return Ok(Transformed::Keep),
             (None, Missing::Reject) => return Err(self.missing(key.as_deref()).into()),
         };
@@ -138,6 +196,26 @@ impl Transformer for Enrich {
             object.insert(name.clone(), value.clone());
         }
         out.emit(Emit::bytes(payload.to_string().as_bytes()).set_headers(&headers))
+    }
+}
+
+impl Table {
+    fn find(&self, key: &str) -> Result<Option<Cow<'_, Entry>>, Failure> {
+        let (name, form) = match self {
+            Self::Own(entries) => return Ok(entries.get(key).map(Cow::Borrowed)),
+            Self::Lent(name, form) => (name, form),
+        };
+        let entry = match form {
+            Form::Entry => lookup::json(name, key)?,
+            Form::Members => lookup::json(name, key)?.map(|members| Entry { members, ..Entry::default() }),
+            Form::Member(member) => lookup::text(name, key)?.map(|text| {
+                let members = Map::from_iter([(member.clone(), Value::String(text))]);
+                Entry { members, ..Entry::default() }
+            }),
+            Form::Header(header) => lookup::text(name, key)?
+                .map(|text| Entry { headers: BTreeMap::from([(header.clone(), text)]), ..Entry::default() }),
+        };
+        Ok(entry.map(Cow::Owned))
     }
 }
 

@@ -83,3 +83,44 @@ fn a_wrong_configuration_is_refused_with_its_place() {
         plugin.assert_refused("bad-config", Some("/table/a/memebrs"));
     });
 }
+
+#[test]
+fn a_reference_table_says_what_is_added() {
+    Harness::each(|plugin: Harness<Enrich>| {
+        let config = json!({"key": {"json": "/id"}, "lookup": "customers", "missing": "reject"});
+        let plugin =
+            plugin.config(config).table("customers", [("c-17", r#"{"tier":"gold"}"#), ("bad", "gold")]);
+
+        plugin.send(r#"{"id":"c-17"}"#).assert_payload(r#"{"id":"c-17","tier":"gold"}"#);
+        plugin.send(r#"{"id":"x"}"#).assert_rejected("unknown-key");
+        plugin.send(r#"{"id":"bad"}"#).assert_rejected("lookup-not-json");
+    });
+    Harness::each(|plugin: Harness<Enrich>| {
+        let config = json!({"key": {"header": "id"}, "lookup": "customers"});
+        let plugin = plugin.config(config).unavailable("lookup:customers");
+        plugin.send(Input::new("{}").header("id", "1")).assert_retried("table-unavailable");
+    });
+}
+
+#[test]
+fn the_values_of_a_reference_table_have_a_form() {
+    let with = |value: Value, entry: &'static str| {
+        let config = json!({"key": {"header": "id"}, "lookup": "t", "value": value});
+        let plugin = Harness::<Enrich>::native().config(config).table("t", [("1", entry)]);
+        plugin.send(Input::new("{}").header("id", "1"))
+    };
+    with(json!({"member": "tier"}), "gold").assert_payload(r#"{"tier":"gold"}"#);
+    with(json!({"header": "tier"}), "gold").assert_payload("{}").assert_header("tier", "gold");
+    with(json!("entry"), r#"{"members":{"a":1},"headers":{"b":"c"}}"#)
+        .assert_payload(r#"{"a":1}"#)
+        .assert_header("b", "c");
+}
+
+#[test]
+fn one_table_is_to_be_given() {
+    let refused = |config: Value| {
+        Harness::<Enrich>::native().config(config).assert_refused("bad-config", None);
+    };
+    refused(json!({"key": {"header": "id"}}));
+    refused(json!({"key": {"header": "id"}, "table": {}, "lookup": "t"}));
+}
