@@ -10,12 +10,14 @@ use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 /// In order. What each is, and says of itself, is read from its sources: see `said`.
-const PLUGINS: [&str; 17] = [
+const PLUGINS: [&str; 20] = [
     "cbor-to-json",
+    "cel",
     "cloudevents",
     "csv-to-json",
     "dedupe",
     "enrich",
+    "jq",
     "json-schema",
     "json-to-cbor",
     "json-to-csv",
@@ -26,6 +28,7 @@ const PLUGINS: [&str; 17] = [
     "redact",
     "route-by",
     "split",
+    "template",
     "xml-check",
     "xml-to-json",
 ];
