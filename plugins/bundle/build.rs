@@ -10,7 +10,9 @@ use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 /// In order. What each is, and says of itself, is read from its sources: see `said`.
-const PLUGINS: [&str; 20] = [
+const PLUGINS: [&str; 26] = [
+    "avro-check",
+    "avro-to-json",
     "cbor-to-json",
     "cel",
     "cloudevents",
@@ -19,12 +21,16 @@ const PLUGINS: [&str; 20] = [
     "enrich",
     "jq",
     "json-schema",
+    "json-to-avro",
     "json-to-cbor",
     "json-to-csv",
     "json-to-msgpack",
+    "json-to-protobuf",
     "json-to-xml",
     "merge-batch",
     "msgpack-to-json",
+    "protobuf-check",
+    "protobuf-to-json",
     "redact",
     "route-by",
     "split",
@@ -33,7 +39,7 @@ const PLUGINS: [&str; 20] = [
     "xml-to-json",
 ];
 /// What several of them share.
-const SHARED: [&str; 2] = ["json-value", "xml-document"];
+const SHARED: [&str; 4] = ["avro-value", "json-value", "proto-value", "xml-document"];
 const TARGET: &str = "wasm32-wasip2";
 const PROFILE: &str = "plugin";
 

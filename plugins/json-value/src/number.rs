@@ -41,6 +41,25 @@ pub fn real(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
+/// Whether a float of so many bits of precision holds a JSON number without rounding it. A number with a fraction or
+/// exponent stands for the nearest float, as everywhere.
+///
+/// ```
+/// use json_value::is_exact;
+///
+/// assert!(is_exact("9007199254740992", 53) && !is_exact("9007199254740993", 53));
+/// assert!(is_exact("0.1", 24));
+/// ```
+pub fn is_exact(text: &str, precision: u32) -> bool {
+    let bits = match integer(text) {
+        None => return true,
+        Some(Integer::Signed(number)) => number.unsigned_abs(),
+        Some(Integer::Unsigned(number)) => number,
+        Some(Integer::TooLarge) => return false,
+    };
+    bits == 0 || u64::BITS - bits.leading_zeros() - bits.trailing_zeros() <= precision
+}
+
 /// Writes the shortest JSON number that reads back as `number`; `false`, and nothing is written, for what JSON has no
 /// number for: NaN and the infinities.
 ///
