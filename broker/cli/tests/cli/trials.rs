@@ -143,7 +143,7 @@ fn a_receipt_names_the_version_that_handled_a_message_and_a_rerun_makes_the_same
     let traced = broker.ok("pub orders.in --file order.xml --trace");
     let id = traced.lines().next().expect("an id");
     let again = broker.ok(&format!("trace rerun {id}"));
-    assert!(again.contains("orders/2 on the way to billing: the same bytes, 2 steps"), "{again}");
+    assert!(again.contains("orders/2 on the way to billing: the same bytes in its 2 steps"), "{again}");
     broker.ok("pipeline stage numbers.toml");
     assert!(
         broker.fails(&format!("trace rerun {id} --version 3")).contains("1 of 1 runs came out otherwise")

@@ -93,7 +93,10 @@ fn outcome(pass: &RerunPass) -> String {
     let another = pass.then != pass.now;
     match pass.outcome.as_str() {
         "same" if another => "the same outcome".to_owned(),
-        "same" => format!("the same bytes, {} steps", pass.steps.len()),
+        "same" => match pass.steps.len() {
+            1 => "the same bytes in its 1 step".to_owned(),
+            steps => format!("the same bytes in its {steps} steps"),
+        },
         "differs" if another => "another outcome".to_owned(),
         "differs" => "otherwise".to_owned(),
         _ => pass.reason.clone().unwrap_or_default(),
