@@ -22,6 +22,7 @@ pub mod compare;
 mod compile;
 mod config_schema;
 mod engine;
+mod flow;
 mod grant;
 pub mod harness;
 mod host;
@@ -33,6 +34,7 @@ mod memory;
 mod outcome;
 mod pipeline;
 mod plugin;
+mod prepare_error;
 mod recorder;
 mod share;
 mod spec;
@@ -56,12 +58,13 @@ pub use library::{Library, Schema, Secret, Table};
 pub use limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Limits};
 pub use memory::{Blank, Memories, Memory, Recall};
 pub use outcome::{Failure, FailureKind, Fault, Item, Output, Problem, Processed};
-pub use pipeline::{Pipeline, PrepareError, RecordError};
+pub use pipeline::Pipeline;
 pub use plugin::{
     CONTRACT_VERSION, Description, LoadError, Plugin, READ_HEADERS_MAX, Reads, SCHEMA_BYTES_MAX,
     SUMMARY_BYTES_MAX,
 };
-pub use recorder::{RECORDING_VERSION, Recorded, Recording, RecordingHead};
+pub use prepare_error::PrepareError;
+pub use recorder::{RECORDING_VERSION, RecordError, Recorded, Recording, RecordingHead};
 pub use share::{CpuShare, CpuShareError, CpuUse};
 pub use spec::{
     DEADLINE_MS_MAX, DECLARED_OUTPUTS_MAX, Kind, OnFailure, PipelineSpec, PluginRef, PluginRefError,

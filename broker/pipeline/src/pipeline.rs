@@ -8,8 +8,8 @@ use tokio::sync::{Semaphore, oneshot};
 use wharf_protocol::{Name, Timestamp};
 
 use crate::engine::Inner;
+use crate::flow::Flow;
 use crate::harness::Round;
-use crate::host::Unit;
 use crate::instance::{Answer, Report};
 use crate::memory::{Blank, Remembering, Shared, lock};
 use crate::share::Meter;
@@ -17,9 +17,9 @@ use crate::stage::Stage;
 use crate::trace::Step;
 use crate::worker::{Weight, aside};
 use crate::{
-    BATCH_MESSAGES_MAX, Circumstances, CpuUse, Failure, FailureKind, Fault, Grant, Item, Kind, LogLine,
-    Memory, Need, OnFailure, Outdated, Output, PipelineSpec, Plugin, Problem, Processed, RECORDING_VERSION,
-    Recall, Recording, RecordingHead, SpecError, StageStats, Target, Traced, Verdict,
+    BATCH_MESSAGES_MAX, Circumstances, CpuUse, FailureKind, Fault, Item, LogLine, Memory, OnFailure,
+    Outdated, PipelineSpec, Plugin, PrepareError, Problem, Processed, RECORDING_VERSION, Recall, RecordError,
+    Recording, RecordingHead, StageStats, Traced, Verdict,
 };
 
 /// One version of a pipeline. Immutable: a new version is another `Pipeline`, and messages in flight finish
@@ -44,108 +44,6 @@ struct Core {
     meter: Meter,
     /// Of the time in its stages, what the meter knows, in nanoseconds.
     metered_ns: AtomicU64,
-}
-
-/// Why a pipeline cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum PrepareError {
-    /// The spec contradicts itself.
-    #[error(transparent)]
-    Spec(#[from] SpecError),
-    /// The caller resolved too few or too many plugins.
-    #[error("the pipeline has {stages} stages and {plugins} plugins were resolved for it")]
-    Plugins {
-        /// Stages of the spec.
-        stages: usize,
-        /// Plugins given.
-        plugins: usize,
-    },
-    /// The plugin is not of the kind asked for, or of several and none was named.
-    #[error("stage {stage}: {}", kind_text(*asked, kinds))]
-    Kind {
-        /// Which stage.
-        stage: Name,
-        /// The kind that the spec names.
-        asked: Option<Kind>,
-        /// The kinds that the plugin is.
-        kinds: Vec<Kind>,
-    },
-    /// A policy that would let unchecked messages through.
-    #[error(
-        "stage {0}: on-failure = \"bypass\" would let unchecked messages through a validator; use \"reject\" or \
-         \"dead-letter\""
-    )]
-    BypassedValidator(Name),
-    /// Outputs for a kind that has none.
-    #[error("stage {stage}: a {kind} sends nothing anywhere; remove its outputs")]
-    NoOutputs {
-        /// Which stage.
-        stage: Name,
-        /// Its kind.
-        kind: Kind,
-    },
-    /// The plugin needs what its stage does not grant.
-    #[error("stage {stage}: the plugin uses {need}; add {} to the stage's grants", need.example())]
-    NotGranted {
-        /// Which stage.
-        stage: Name,
-        /// What it imports.
-        need: Need,
-    },
-    /// The stage's configuration names what it does not grant.
-    #[error("stage {stage}: its configuration names {grant}; add \"{grant}\" to the stage's grants")]
-    NotGrantedByName {
-        /// Which stage.
-        stage: Name,
-        /// What is to be granted.
-        grant: Grant,
-    },
-    /// A configuration that would not reach the plugin.
-    #[error("stage {0}: it has a config and does not grant \"config\"; add it to the stage's grants")]
-    ConfigNotGranted(Name),
-    /// The plugin does not accept its configuration.
-    #[error("stage {stage}: the plugin refuses its configuration: {problem}")]
-    Config {
-        /// Which stage.
-        stage: Name,
-        /// What the plugin says, with the path to what is wrong.
-        problem: Problem,
-    },
-    /// The plugin broke while it took its configuration.
-    #[error("stage {stage}: the plugin broke while it took its configuration: {problem}")]
-    Init {
-        /// Which stage.
-        stage: Name,
-        /// How.
-        problem: Problem,
-    },
-    /// The host failed.
-    #[error("the host failed while it prepared the pipeline")]
-    Host,
-}
-
-/// Why a stage cannot be recorded.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// The pipeline has no stage of that name.
-    #[error("the pipeline has no stage {stage}; its stages are: {stages}")]
-    NoSuchStage {
-        /// Which was asked for.
-        stage: Name,
-        /// Which there are.
-        stages: String,
-    },
-    /// Somebody else records it.
-    #[error("stage {0} is being recorded already; one recording of a stage is made at a time")]
-    Busy(Name),
-}
-
-fn kind_text(asked: Option<Kind>, kinds: &[Kind]) -> String {
-    let kinds = kinds.iter().map(Kind::to_string).collect::<Vec<_>>().join(", ");
-    match asked {
-        Some(asked) => format!("the plugin is no {asked}; it is: {kinds}"),
-        None => format!("the plugin is several; say which with kind = \"…\", one of: {kinds}"),
-    }
 }
 
 impl Pipeline {
@@ -427,14 +325,6 @@ impl Usage {
     }
 }
 
-/// The messages of a batch between two stages.
-struct Flow {
-    units: Vec<Unit>,
-    /// Of each message that came in, what is settled so far: a failure, or who dropped it last.
-    failed: Vec<Option<Box<Failure>>>,
-    dropped_by: Vec<Option<Name>>,
-}
-
 impl Core {
     /// The way of a batch: each stage answers for every message that came so far.
     fn process(&self, batch: Vec<Item>, now: Timestamp) -> Vec<Processed> {
@@ -483,7 +373,7 @@ impl Core {
         remembering: Option<&Shared>,
         reports: &mut Vec<Report>,
     ) -> Vec<Processed> {
-        let mut flow = Flow::new(batch);
+        let mut flow = Flow::new(batch, self.engine.limits.outputs);
         for stage in &self.stages {
             let units = Arc::new(std::mem::take(&mut flow.units));
             let first = reports.len();
@@ -494,7 +384,7 @@ impl Core {
             let units = Arc::unwrap_or_clone(units);
             let alone = (units.len() == 1).then(|| units[0].origin);
             for (unit, answer) in units.into_iter().zip(answers) {
-                flow.take(self, stage, unit, answer);
+                flow.take(stage, unit, answer);
             }
             if let (Some(origin), [report]) = (alone, &reports[first..]) {
                 flow.note(origin, stage, report);
@@ -537,7 +427,7 @@ impl Core {
 
     fn account(&self, item: Item, now: Timestamp, remembering: Option<&Shared>) -> Traced {
         let mut circumstances = Circumstances { now, ..Circumstances::default() };
-        let mut flow = Flow::new(vec![item]);
+        let mut flow = Flow::new(vec![item], self.engine.limits.outputs);
         let mut steps = Vec::new();
         for stage in &self.stages {
             for unit in std::mem::take(&mut flow.units) {
@@ -547,7 +437,7 @@ impl Core {
                 let answer = answers.pop().unwrap_or(Answer::Keep);
                 let (verdict, problem) = said(&answer, stage.policy);
                 let first = flow.units.len();
-                flow.take(self, stage, unit, answer);
+                flow.take(stage, unit, answer);
                 let mut report = reports.pop().unwrap_or_else(Report::default);
                 circumstances.lent.append(&mut report.lent);
                 steps.push(Step::new(stage, &given, verdict, problem, &flow.units[first..], report));
@@ -575,165 +465,6 @@ impl Core {
             FailureKind::Fault(Fault::Host),
             Fault::Host.problem("the broker failed while it ran the pipeline"),
         ))
-    }
-}
-
-impl Flow {
-    fn new(batch: Vec<Item>) -> Self {
-        let mut failed = Vec::new();
-        failed.resize_with(batch.len(), || None);
-        Self {
-            failed,
-            dropped_by: vec![None; batch.len()],
-            units: batch
-                .into_iter()
-                .enumerate()
-                .map(|(origin, item)| Unit { item, origin, to: None })
-                .collect(),
-        }
-    }
-
-    /// What one answer makes of one message.
-    fn take(&mut self, core: &Core, stage: &Stage, unit: Unit, answer: Answer) {
-        let room = core.room(&self.units, unit.origin);
-        match answer {
-            Answer::Keep => self.units.push(unit),
-            Answer::Drop => self.dropped_by[unit.origin] = Some(stage.name.clone()),
-            Answer::Headers(headers) => {
-                let mut unit = unit;
-                unit.item.message.headers = headers;
-                self.units.push(unit);
-            }
-            Answer::To(ids) => self.spread(
-                stage,
-                room,
-                unit.origin,
-                ids.len(),
-                ids.iter().map(|id| {
-                    let mut copy = unit.clone();
-                    copy.send_to(&stage.targets[*id]);
-                    copy
-                }),
-            ),
-            Answer::Emitted(emitted) => self.spread(
-                stage,
-                room,
-                unit.origin,
-                emitted.len(),
-                emitted.into_iter().map(|output| {
-                    let Item { attempt, published_at, .. } = unit.item;
-                    let item = Item { message: output.message, attempt, published_at };
-                    let mut made = Unit { item, origin: unit.origin, to: unit.to.clone() };
-                    if let Some(id) = output.to {
-                        made.send_to(&stage.targets[id]);
-                    }
-                    made
-                }),
-            ),
-            Answer::Reject(problem) => self.fail(stage, unit, FailureKind::Rejected, problem),
-            Answer::Retry(problem, after) => {
-                let failure = stage.failure(FailureKind::Retry { after }, problem);
-                self.failed[unit.origin].get_or_insert(failure);
-            }
-            Answer::Fault(fault, message) => {
-                self.fail(stage, unit, FailureKind::Fault(fault), fault.problem(message));
-            }
-        }
-    }
-
-    /// One message becomes several, while there is room.
-    fn spread(
-        &mut self,
-        stage: &Stage,
-        room: usize,
-        origin: usize,
-        count: usize,
-        made: impl Iterator<Item = Unit>,
-    ) {
-        if count <= room {
-            self.units.extend(made);
-            return;
-        }
-        let problem = Fault::Answer.problem("one message became more than a pipeline may make of it");
-        let failure = stage.failure(FailureKind::Fault(Fault::Answer), problem);
-        self.failed[origin].get_or_insert(failure);
-    }
-
-    fn fail(&mut self, stage: &Stage, unit: Unit, kind: FailureKind, problem: Problem) {
-        match stage.policy {
-            OnFailure::Bypass => self.units.push(unit),
-            _ if self.failed[unit.origin].is_some() => {}
-            policy => {
-                let mut failure = stage.failure(kind, problem);
-                if policy == OnFailure::DeadLetter {
-                    // Whoever looks at the dead letter will ask what the stage was given.
-                    failure.step = Some(Box::new(Step::failed(stage, &unit, &failure)));
-                }
-                self.failed[unit.origin] = Some(failure);
-            }
-        }
-    }
-
-    /// Adds what the call took and wrote, which is known of a message that a stage was given alone.
-    fn note(&mut self, origin: usize, stage: &Stage, report: &Report) {
-        let failure = self.failed[origin].as_mut().filter(|failure| failure.stage == stage.name);
-        if let Some(step) = failure.and_then(|failure| failure.step.as_mut()) {
-            step.note(report);
-        }
-    }
-
-    /// All or nothing: what is left of a message of which a part failed goes no further.
-    fn settle(&mut self) {
-        let failed = &self.failed;
-        self.units.retain(|unit| failed[unit.origin].is_none());
-    }
-
-    fn finish(self) -> Vec<Processed> {
-        let mut outputs: Vec<Vec<Output>> = Vec::new();
-        outputs.resize_with(self.failed.len(), Vec::new);
-        for unit in self.units {
-            outputs[unit.origin].push(Output { message: unit.item.message, to: unit.to });
-        }
-        let settled = outputs.into_iter().zip(self.failed).zip(self.dropped_by);
-        settled
-            .map(|((outputs, failed), dropped_by)| match (failed, dropped_by) {
-                (Some(failure), _) => Processed::Failed(failure),
-                (None, Some(stage)) if outputs.is_empty() => Processed::Dropped { stage },
-                (None, _) => Processed::Passed(outputs),
-            })
-            .collect()
-    }
-}
-
-impl Core {
-    /// How many messages one message may still become.
-    fn room(&self, units: &[Unit], origin: usize) -> usize {
-        // Messages of one origin lie together, and the latest are last.
-        let made = units.iter().rev().take_while(|unit| unit.origin == origin).count();
-        self.engine.limits.outputs.saturating_sub(made)
-    }
-}
-
-impl Unit {
-    fn send_to(&mut self, target: &Target) {
-        if let Target::Topic(topic) = target {
-            self.item.message.topic = topic.clone();
-        }
-        self.to = Some(target.clone());
-    }
-}
-
-impl Stage {
-    fn failure(&self, kind: FailureKind, problem: Problem) -> Box<Failure> {
-        Box::new(Failure {
-            stage: self.name.clone(),
-            plugin: self.plugin_ref.clone(),
-            digest: self.plugin.digest().to_owned(),
-            problem,
-            kind,
-            policy: self.policy,
-            step: None,
-        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use wharf_protocol::{Message, Timestamp};
+use wharf_protocol::{Message, Name, Timestamp};
 
 use crate::harness;
 use crate::host::Unit;
@@ -67,6 +67,22 @@ pub struct Recording {
     pub head: RecordingHead,
     copies: mpsc::Receiver<Copy>,
     shared: Arc<Shared>,
+}
+
+/// Why a stage cannot be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The pipeline has no stage of that name.
+    #[error("the pipeline has no stage {stage}; its stages are: {stages}")]
+    NoSuchStage {
+        /// Which was asked for.
+        stage: Name,
+        /// Which there are.
+        stages: String,
+    },
+    /// Somebody else records it.
+    #[error("stage {0} is being recorded already; one recording of a stage is made at a time")]
+    Busy(Name),
 }
 
 /// Where a stage hands its copies to.

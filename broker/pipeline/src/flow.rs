@@ -1,0 +1,177 @@
+//! A batch between two stages: what is left of each message that came in, and what became of the others.
+
+use wharf_protocol::Name;
+
+use crate::host::Unit;
+use crate::instance::{Answer, Report};
+use crate::stage::Stage;
+use crate::trace::Step;
+use crate::{Failure, FailureKind, Fault, Item, OnFailure, Output, Problem, Processed, Target};
+
+/// The messages of a batch between two stages.
+pub(crate) struct Flow {
+    pub(crate) units: Vec<Unit>,
+    /// Of each message that came in, what is settled so far: a failure, or who dropped it last.
+    failed: Vec<Option<Box<Failure>>>,
+    dropped_by: Vec<Option<Name>>,
+    /// How many messages one may become.
+    outputs_max: usize,
+}
+
+impl Flow {
+    pub(crate) fn new(batch: Vec<Item>, outputs_max: usize) -> Self {
+        let mut failed = Vec::new();
+        failed.resize_with(batch.len(), || None);
+        Self {
+            failed,
+            dropped_by: vec![None; batch.len()],
+            outputs_max,
+            units: batch
+                .into_iter()
+                .enumerate()
+                .map(|(origin, item)| Unit { item, origin, to: None })
+                .collect(),
+        }
+    }
+
+    /// What one answer makes of one message.
+    pub(crate) fn take(&mut self, stage: &Stage, unit: Unit, answer: Answer) {
+        let room = self.room(unit.origin);
+        match answer {
+            Answer::Keep => self.units.push(unit),
+            Answer::Drop => self.dropped_by[unit.origin] = Some(stage.name.clone()),
+            Answer::Headers(headers) => {
+                let mut unit = unit;
+                unit.item.message.headers = headers;
+                self.units.push(unit);
+            }
+            Answer::To(ids) => self.spread(
+                stage,
+                room,
+                unit.origin,
+                ids.len(),
+                ids.iter().map(|id| {
+                    let mut copy = unit.clone();
+                    copy.send_to(&stage.targets[*id]);
+                    copy
+                }),
+            ),
+            Answer::Emitted(emitted) => self.spread(
+                stage,
+                room,
+                unit.origin,
+                emitted.len(),
+                emitted.into_iter().map(|output| {
+                    let Item { attempt, published_at, .. } = unit.item;
+                    let item = Item { message: output.message, attempt, published_at };
+                    let mut made = Unit { item, origin: unit.origin, to: unit.to.clone() };
+                    if let Some(id) = output.to {
+                        made.send_to(&stage.targets[id]);
+                    }
+                    made
+                }),
+            ),
+            Answer::Reject(problem) => self.fail(stage, unit, FailureKind::Rejected, problem),
+            Answer::Retry(problem, after) => {
+                let failure = stage.failure(FailureKind::Retry { after }, problem);
+                self.failed[unit.origin].get_or_insert(failure);
+            }
+            Answer::Fault(fault, message) => {
+                self.fail(stage, unit, FailureKind::Fault(fault), fault.problem(message));
+            }
+        }
+    }
+
+    /// One message becomes several, while there is room.
+    fn spread(
+        &mut self,
+        stage: &Stage,
+        room: usize,
+        origin: usize,
+        count: usize,
+        made: impl Iterator<Item = Unit>,
+    ) {
+        if count <= room {
+            self.units.extend(made);
+            return;
+        }
+        let problem = Fault::Answer.problem("one message became more than a pipeline may make of it");
+        let failure = stage.failure(FailureKind::Fault(Fault::Answer), problem);
+        self.failed[origin].get_or_insert(failure);
+    }
+
+    fn fail(&mut self, stage: &Stage, unit: Unit, kind: FailureKind, problem: Problem) {
+        match stage.policy {
+            OnFailure::Bypass => self.units.push(unit),
+            _ if self.failed[unit.origin].is_some() => {}
+            policy => {
+                let mut failure = stage.failure(kind, problem);
+                if policy == OnFailure::DeadLetter {
+                    // Whoever looks at the dead letter will ask what the stage was given.
+                    failure.step = Some(Box::new(Step::failed(stage, &unit, &failure)));
+                }
+                self.failed[unit.origin] = Some(failure);
+            }
+        }
+    }
+
+    /// Adds what the call took and wrote, which is known of a message that a stage was given alone.
+    pub(crate) fn note(&mut self, origin: usize, stage: &Stage, report: &Report) {
+        let failure = self.failed[origin].as_mut().filter(|failure| failure.stage == stage.name);
+        if let Some(step) = failure.and_then(|failure| failure.step.as_mut()) {
+            step.note(report);
+        }
+    }
+
+    /// All or nothing: what is left of a message of which a part failed goes no further.
+    pub(crate) fn settle(&mut self) {
+        let failed = &self.failed;
+        self.units.retain(|unit| failed[unit.origin].is_none());
+    }
+
+    pub(crate) fn finish(self) -> Vec<Processed> {
+        let mut outputs: Vec<Vec<Output>> = Vec::new();
+        outputs.resize_with(self.failed.len(), Vec::new);
+        for unit in self.units {
+            outputs[unit.origin].push(Output { message: unit.item.message, to: unit.to });
+        }
+        let settled = outputs.into_iter().zip(self.failed).zip(self.dropped_by);
+        settled
+            .map(|((outputs, failed), dropped_by)| match (failed, dropped_by) {
+                (Some(failure), _) => Processed::Failed(failure),
+                (None, Some(stage)) if outputs.is_empty() => Processed::Dropped { stage },
+                (None, _) => Processed::Passed(outputs),
+            })
+            .collect()
+    }
+
+    /// How many messages one of the batch may still become.
+    fn room(&self, origin: usize) -> usize {
+        // Messages of one origin lie together, and the latest are last.
+        let made = self.units.iter().rev().take_while(|unit| unit.origin == origin).count();
+        self.outputs_max.saturating_sub(made)
+    }
+}
+
+impl Unit {
+    fn send_to(&mut self, target: &Target) {
+        if let Target::Topic(topic) = target {
+            self.item.message.topic = topic.clone();
+        }
+        self.to = Some(target.clone());
+    }
+}
+
+impl Stage {
+    pub(crate) fn failure(&self, kind: FailureKind, problem: Problem) -> Box<Failure> {
+        Box::new(Failure {
+            stage: self.name.clone(),
+            plugin: self.plugin_ref.clone(),
+            digest: self.plugin.digest().to_owned(),
+            problem,
+            kind,
+            policy: self.policy,
+            step: None,
+        })
+    }
+}
