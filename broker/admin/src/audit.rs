@@ -23,12 +23,9 @@ use wharf_node::{AuditAsked, AuditDone, AuditFilter, AuditReport, AuditView, Nod
 use crate::error::{ErrorBody, Problem};
 use crate::extract::Query;
 use crate::listener::Peer;
+use crate::page;
 use crate::traces::moment;
 
-/// The most changes on a page.
-pub const PAGE_MAX: usize = 1000;
-/// Changes on a page when nobody says how many.
-const PAGE_DEFAULT: usize = 100;
 /// The ends of paths that are posted to and change nothing.
 const READING_POSTS: [&str; 4] = ["/search", "/try", "/replay", "/rerun"];
 /// Below this, bodies are secrets: not even their digests are noted, from which a short one could be guessed.
@@ -117,10 +114,7 @@ async fn list(
     Extension(who): Extension<Principal>,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page>, Problem> {
-    let limit = query.limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::invalid(format_args!("limit is 1 to {PAGE_MAX}, not {limit}")));
-    }
+    let limit = page::limit(query.limit)?;
     let filter = AuditFilter {
         who: query.who,
         target: query.target,

@@ -17,14 +17,9 @@ use wharf_protocol::{DeathCause, MessageId, QueueName, Topic};
 use crate::error::{ErrorBody, Problem};
 use crate::extract::{Json, Path, Query};
 use crate::message::{MessageJson, PayloadEncoding};
+use crate::page;
 use crate::trace::word;
 use crate::traces::moment;
-
-/// The most dead letters on a page.
-pub const PAGE_MAX: usize = 1000;
-
-/// Dead letters on a page when nobody says how many.
-const PAGE_DEFAULT: usize = 100;
 
 /// A dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -232,10 +227,7 @@ async fn list(
     Extension(who): Extension<Principal>,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page>, Problem> {
-    let limit = query.limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::invalid(format_args!("limit is 1 to {PAGE_MAX}, not {limit}")));
-    }
+    let limit = page::limit(query.limit)?;
     let after = query.after.as_deref().map(cursor).transpose()?;
     let mut queues = match query.queue {
         Some(queue) => vec![queue],
@@ -300,10 +292,7 @@ async fn search(
     Extension(who): Extension<Principal>,
     Json(search): Json<Search>,
 ) -> Result<axum::Json<Page>, Problem> {
-    let limit = search.limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::invalid(format_args!("limit is 1 to {PAGE_MAX}, not {limit}")));
-    }
+    let limit = page::limit(search.limit)?;
     let after = search.after.as_deref().map(cursor).transpose()?;
     let filter = search.filter.parsed()?;
     let page = node.find_dead_letters(&who, search.queue.as_ref(), filter, after, limit).await?;

@@ -21,6 +21,7 @@ pub mod message;
 pub mod messages;
 mod metrics;
 mod openapi;
+pub mod page;
 pub mod pipeline;
 pub mod plugin;
 pub mod policy;

@@ -16,11 +16,8 @@ use crate::dead_letter::{Death, Filter, redriven_max};
 use crate::error::{ErrorBody, Problem};
 use crate::extract::{Json, Path, Query};
 use crate::message::MessageJson;
+use crate::page;
 
-/// The most messages on a page.
-pub const PAGE_MAX: usize = 1000;
-/// Messages on a page when nobody says how many.
-const PAGE_DEFAULT: usize = 100;
 /// The longest that a request waits for the end of a transfer.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -206,7 +203,7 @@ async fn list(
     Path(name): Path<QueueName>,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page>, Problem> {
-    let limit = checked(query.limit.unwrap_or(PAGE_DEFAULT))?;
+    let limit = page::limit(query.limit)?;
     let (from, bodies) = (query.from.unwrap_or(0), query.bodies.unwrap_or(false));
     // One more than asked for tells whether there is another page.
     let mut found = node.browse(&who, &name, from, limit + 1, bodies).await?;
@@ -227,7 +224,7 @@ async fn next(
     Path(name): Path<QueueName>,
     Query(query): Query<NextQuery>,
 ) -> Result<axum::Json<Vec<Waiting>>, Problem> {
-    let found = node.peek(&who, &name, checked(query.limit.unwrap_or(1))?).await?;
+    let found = node.peek(&who, &name, page::limit(query.limit.or(Some(1)))?).await?;
     Ok(axum::Json(found.into_iter().map(Waiting::from).collect()))
 }
 
@@ -305,13 +302,6 @@ async fn stop(
     Path(name): Path<QueueName>,
 ) -> Result<axum::Json<Transfer>, Problem> {
     Ok(axum::Json(node.stop_transfer(&who, &name).await?.into()))
-}
-
-fn checked(limit: usize) -> Result<usize, Problem> {
-    match limit {
-        1..=PAGE_MAX => Ok(limit),
-        _ => Err(Problem::invalid(format_args!("limit is 1 to {PAGE_MAX}, not {limit}"))),
-    }
 }
 
 fn rate(per_second: Option<u32>) -> Result<Option<u32>, Problem> {

@@ -13,12 +13,9 @@ use wharf_protocol::{Name, Timestamp};
 
 use crate::error::{ErrorBody, Problem};
 use crate::extract::{Path, Query};
+use crate::page;
 use crate::trace::{Snapshot, Step, excerpts, word};
 
-/// The most traces on a page.
-pub const PAGE_MAX: usize = 1000;
-/// Traces on a page when nobody says how many.
-const PAGE_DEFAULT: usize = 100;
 /// The longest that a request waits for a trace.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -192,10 +189,7 @@ async fn list(
     Extension(who): Extension<Principal>,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page>, Problem> {
-    let limit = query.limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::invalid(format_args!("limit is 1 to {PAGE_MAX}, not {limit}")));
-    }
+    let limit = page::limit(query.limit)?;
     let after = query.after.map(|after| u128::from_str_radix(&after, 16)).transpose();
     let after = after.map_err(|_| Problem::invalid("after: that is not the `next` of a page"))?;
     let filter = TraceFilter {

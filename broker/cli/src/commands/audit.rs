@@ -116,7 +116,7 @@ fn pages(admin: &Admin, list: &List) -> anyhow::Result<Vec<AuditLine>> {
     let mut lines = Vec::new();
     let mut before: Option<String> = None;
     while lines.len() < list.n {
-        let limit = (list.n - lines.len()).min(wharf_admin::audit::PAGE_MAX).to_string();
+        let limit = (list.n - lines.len()).min(wharf_admin::page::PAGE_MAX).to_string();
         let mut query = vec![("limit", limit.as_str())];
         query.extend(list.who.as_deref().map(|who| ("who", who)));
         query.extend(list.target.as_deref().map(|target| ("target", target)));

@@ -187,7 +187,7 @@ fn pages(admin: &Admin, list: &List) -> anyhow::Result<Vec<DeadLetter>> {
     let mut letters = Vec::new();
     let mut after = list.after.clone();
     while letters.len() < list.n {
-        let limit = (list.n - letters.len()).min(wharf_admin::dead_letter::PAGE_MAX).to_string();
+        let limit = (list.n - letters.len()).min(wharf_admin::page::PAGE_MAX).to_string();
         let mut query = vec![("limit", limit.as_str())];
         query.extend(list.queue.as_ref().map(|queue| ("queue", queue.as_str())));
         query.extend(after.as_deref().map(|after| ("after", after)));

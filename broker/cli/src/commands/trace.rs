@@ -132,7 +132,7 @@ fn pages(admin: &Admin, list: &List) -> anyhow::Result<Vec<TraceLine>> {
     let mut found = Vec::new();
     let mut after: Option<String> = None;
     while found.len() < list.n {
-        let limit = (list.n - found.len()).min(wharf_admin::traces::PAGE_MAX).to_string();
+        let limit = (list.n - found.len()).min(wharf_admin::page::PAGE_MAX).to_string();
         let mut query = vec![("limit", limit.as_str())];
         query.extend(list.pipeline.as_ref().map(|name| ("pipeline", name.as_str())));
         query.extend(list.verdict.as_deref().map(|verdict| ("verdict", verdict)));

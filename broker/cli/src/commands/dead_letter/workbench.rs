@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args as ClapArgs;
 use wharf_admin::dead_letter::{self, DeadLetter, Page};
 use wharf_admin::message::PayloadEncoding;
+use wharf_admin::page::PAGE_MAX;
 use wharf_admin::pipeline::Try as TryRequest;
 use wharf_admin::trace::Trace;
 use wharf_admin::traces::StoredTrace;
@@ -117,7 +118,7 @@ fn found(admin: &Admin, search: &Search) -> anyhow::Result<Vec<DeadLetter>> {
         ..dead_letter::Search::default()
     };
     while letters.len() < search.n {
-        body.limit = Some((search.n - letters.len()).min(dead_letter::PAGE_MAX));
+        body.limit = Some((search.n - letters.len()).min(PAGE_MAX));
         let page: Page = admin.post(&path(["v1", "dead-letters", "search"]), &body)?;
         letters.extend(page.items);
         body.after = page.next;

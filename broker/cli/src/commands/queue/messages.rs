@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args as ClapArgs;
 use tokio::signal::unix::{SignalKind, signal};
-use wharf_admin::messages::{Move, PAGE_MAX, Page, Place, Transfer, TransferState, Waiting};
+use wharf_admin::messages::{Move, Page, Place, Transfer, TransferState, Waiting};
+use wharf_admin::page::PAGE_MAX;
 use wharf_protocol::{Message, MessageId, QueueName};
 
 use crate::admin::{Admin, path};
