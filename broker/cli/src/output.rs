@@ -79,8 +79,12 @@ pub(crate) fn reader_left(error: &anyhow::Error) -> bool {
     io.is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Cells in columns, two spaces apart, each as wide as its widest cell; no spaces at the ends of lines.
-fn columns(titles: &[&str], rows: Vec<Vec<String>>) -> String {
+/// Cells in columns, two spaces apart, each as wide as its widest cell; no spaces at the ends of lines. What a cell
+/// says may be anybody's, a message's or a plugin's, so a terminal is given nothing in it that it would obey.
+fn columns(titles: &[&str], mut rows: Vec<Vec<String>>) -> String {
+    for cell in rows.iter_mut().flatten().filter(|cell| cell.contains(is_obeyed)) {
+        *cell = escaped(cell);
+    }
     let title = titles.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>();
     let rows: Vec<_> = std::iter::once(title).filter(|title| !title.is_empty()).chain(rows).collect();
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -99,9 +103,35 @@ fn columns(titles: &[&str], rows: Vec<Vec<String>>) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// Whether a terminal does something else with it than to show it.
+fn is_obeyed(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    (c.is_control() && !matches!(c, '\n' | '\t')) || turns
+}
+
+fn escaped(cell: &str) -> String {
+    let mut out = String::with_capacity(cell.len() + 16);
+    for c in cell.chars() {
+        match is_obeyed(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_is_shown_what_it_would_obey() {
+        let rows = vec![vec!["\u{1b}[2J\r\u{202e}key".into(), "two\nlines\tä".into()]];
+        let indent = " ".repeat(r"\u{1b}[2J\r\u{202e}key".len() + 2);
+        let shown = format!("{}  two\n{indent}lines\tä", r"\u{1b}[2J\r\u{202e}key");
+        assert_eq!(columns(&[], rows), shown);
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
