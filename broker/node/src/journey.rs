@@ -4,24 +4,23 @@
 //! and what becomes of them is decided together: all of them are stored in one record, or the publisher is told
 //! why none is.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
 
-use wharf_pipeline::{Failure, FailureKind, Item, OnFailure, Output, Processed, Recall, Target};
+use wharf_pipeline::{Failure, FailureKind, Item, OnFailure, Output, Processed, Target};
 use wharf_protocol::{
     Death, DeathCause, ErrorCode, Message, MessageId, Name, PipelineVersion, Receipt, Rejection, Session,
     Timestamp, Topic, VERSIONS_TOLD_MAX,
 };
-use wharf_queue::{
-    DEAD_LETTERS, Destination, Durability, Entry, KvChange, KvPart, KvRead, QueueId, Topology, kv_digest,
-};
+use wharf_queue::{DEAD_LETTERS, Destination, Durability, Entry, KvPart, QueueId, Topology};
 
+use self::remembering::Recalled;
 use crate::memories::Turn;
-use crate::pipelines::{Active, Entered, Run};
+use crate::pipelines::{Entered, Run};
 use crate::trace::Accounts;
 use crate::{Node, Principal};
 
+mod remembering;
 mod traced;
 
 /// The header that says which versions of which pipelines a message passed: `orders/3, billing/1`.
@@ -54,6 +53,8 @@ pub(crate) struct Journey {
     entered: Held,
     /// Its turn among those whose pipelines remember.
     turn: Option<Turn>,
+    /// What those read and changed, by publication: mostly nothing.
+    recalled: BTreeMap<usize, Recalled>,
     /// Those of its publications that are traced: mostly none.
     traced: Accounts,
     /// The versions that each publication passed so far; empty when nobody asked for them.
@@ -155,6 +156,7 @@ impl Journey {
             places: Vec::with_capacity(publications),
             entered: Vec::new(),
             turn: None,
+            recalled: BTreeMap::new(),
             traced: Accounts::new(),
             versions: Vec::new(),
             who: who.clone(),
@@ -208,7 +210,8 @@ impl Journey {
     }
 
     /// What was decided, what is to be stored, and the pipelines to hold until it has its place in the log.
-    pub(crate) fn finish(self) -> (Vec<Option<Receipt>>, Vec<Place>, Held) {
+    pub(crate) fn finish(mut self) -> (Vec<Option<Receipt>>, Vec<Place>, Held) {
+        self.settle_recalled();
         (self.decided, self.places, self.entered)
     }
 
@@ -280,69 +283,9 @@ impl Journey {
         self.store(origin, message, vec![destination], Durability::Fsync);
     }
 
-    /// Lets the pipelines of the journey remember.
-    pub(crate) fn take_turn(&mut self, turn: Turn) {
-        self.turn = Some(turn);
-        // None of a batch overtakes the one before it.
-        for place in self.places.iter_mut().skip(1) {
-            place.kv = Some(Box::new(KvPart { follows: true, ..KvPart::default() }));
-        }
-    }
-
-    /// What its pipelines leave behind, of publications that are not rejected.
-    pub(crate) fn kv_changes(&self) -> impl Iterator<Item = &KvChange> {
-        let open = self.places.iter().zip(&self.decided).filter(|(_, decided)| decided.is_none());
-        open.filter_map(|(place, _)| place.kv.as_deref()).flat_map(|part| &part.changes)
-    }
-
     /// Live taps saw its messages before; only a request still has to find somebody.
     pub(crate) fn was_heard(&mut self) {
         self.places.iter_mut().filter(|place| !place.request).for_each(|place| place.live.clear());
-    }
-
-    /// Runs messages through a pipeline that remembers, and notes what it read and changed for each.
-    async fn run_remembering(&mut self, name: &Name, group: &[Traveller]) -> Result<Run, String> {
-        let active = self.entered(name).map(|entered| &**entered);
-        let (Some(Active::Ready { number, pipeline, trial }), Some(turn)) = (active, &self.turn) else {
-            // It began to remember after the journey had begun.
-            return Err(changed_meanwhile());
-        };
-        let items: Vec<Item> = group.iter().map(|traveller| Item::new(traveller.message.clone())).collect();
-        let copies = trial.as_ref().map(|trial| (Arc::clone(trial), trial.copies(&items), Instant::now()));
-        let (number, ran) = (*number, pipeline.run_remembering(items, self.now, turn.memory(name)).await);
-        let mut processed = Vec::with_capacity(ran.len());
-        for (traveller, (each, recall)) in group.iter().zip(ran) {
-            self.note(traveller.origin, name, recall);
-            processed.push(each);
-        }
-        if let Some((trial, copies, began)) = copies {
-            trial.show_all(copies, &processed, began.elapsed(), self.now);
-        }
-        Ok(Run::of(number, processed))
-    }
-
-    /// Notes what a pipeline read and changed for a publication.
-    fn note(&mut self, origin: usize, pipeline: &Name, recall: Recall) {
-        if recall == Recall::default() {
-            return;
-        }
-        let part = self.places[origin].kv.get_or_insert_default();
-        for (key, kept) in recall.reads {
-            let known = part.reads.iter().any(|read| read.pipeline == *pipeline && read.key == key)
-                || part.changes.iter().any(|change| change.pipeline == *pipeline && change.key == key);
-            if !known {
-                let seen = kept.as_ref().map(kv_digest);
-                part.reads.push(KvRead { pipeline: pipeline.clone(), key, seen });
-            }
-        }
-        for (key, kept) in recall.changes {
-            let change = KvChange { pipeline: pipeline.clone(), key, kept };
-            if let Some(turn) = &self.turn {
-                turn.leave(&change);
-            }
-            part.changes.retain(|each| (&each.pipeline, &each.key) != (&change.pipeline, &change.key));
-            part.changes.push(change);
-        }
     }
 
     /// Holds a pipeline at one version for the rest of the journey, once it has its share of processor time.
@@ -571,10 +514,6 @@ fn fail(
             );
         }
     }
-}
-
-fn changed_meanwhile() -> String {
-    "it was changed while the message was on its way; send it again".to_owned()
 }
 
 fn pass_unchanged(message: Message) -> Processed {

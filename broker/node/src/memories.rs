@@ -17,7 +17,10 @@ use bytestring::ByteString;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use wharf_pipeline::{Memory, PipelineSpec, Target};
 use wharf_protocol::{Kept, Message, Name, Topic};
-use wharf_queue::{Kv, KvChange, Topology};
+use wharf_queue::{Kv, Topology};
+
+/// A key, and the pipeline that remembers something under it.
+pub(crate) type Key = (Name, ByteString);
 
 /// The memories of all pipelines of a node.
 pub(crate) struct Memories {
@@ -45,14 +48,14 @@ struct UnderWay {
     batches: u64,
     last_ticket: u64,
     /// The newest of each key, and whose it is.
-    left: BTreeMap<(Name, ByteString), (u64, Option<Kept>)>,
+    left: BTreeMap<Key, (u64, Option<Kept>)>,
 }
 
 /// A batch that is under way to the log; over when it is dropped.
 pub(crate) struct Ticket {
     memories: Arc<Memories>,
     number: u64,
-    keys: Vec<(Name, ByteString)>,
+    keys: Vec<Key>,
 }
 
 /// A batch's turn.
@@ -64,7 +67,7 @@ pub(crate) struct Turn {
 /// What a batch left so far.
 pub(crate) struct Left {
     memories: Arc<Memories>,
-    changes: Mutex<BTreeMap<(Name, ByteString), Option<Kept>>>,
+    changes: Mutex<BTreeMap<Key, Option<Kept>>>,
 }
 
 /// One pipeline's memory, as a batch sees it.
@@ -143,16 +146,18 @@ impl Memories {
     }
 
     /// Shows what a batch leaves to the next ones, until the ticket is dropped.
-    pub(crate) fn send_off<'a>(self: &Arc<Self>, changes: impl Iterator<Item = &'a KvChange>) -> Ticket {
+    pub(crate) fn send_off<'a>(
+        self: &Arc<Self>,
+        changes: impl Iterator<Item = (&'a Key, &'a Option<Kept>)>,
+    ) -> Ticket {
         let mut under_way = lock(&self.under_way);
         under_way.batches += 1;
         under_way.last_ticket += 1;
         let number = under_way.last_ticket;
         let mut keys = Vec::new();
-        for KvChange { pipeline, key, kept } in changes {
-            let at = (pipeline.clone(), key.clone());
-            keys.push(at.clone());
-            under_way.left.insert(at, (number, kept.clone()));
+        for (key, kept) in changes {
+            keys.push(key.clone());
+            under_way.left.insert(key.clone(), (number, kept.clone()));
         }
         Ticket { memories: Arc::clone(self), number, keys }
     }
@@ -180,9 +185,8 @@ impl Turn {
     }
 
     /// Notes what a message of the batch left.
-    pub(crate) fn leave(&self, change: &KvChange) {
-        let key = (change.pipeline.clone(), change.key.clone());
-        lock(&self.left.changes).insert(key, change.kept.clone());
+    pub(crate) fn leave(&self, pipeline: &Name, key: &ByteString, kept: &Option<Kept>) {
+        lock(&self.left.changes).insert((pipeline.clone(), key.clone()), kept.clone());
     }
 }
 
@@ -215,7 +219,7 @@ impl Memory for Of {
     }
 
     fn bytes(&self) -> u64 {
-        let mine = |(pipeline, key): &(Name, ByteString), kept: &Option<Kept>| match kept {
+        let mine = |(pipeline, key): &Key, kept: &Option<Kept>| match kept {
             Some(kept) if *pipeline == self.pipeline => kept.cost(key.len()),
             _ => 0,
         };

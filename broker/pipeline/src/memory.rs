@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytestring::ByteString;
 use wharf_protocol::{
-    KV_CHANGES_MAX, KV_KEY_BYTES_MAX, KV_SPACE_BYTES_MAX, KV_VALUE_BYTES_MAX, Kept, Name, Timestamp,
+    KV_CHANGES_MAX, KV_KEY_BYTES_MAX, KV_READS_MAX, KV_SPACE_BYTES_MAX, KV_VALUE_BYTES_MAX, Kept, Name,
+    Timestamp,
 };
 
 use crate::bindings::wharf::plugin::kv::Error;
@@ -100,6 +101,13 @@ impl Remembering {
         self.recall.changes = mark;
     }
 
+    /// Whether the message may read `key`: what it reads is in its record, and a record has an end.
+    pub(crate) fn may_read(&self, key: &str) -> bool {
+        let Recall { reads, changes } = &self.recall;
+        reads.len() < KV_READS_MAX || reads.contains_key(key) || changes.contains_key(key)
+    }
+
+    /// Of a key that [may be read](Self::may_read).
     pub(crate) fn get(&mut self, key: &str, now: Timestamp) -> Result<Option<Kept>, Error> {
         if key.is_empty() || key.len() > KV_KEY_BYTES_MAX {
             return Err(Error::BadKey);
@@ -138,6 +146,7 @@ impl Remembering {
         Ok(())
     }
 
+    /// Of a key that [may be read](Self::may_read).
     pub(crate) fn add(
         &mut self,
         key: &str,
@@ -235,5 +244,20 @@ mod tests {
             assert_eq!(run.set(&i.to_string(), None), Ok(()));
         }
         assert_eq!(run.set("one more", None), Err(Error::TooManyChanges));
+    }
+
+    #[test]
+    fn a_message_reads_so_many_keys_that_it_did_not_change_and_those_as_often_as_it_likes() {
+        let shared = Remembering::begin(Arc::new(Blank));
+        let mut run = lock(&shared);
+        run.set("own", None).expect("there is room");
+        for i in 0..KV_READS_MAX {
+            assert!(run.may_read(&i.to_string()));
+            assert_eq!(run.get(&i.to_string(), NOW), Ok(None));
+        }
+        assert!(!run.may_read("one more"));
+        assert!(run.may_read("0") && run.may_read("own"));
+        run.end_message(true);
+        assert!(run.may_read("one more"), "the next message reads as many again");
     }
 }

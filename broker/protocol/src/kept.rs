@@ -11,6 +11,8 @@ pub const KV_KEY_BYTES_MAX: usize = 512;
 pub const KV_VALUE_BYTES_MAX: usize = 64 * 1024;
 /// The most keys that one message may change in a pipeline's `kv`.
 pub const KV_CHANGES_MAX: usize = 128;
+/// The most keys of its pipeline's `kv` that one message may read without having changed them before.
+pub const KV_READS_MAX: usize = 1024;
 /// What a pipeline's `kv` may take, in bytes as [`Kept::cost`] counts them.
 pub const KV_SPACE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// What a key costs beside its own bytes and its value's.

@@ -21,7 +21,9 @@ mod version;
 pub use delivery::{Death, DeathCause, Delivery, Outcome, Settlement};
 pub use headers::{DELIVER_AT, HEADERS_BYTES_MAX, Headers, HeadersBuilder, HeadersError, TRACE};
 pub use id::{MessageId, ParseMessageIdError, ProducerId};
-pub use kept::{KV_CHANGES_MAX, KV_KEY_BYTES_MAX, KV_SPACE_BYTES_MAX, KV_VALUE_BYTES_MAX, Kept};
+pub use kept::{
+    KV_CHANGES_MAX, KV_KEY_BYTES_MAX, KV_READS_MAX, KV_SPACE_BYTES_MAX, KV_VALUE_BYTES_MAX, Kept,
+};
 pub use message::{DecodeMessageError, KEY_BYTES_MAX, Message, PRIORITY_MAX, REQUIRE_LISTENER};
 pub use name::{NAME_BYTES_MAX, Name, NameError, QueueName};
 pub use receipt::{ErrorCode, Receipt, Rejection, Session, Stored, UnknownErrorCode};

@@ -7,7 +7,8 @@ use wharf_pipeline::{Item, Processed, Traced};
 use wharf_protocol::{Message, Name};
 use wharf_queue::QueueId;
 
-use super::{Journey, Traveller, changed_meanwhile};
+use super::remembering::changed_meanwhile;
+use super::{Journey, Traveller};
 use crate::Node;
 use crate::pipelines::{Active, Run, Told};
 use crate::trace::{Account, Accounts, Given, Pass, Why, name_of};

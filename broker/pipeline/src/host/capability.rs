@@ -7,7 +7,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use wasmtime::Result;
-use wharf_protocol::{Kept, Name, Timestamp};
+use wharf_protocol::{KV_READS_MAX, Kept, Name, Timestamp};
 
 use super::{Breach, Host};
 use crate::bindings::wharf::plugin::{config, kv, lookup, schema, secrets, types};
@@ -159,7 +159,7 @@ impl secrets::Host for Host {
 impl kv::Host for Host {
     fn get(&mut self, key: String) -> Result<Result<Option<Vec<u8>>, kv::Error>> {
         let now = self.call.now();
-        Ok(self.remembering()?.get(&key, now).map(|kept| kept.map(|kept| kept.value.to_vec())))
+        Ok(self.recalling(&key)?.get(&key, now).map(|kept| kept.map(|kept| kept.value.to_vec())))
     }
 
     fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Result<Result<(), kv::Error>> {
@@ -173,7 +173,7 @@ impl kv::Host for Host {
 
     fn add(&mut self, key: String, by: i64, ttl_ms: Option<u64>) -> Result<Result<i64, kv::Error>> {
         let (now, ends) = (self.call.now(), self.end(ttl_ms));
-        Ok(self.remembering()?.add(&key, by, ends, now))
+        Ok(self.recalling(&key)?.add(&key, by, ends, now))
     }
 }
 
@@ -184,6 +184,19 @@ impl Host {
             Some(Remembered(shared)) => Ok(memory::lock(shared)),
             None => Err(Breach::error(Fault::Grant, "it used kv outside of a message")),
         }
+    }
+
+    /// What the pipeline remembers, to read `key` of it. The contract has no error for one key too many, and what it
+    /// released does not change: the call ends.
+    fn recalling(&self, key: &str) -> Result<MutexGuard<'_, Remembering>> {
+        let remembering = self.remembering()?;
+        if !remembering.may_read(key) {
+            let message = format!(
+                "it read more than {KV_READS_MAX} keys of what its pipeline remembers for one message"
+            );
+            return Err(Breach::error(Fault::Answer, message));
+        }
+        Ok(remembering)
     }
 
     fn end(&self, ttl_ms: Option<u64>) -> Option<Timestamp> {
