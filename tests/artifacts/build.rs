@@ -13,13 +13,14 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip2";
 
 /// Constant, package, features.
-const COMPONENTS: [(&str, &str, &str); 6] = [
+const COMPONENTS: [(&str, &str, &str); 7] = [
     ("GUEST", "wharf-test-guest", ""),
     ("GUEST_HEADERS_ONLY", "wharf-test-guest", "headers-only"),
     ("GUEST_WITH_FILES", "wharf-test-guest", "files"),
     ("GUEST_WITH_NETWORK", "wharf-test-guest", "network"),
     ("GUEST_WITH_MEMORY", "wharf-test-guest", "remember"),
     ("ZOO", "wharf-zoo-guest", ""),
+    ("ZOO_WITH_MEMORY", "wharf-zoo-guest", "remember"),
 ];
 
 fn main() {

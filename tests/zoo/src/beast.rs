@@ -2,9 +2,21 @@
 
 use std::fmt;
 
+use wharf_node::KvEntryView;
 use wharf_protocol::Delivery;
 
 use crate::wild::Wild;
+
+/// The line of a stage that grants what the cage lends to beasts, and what their pipelines remember.
+macro_rules! grants {
+    () => {
+        "grants = [\"config\", \"kv\", \"lookup:lent\", \"schema:lent\", \"secrets:lent\"]\n"
+    };
+}
+pub(crate) use grants;
+
+/// The lines of a stage that grants that, and has no deadline to speak of.
+pub const GRANTED: &str = concat!("deadline-ms = 10000\n", grants!());
 
 /// A hostile plugin by name.
 #[derive(Clone, Debug)]
@@ -25,6 +37,10 @@ pub struct Beast {
     pub fate: Fate,
     /// What must be true of each message that it lets through.
     pub check: Option<fn(&Delivery)>,
+    /// How many messages come before those that provoke it, each to fill 8 MiB of what its pipeline remembers.
+    pub fodder: usize,
+    /// What must be true of what its pipeline remembers in the end.
+    pub remembers: Option<fn(&[KvEntryView])>,
 }
 
 /// What a beast is made of.
@@ -32,6 +48,8 @@ pub struct Beast {
 pub enum Body {
     /// The guest in Rust, in this mode.
     Guest(&'static str),
+    /// The one that imports all that a stage grants by name.
+    GuestWithMemory(&'static str),
     /// A core module in text.
     Wild(fn() -> Wild),
     /// Bytes as they are.
@@ -70,7 +88,14 @@ impl Beast {
             pipeline: "",
             fate,
             check: None,
+            fodder: 0,
+            remembers: None,
         }
+    }
+
+    /// As [`guest`](Self::guest), granted what the cage lends and what its pipeline remembers.
+    pub const fn granted(name: &'static str, mode: &'static str, tries: &'static str, fate: Fate) -> Self {
+        Self { body: Body::GuestWithMemory(mode), stage: GRANTED, ..Self::guest(name, mode, tries, fate) }
     }
 
     /// A validator in WebAssembly text.
@@ -113,10 +138,25 @@ impl Beast {
         Self { check: Some(check), ..self }
     }
 
+    /// With so many messages that fill what its pipeline remembers.
+    #[must_use]
+    pub const fn fodder(self, fodder: usize) -> Self {
+        Self { fodder, ..self }
+    }
+
+    /// With a look at what its pipeline remembers.
+    #[must_use]
+    pub const fn remembers(self, remembers: fn(&[KvEntryView])) -> Self {
+        Self { remembers: Some(remembers), ..self }
+    }
+
     /// The component to upload.
     pub fn component(&self) -> Vec<u8> {
         match &self.body {
             Body::Guest(_) => std::fs::read(wharf_test_artifacts::ZOO).expect("it was compiled"),
+            Body::GuestWithMemory(_) => {
+                std::fs::read(wharf_test_artifacts::ZOO_WITH_MEMORY).expect("it was compiled")
+            }
             Body::Wild(wild) => wild().component(),
             Body::Bytes(bytes) => bytes(),
         }
@@ -126,7 +166,7 @@ impl Beast {
     pub fn spec(&self) -> String {
         let Self { name, kind, stage, pipeline, .. } = self;
         let config = match self.body {
-            Body::Guest(mode) => format!("config = {{ mode = \"{mode}\" }}\n"),
+            Body::Guest(mode) | Body::GuestWithMemory(mode) => format!("config = {{ mode = \"{mode}\" }}\n"),
             Body::Wild(_) | Body::Bytes(_) => String::new(),
         };
         let policy = match self.fate {
@@ -144,6 +184,7 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Guest(mode) => f.debug_tuple("Guest").field(mode).finish(),
+            Self::GuestWithMemory(mode) => f.debug_tuple("GuestWithMemory").field(mode).finish(),
             Self::Wild(_) => f.write_str("Wild"),
             Self::Bytes(_) => f.write_str("Bytes"),
         }

@@ -1,6 +1,10 @@
-//! A broker that holds beasts, with a quiet neighbour: a queue with a pipeline of its own, whose messages must keep
-//! flowing whatever the beasts do.
+//! A broker that holds beasts, with two that they must not harm: a quiet neighbour, a queue with a pipeline of its own,
+//! whose messages must keep flowing whatever the beasts do; and a vault, a pipeline that remembers something, with a
+//! table, a schema and a secret of its name, which are not theirs to see or change.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,11 +12,12 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use wharf_node::{
-    Binding, Config, Event, Limits, Node, Principal, Publication, QueuePolicy, SubscribeOptions,
+    Binding, Config, Event, KV_LIST_MAX, KvEntryView, LentFormat, LentKind, Limits, Node, Principal,
+    Publication, QueuePolicy, SubscribeOptions,
 };
-use wharf_protocol::{Delivery, Message, Name, Receipt};
+use wharf_protocol::{Delivery, KV_SPACE_BYTES_MAX, Message, Name, Receipt};
 
-use crate::beast::{Beast, Fate};
+use crate::beast::{Beast, Fate, GRANTED};
 
 /// How much resident memory the process may have with every beast inside: far below what one of them asks for.
 pub const RESIDENT_BYTES_MAX: u64 = 1 << 30;
@@ -25,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What provokes a beast: longer than a message that does not.
 pub const BAIT: &str = "bait, and more of it than anybody should be given at once";
+
+/// What the vault remembers, lends and keeps secret.
+const TREASURE: &str = "bait that nobody is to take";
 
 /// Between two messages of the neighbour.
 const NEIGHBOUR_PERIOD: Duration = Duration::from_millis(5);
@@ -66,9 +74,10 @@ impl Cage {
     /// Starts the broker, which compiles with `compiler`, and the neighbour's traffic.
     pub async fn open(compiler: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        write_secrets(folder.path());
         let config = Config {
             compiler: Some(compiler.into()),
-            plugin_limits: Limits { compile_ms: 20_000, compile_memory_bytes: 2 << 30, ..Limits::default() },
+            plugin_limits: Limits { compile_ms: 40_000, compile_memory_bytes: 2 << 30, ..Limits::default() },
             ..Config::new(folder.path())
         };
         let node = Node::start(config).await.expect("it starts");
@@ -78,6 +87,7 @@ impl Cage {
             "name = \"quiet\"\n[[stage]]\nplugin = \"tame\"\nkind = \"validator\"\ndeadline-ms = 10000\n";
         node.apply_pipeline(&me(), name("quiet"), spec, None).await.expect("applied");
         lead_to(&node, "quiet", "quiet").await;
+        build_vault(&node).await;
         let neighbour = Arc::<Neighbour>::default();
         let traffic = tokio::spawn(flow(node.clone(), Arc::clone(&neighbour)));
         Self { node, neighbour, traffic, _folder: folder }
@@ -95,6 +105,7 @@ impl Cage {
     pub async fn hold(&self, beast: &Beast) {
         let before = self.neighbour.delivered.load(SeqCst);
         self.assert_fate(beast).await;
+        self.assert_remembered(beast);
         self.assert_neighbour_flows(before).await;
         assert_resident();
     }
@@ -111,6 +122,11 @@ impl Cage {
         let apply = self.node.apply_pipeline(&me, beast_name, &spec, None);
         bounded(apply).await.map_err(|error| (false, error.to_string()))?;
         lead_to(&self.node, beast.name, beast.name).await;
+        // One by one: together they would be more than a batch may be.
+        for n in 0..beast.fodder {
+            self.feed(beast, &[&format!("fodder {n}")]).await;
+        }
+        self.take(beast.name).await;
         Ok(())
     }
 
@@ -169,6 +185,25 @@ impl Cage {
         }
         if let Some(check) = beast.check {
             through.iter().filter(|each| !each.message.payload.starts_with(b"calm")).for_each(check);
+        }
+    }
+
+    /// What the vault has is as it was, and what the beast's pipeline remembers is what it may.
+    fn assert_remembered(&self, beast: &Beast) {
+        let treasure = remembered(&self.node, "vault");
+        let treasure: Vec<_> = treasure.iter().map(|entry| (entry.key.as_str(), &entry.value[..])).collect();
+        let name = beast.name;
+        assert_eq!(treasure, [("password", TREASURE.as_bytes())], "{name}: the vault was opened");
+        for space in self.node.kv(&me()).expect("allowed") {
+            assert!(
+                space.bytes <= KV_SPACE_BYTES_MAX,
+                "{name}: {} has {} bytes",
+                space.pipeline,
+                space.bytes
+            );
+        }
+        if let Some(remembers) = beast.remembers {
+            remembers(&remembered(&self.node, name));
         }
     }
 
@@ -231,6 +266,40 @@ async fn flow(node: Node, neighbour: Arc<Neighbour>) {
         neighbour.times.lock().unwrap_or_else(PoisonError::into_inner).push(start.elapsed());
         neighbour.delivered.fetch_add(1, SeqCst);
     }
+}
+
+/// A pipeline that remembers something, and a table, a schema and a secret, all named `vault`; beside them a table, a
+/// schema and a secret named `lent`, which beasts may be granted.
+async fn build_vault(node: &Node) {
+    let table = format!("{{\"apple\": \"{TREASURE}\", \"big\": \"{}\"}}", "x".repeat(4096));
+    for lent in ["vault", "lent"] {
+        for kind in [LentKind::Table, LentKind::Schema] {
+            let content = table.clone().into();
+            node.put_lent(&me(), kind, name(lent), LentFormat::Json, content).await.expect("lent");
+        }
+    }
+    let guest = std::fs::read(wharf_test_artifacts::ZOO_WITH_MEMORY).expect("it was compiled");
+    node.put_plugin(&me(), name("keeper"), name("1"), guest.into()).await.expect("a plugin");
+    let spec = format!(
+        "name = \"vault\"\n[[stage]]\nplugin = \"keeper\"\nkind = \"validator\"\nconfig = {{ mode = \"keep\" }}\n\
+         {GRANTED}\n"
+    );
+    node.apply_pipeline(&me(), name("vault"), &spec, None).await.expect("applied");
+    lead_to(node, "vault", "vault").await;
+    let receipts = node.publish(&me(), vec![publication(message("vault", TREASURE))]).await.await;
+    assert!(matches!(receipts[..], [Receipt::Stored(_)]), "the vault is filled: {receipts:?}");
+}
+
+/// The file of secrets, as it has to be: for its owner alone.
+fn write_secrets(folder: &Path) {
+    let file = folder.join("secrets.toml");
+    std::fs::write(&file, format!("vault = \"{TREASURE}\"\nlent = \"nothing much\"\n")).expect("written");
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("set");
+}
+
+/// What a pipeline remembers, up to what one listing shows; nothing, where there is no such pipeline.
+fn remembered(node: &Node, pipeline: &str) -> Vec<KvEntryView> {
+    node.kv_keys(&me(), &name(pipeline), "", "", KV_LIST_MAX).unwrap_or_default()
 }
 
 /// A queue of this name, with a binding through the pipeline.

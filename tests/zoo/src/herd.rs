@@ -3,17 +3,29 @@
 mod bombs;
 mod compiling;
 mod floods;
+mod hoarders;
 mod liars;
 mod loops;
 mod malformed;
 mod spies;
+mod thieves;
 
 use crate::Beast;
 
 /// The whole zoo.
 pub fn all() -> Vec<Beast> {
-    [loops::HERD, bombs::HERD, floods::HERD, liars::HERD, spies::HERD, malformed::HERD, compiling::HERD]
-        .concat()
+    [
+        loops::HERD,
+        bombs::HERD,
+        floods::HERD,
+        hoarders::HERD,
+        liars::HERD,
+        spies::HERD,
+        thieves::HERD,
+        malformed::HERD,
+        compiling::HERD,
+    ]
+    .concat()
 }
 
 /// The beast of this name.

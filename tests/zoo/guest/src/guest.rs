@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 
+#[cfg(not(feature = "remember"))]
 wit_bindgen::generate!({
     path: "../../../wit",
     inline: "
@@ -20,6 +21,29 @@ wit_bindgen::generate!({
     ",
     generate_all,
 });
+
+/// The same, with all that a stage grants by name.
+#[cfg(feature = "remember")]
+wit_bindgen::generate!({
+    path: "../../../wit",
+    inline: "
+        package wharf:zoo;
+        world animal {
+            include wharf:plugin/validator@0.1.1;
+            include wharf:plugin/router@0.1.1;
+            include wharf:plugin/transformer@0.1.1;
+            include wharf:plugin/enricher@0.1.1;
+            import wharf:plugin/kv@0.1.1;
+            import wharf:plugin/lookup@0.1.1;
+            import wharf:plugin/schema@0.1.1;
+            import wharf:plugin/secrets@0.1.1;
+        }
+    ",
+    generate_all,
+});
+
+#[cfg(feature = "remember")]
+mod remember;
 
 use exports::wharf::plugin::{enrich, lifecycle, route, transform, validate};
 use wharf::plugin::emit::{Body, Emitter, Output};
@@ -55,6 +79,10 @@ impl lifecycle::Guest for Guest {
             "init-hoard" => hoard(),
             "init-refuse-ansi" => Err(problem("\u{1b}[2J\u{1b}[1;31mall is well\u{7}\r\nroot# ")),
             "init-refuse-giant" => Err(problem(&"no ".repeat(MIB))),
+            #[cfg(feature = "remember")]
+            "init-kv" => Err(problem(&format!("it saw {:?}", wharf::plugin::kv::get("password")))),
+            #[cfg(feature = "remember")]
+            "init-secret" => Err(problem(&format!("it saw {:?}", wharf::plugin::secrets::get("vault")))),
             _ => Ok(()),
         }
     }
@@ -220,6 +248,9 @@ fn misbehave(mode: &str, i: u32, all: &Batch) -> Result<(), Failure> {
             return Err(Failure::Reject(problem(&format!("it remembered {seen} messages"))));
         }
         "use-clock" => drop(clock::now()),
+        #[cfg(feature = "remember")]
+        _ => return remember::misbehave(mode, i, all),
+        #[cfg(not(feature = "remember"))]
         _ => {}
     }
     Ok(())
@@ -227,9 +258,17 @@ fn misbehave(mode: &str, i: u32, all: &Batch) -> Result<(), Failure> {
 
 fn each(messages: &View, all: &Batch) -> impl Iterator<Item = Result<(), Failure>> {
     let mode = mode();
-    (0..messages.slots.len()).map(move |i| match is_bait(messages, i) {
-        true => misbehave(&mode, i as u32, all),
-        false => Ok(()),
+    (0..messages.slots.len()).map(move |i| {
+        #[cfg(feature = "remember")]
+        remember::fill(payload(messages, i));
+        #[cfg(feature = "remember")]
+        let mode = remember::count(&mode);
+        #[cfg(not(feature = "remember"))]
+        let mode = &mode;
+        match is_bait(messages, i) {
+            true => misbehave(mode, i as u32, all),
+            false => Ok(()),
+        }
     })
 }
 
@@ -291,7 +330,11 @@ fn provoked(messages: &View) -> bool {
 }
 
 fn is_bait(messages: &View, i: usize) -> bool {
+    payload(messages, i).starts_with(b"bait")
+}
+
+fn payload(messages: &View, i: usize) -> &[u8] {
     let span = messages.slots[i].payload;
     let start = span.start as usize;
-    messages.bytes[start..start + span.length as usize].starts_with(b"bait")
+    &messages.bytes[start..start + span.length as usize]
 }
