@@ -23,7 +23,8 @@
 //! `headers` (those that are text) and `attempt`. Another name refuses the pipeline, as does a text that is no
 //! condition, with the line and column. Integers are CEL's `int`, above its range `uint`, above that they reject the
 //! message (`number-too-large`); numbers with a fraction or exponent are `double`. All three can be compared with one
-//! another, and arithmetic does not mix them. There are no regular expressions and no time.
+//! another, and arithmetic does not mix them. The members of an object have no order. There are no regular expressions and
+//! no time.
 
 mod names;
 mod rule;

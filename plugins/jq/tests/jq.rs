@@ -141,6 +141,7 @@ fn what_a_stage_has_no_business_with_is_not_there() {
         "input",
         "debug",
         "halt",
+        "halt(1)",
         "halt_error",
         "import \"a\" as a; .",
         "include \"a\"; .",
