@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! NAME/
-//!   build.sh             makes NAME.wasm
-//!   plugin.py            a small transformer
-//!   wharf.py             what it stands on: messages by the contract's `batch` handle
-//!   README.md  .gitignore  requirements.txt
+//!   plugin.c             a small plugin of the kind: the same one in every language
+//!   wharf.c  wharf.h     what it stands on
+//!   Makefile             makes NAME.wasm
+//!   cases/               messages, and what becomes of them: the same in every language
+//!   README.md  .gitignore
 //!   .wharf/wit           the contract
 //! ```
 
@@ -14,47 +15,110 @@ use std::path::Path;
 
 use wharf_protocol::Name;
 
-use crate::{TRAVELLING, package_name, write};
+use crate::{Kind, TRAVELLING, package_name, write};
 
 /// What a plugin is written in, beside Rust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
+    /// C, compiled by clang.
+    C,
+    /// JavaScript, run by QuickJS.
+    JavaScript,
     /// Python, run by CPython.
     Python,
 }
 
+/// A file of a project: its path, and its text with blanks.
+type File = (&'static str, &'static str);
+
 macro_rules! files {
-    ($language:literal: $($file:literal),+) => {
-        &[$(($file, include_str!(concat!("../../template/", $language, "/", $file, ".in")))),+]
+    ($folder:literal: $($file:literal),+ $(,)?) => {
+        &[$(($file, include_str!(concat!("../../template/", $folder, "/", $file, ".in")))),+]
+    };
+}
+
+/// A plugin's source, for each kind.
+macro_rules! plugin {
+    ($kind:expr, $folder:literal, $extension:literal) => {
+        match $kind {
+            Kind::Validator => {
+                include_str!(concat!("../../template/", $folder, "/validator.", $extension, ".in"))
+            }
+            Kind::Router => include_str!(concat!("../../template/", $folder, "/router.", $extension, ".in")),
+            Kind::Transformer => {
+                include_str!(concat!("../../template/", $folder, "/transformer.", $extension, ".in"))
+            }
+        }
     };
 }
 
 impl Language {
-    fn files(self) -> &'static [(&'static str, &'static str)] {
+    /// What is the same for all kinds. The first is the one that another project would have.
+    fn files(self) -> &'static [File] {
         match self {
-            Self::Python => {
-                files!("python": "requirements.txt", "README.md", "build.sh", "plugin.py", "wharf.py")
-            }
+            Self::C => files!("c": "Makefile", "README.md", "wharf.h", "wharf.c", "text.c"),
+            Self::JavaScript => files!(
+                "js": "package.json", "README.md", "build.sh", "wharf.js", "wharf.d.ts", "jsconfig.json"
+            ),
+            Self::Python => files!("python": "requirements.txt", "README.md", "build.sh", "wharf.py"),
+        }
+    }
+
+    fn plugin(self, kind: Kind) -> File {
+        match self {
+            Self::C => ("plugin.c", plugin!(kind, "c", "c")),
+            Self::JavaScript => ("plugin.js", plugin!(kind, "js", "js")),
+            Self::Python => ("plugin.py", plugin!(kind, "python", "py")),
         }
     }
 
     fn ignored(self) -> &'static str {
         match self {
+            Self::C => include_str!("../../template/c/gitignore.in"),
+            Self::JavaScript => include_str!("../../template/js/gitignore.in"),
             Self::Python => include_str!("../../template/python/gitignore.in"),
         }
     }
 }
 
-/// Writes a transformer's project into `folder`, which is made where it is not there.
+/// The messages that a plugin of the kind is tested with.
+fn cases(kind: Kind) -> &'static [File] {
+    match kind {
+        Kind::Validator => files!(
+            "cases/validator": "stage.json", "short/payload.txt", "short/expected.json", "long/payload.txt",
+            "long/expected.json"
+        ),
+        Kind::Router => files!(
+            "cases/router": "stage.json", "europe/payload.txt", "europe/message.json", "europe/expected.json",
+            "nowhere/payload.txt", "nowhere/expected.json", "unknown/payload.txt", "unknown/message.json",
+            "unknown/expected.json"
+        ),
+        Kind::Transformer => files!(
+            "cases/transformer": "lines/payload.txt", "lines/message.json", "lines/expected.json",
+            "empty-lines/payload.txt", "empty-lines/stage.json", "empty-lines/expected.json",
+            "not-text/message.json", "not-text/expected.json"
+        ),
+    }
+}
+
+/// Writes a project into `folder`, which is made where it is not there.
 ///
 /// # Errors
 /// `AlreadyExists` where one of its files is there, which is left as it is; or the folder cannot be written.
-pub fn write_project_in(language: Language, folder: &Path, name: &Name) -> io::Result<()> {
+pub fn write_project_in(language: Language, folder: &Path, name: &Name, kind: Kind) -> io::Result<()> {
     let name = package_name(name);
-    for (path, text) in language.files() {
-        write(&folder.join(path), &text.replace("{{name}}", &name))?;
+    let sources = kind.sources();
+    let fill = |text: &str| {
+        let text = text.replace("{{stage}}", sources.stage.trim_end());
+        text.replace("{{kind}}", sources.word).replace("{{name}}", &name)
+    };
+    for (path, text) in language.files().iter().copied().chain([language.plugin(kind)]) {
+        write(&folder.join(path), &fill(text))?;
     }
-    write(&folder.join(".gitignore"), language.ignored())?;
+    write(&folder.join(".gitignore"), &fill(language.ignored()))?;
+    for (path, text) in cases(kind) {
+        write(&folder.join("cases").join(path), text)?;
+    }
     for (path, text) in TRAVELLING.iter().filter(|(path, _)| path.starts_with("wit/")) {
         write(&folder.join(".wharf").join(path), text)?;
     }
@@ -67,19 +131,23 @@ mod tests {
 
     #[test]
     fn no_blank_is_left_and_nothing_is_overwritten() {
-        for language in [Language::Python] {
-            let folder = tempfile::tempdir().expect("a folder");
-            let name = "strip-pii".parse().expect("a name");
-            write_project_in(language, folder.path(), &name).expect("written");
-            for (file, _) in language.files() {
-                let text = std::fs::read_to_string(folder.path().join(file)).expect("it is there");
-                assert!(!text.contains("{{"), "{file}: {text}");
-            }
-            assert!(folder.path().join(".wharf/wit/wharf.wit").is_file());
-            assert!(!folder.path().join(".wharf/sdk").exists());
+        for language in [Language::C, Language::JavaScript, Language::Python] {
+            for kind in [Kind::Validator, Kind::Router, Kind::Transformer] {
+                let folder = tempfile::tempdir().expect("a folder");
+                let name = "strip-pii".parse().expect("a name");
+                write_project_in(language, folder.path(), &name, kind).expect("written");
+                for (file, _) in language.files().iter().copied().chain([language.plugin(kind)]) {
+                    let text = std::fs::read_to_string(folder.path().join(file)).expect("it is there");
+                    assert!(!text.contains("{{"), "{file}: {text}");
+                }
+                assert!(folder.path().join("cases").is_dir());
+                assert!(folder.path().join(".wharf/wit/wharf.wit").is_file());
+                assert!(!folder.path().join(".wharf/sdk").exists());
 
-            let error = write_project_in(language, folder.path(), &name).expect_err("it is refused");
-            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+                let error =
+                    write_project_in(language, folder.path(), &name, kind).expect_err("it is refused");
+                assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+            }
         }
     }
 }

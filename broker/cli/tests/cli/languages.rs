@@ -1,64 +1,182 @@
-//! Plugins in other languages than Rust, from `wharf plugin new` to the engine, where their tools are on the path.
+//! Plugins in other languages than Rust, from `wharf plugin new` to the engine, where their tools are installed.
+//!
+//! In each language a new project of a kind is the same plugin, with the same messages and what becomes of them.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use tempfile::TempDir;
 
 fn wharf() -> Command {
     Command::new(env!("CARGO_BIN_EXE_wharf"))
 }
 
-/// Makes a project, builds it, and runs three messages through its component.
-fn check(language: &str, tool: &str) {
-    let installed = Command::new(tool).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if installed.is_err() {
-        eprintln!("skipped: {tool} is not on the path; the README of a new project says how to install it");
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let project = folder.path().join("demo");
-    let made = wharf().args(["plugin", "new", "demo", "--lang", language, "--folder"]).arg(&project).status();
-    assert!(made.expect("it runs").success());
-    let built = wharf().args(["plugin", "build"]).arg(&project).output().expect("it runs");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+/// The kinds of projects; how many messages each is tested with; a configuration that is wrong, and where.
+const KINDS: [(&str, usize, Option<(&str, &str)>); 3] = [
+    ("validator", 2, Some((r#"{"max_bytes":"many"}"#, "/max_bytes"))),
+    ("router", 3, None),
+    ("transformer", 3, Some((r#"{"keep_empty":"yes"}"#, "/keep_empty"))),
+];
 
-    let answer = run(&project.join("demo.wasm"), r#"{"field":"by"}"#, &[r#"{"a":"ü"}"#, "[]", "{"]);
-    let answer: serde_json::Value = serde_json::from_str(&answer).expect("an answer is JSON");
-    let results = &answer["ran"]["results"];
-    let payload = results[0]["passed"][0]["payload"].as_str().unwrap_or_else(|| panic!("{answer}"));
-    let payload = STANDARD.decode(payload).expect("base64");
-    assert_eq!(String::from_utf8_lossy(&payload), r#"{"a":"ü","by":"demo"}"#);
-    assert_eq!(results[1]["rejected"]["code"], "not-an-object", "{answer}");
-    assert_eq!(results[2]["rejected"]["code"], "not-json", "{answer}");
-
-    let refused = run(&project.join("demo.wasm"), "{\"field\":7}", &[]);
-    assert!(refused.contains("refused") && refused.contains("bad-config"), "{refused}");
+/// A new project.
+struct Project {
+    folder: PathBuf,
+    _parent: TempDir,
 }
 
-fn run(component: &Path, config: &str, payloads: &[&str]) -> String {
-    let messages: Vec<String> = payloads
-        .iter()
-        .map(|payload| {
-            let payload = STANDARD.encode(payload);
-            format!(r#"{{"topic":"t","headers":[],"payload":"{payload}","attempt":0}}"#)
-        })
-        .collect();
-    let request = format!("{{\"config\":{config},\"outputs\":[],\"messages\":[{}]}}\n", messages.join(","));
-    let mut harness = wharf()
-        .args(["plugin", "harness"])
-        .arg(component)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    harness.stdin.take().expect("piped").write_all(request.as_bytes()).expect("it listens");
-    String::from_utf8(harness.wait_with_output().expect("it ends").stdout).expect("text")
+impl Project {
+    fn new(language: &str, kind: &str) -> Self {
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = parent.path().join("demo");
+        let mut new = wharf();
+        new.args(["plugin", "new", "demo", "--lang", language, "--kind", kind, "--folder"]).arg(&folder);
+        let made = new.output().expect("it runs");
+        assert!(made.status.success(), "{language} {kind}: {made:?}");
+        let project = Self { folder, _parent: parent };
+        project.give_time();
+        project
+    }
+
+    /// The machine that tests may be busy with much else, so the broker's deadline would be a test of that.
+    fn give_time(&self) {
+        let cases = self.folder.join("cases");
+        let folders =
+            std::fs::read_dir(&cases).expect("there are cases").map(|case| case.expect("readable").path());
+        for folder in folders.filter(|path| path.is_dir()).chain([cases.clone()]) {
+            let file = folder.join("stage.json");
+            let text = std::fs::read_to_string(&file).ok().or((folder == cases).then(|| "{}".to_owned()));
+            let Some(text) = text else { continue };
+            let mut stage: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            stage["deadline_ms"] = 10_000.into();
+            std::fs::write(file, stage.to_string()).expect("written");
+        }
+    }
+
+    /// Builds it and tests it with its cases; what it says.
+    fn test(&self) -> Result<String, String> {
+        let tested = wharf().args(["plugin", "test"]).arg(&self.folder).output().expect("it runs");
+        let said = String::from_utf8_lossy(&tested.stdout).into_owned();
+        match tested.status.success() {
+            true => Ok(said),
+            false => Err(said + &String::from_utf8_lossy(&tested.stderr)),
+        }
+    }
+
+    /// What the engine says of a configuration.
+    fn configured(&self, config: &str) -> String {
+        let mut harness = wharf();
+        harness.args(["plugin", "harness"]).arg(self.folder.join("demo.wasm"));
+        let mut harness = harness.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
+        let request = format!("{{\"config\":{config},\"outputs\":[],\"messages\":[]}}\n");
+        harness.stdin.take().expect("piped").write_all(request.as_bytes()).expect("it listens");
+        String::from_utf8(harness.wait_with_output().expect("it ends").stdout).expect("text")
+    }
+}
+
+/// Makes projects of the kinds, builds them, and runs their messages through them in the broker's engine.
+fn check(language: &str, kinds: &[&str]) {
+    for (kind, cases, wrong) in KINDS.iter().filter(|(kind, ..)| kinds.contains(kind)) {
+        let project = Project::new(language, kind);
+        let said = project.test().unwrap_or_else(|said| panic!("{language} {kind}: {said}"));
+        let passed = said.lines().filter(|line| line.starts_with("case ") && line.ends_with(" ok")).count();
+        assert_eq!(passed, *cases, "{language} {kind}: {said}");
+        assert!(said.contains("properties ... ok"), "{language} {kind}: {said}");
+
+        if let Some((config, path)) = wrong {
+            let refused = project.configured(config);
+            assert!(refused.contains("bad-config") && refused.contains(path), "{language} {kind}: {refused}");
+        }
+    }
+}
+
+/// Whether `probe` runs and is content; says that the test is skipped where it is not.
+fn is_installed(what: &str, mut probe: Command) -> bool {
+    let ran = probe.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let installed = ran.is_ok_and(|status| status.success());
+    if !installed {
+        eprintln!("skipped: {what} is not installed; the README of a new project says how");
+    }
+    installed
+}
+
+/// The compiler with its library for Wasm, and make.
+fn can_build_c() -> bool {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("probe.c");
+    std::fs::write(&source, "#include <stdlib.h>\nint probe(void) { return abs(1); }\n").expect("written");
+    let mut clang = Command::new("clang");
+    clang
+        .args(["--target=wasm32-wasi", "-mexec-model=reactor"])
+        .arg(&source)
+        .arg("-o")
+        .arg(folder.path().join("probe"));
+    let mut make = Command::new("make");
+    make.arg("--version");
+    is_installed("clang with wasi-libc", clang) && is_installed("make", make)
+}
+
+fn on_the_path(tool: &str) -> bool {
+    let mut probe = Command::new(tool);
+    probe.arg("--help");
+    is_installed(tool, probe)
 }
 
 #[test]
-fn a_plugin_in_python_runs() {
-    check("python", "componentize-py");
+fn plugins_in_c_do_as_those_in_rust() {
+    if can_build_c() {
+        check("c", &["validator", "router", "transformer"]);
+    }
+}
+
+#[test]
+fn plugins_in_javascript_do_as_those_in_rust() {
+    if on_the_path("componentize-qjs") {
+        check("js", &["validator", "router", "transformer"]);
+    }
+}
+
+/// One kind of the three: compiling CPython takes its time.
+#[test]
+fn plugins_in_python_do_as_those_in_rust() {
+    if on_the_path("componentize-py") {
+        check("python", &["transformer"]);
+    }
+}
+
+#[test]
+fn a_wrong_answer_and_a_plugin_that_does_not_compile_are_told() {
+    if !can_build_c() {
+        return;
+    }
+    let project = Project::new("c", "validator");
+    edit(&project.folder.join("plugin.c"), "<= max_bytes", "< max_bytes - 1");
+    let said = project.test().expect_err("it is wrong");
+    assert!(said.contains("case short ... WRONG"), "{said}");
+
+    edit(&project.folder.join("plugin.c"), "wharf_accept()", "wharf_accepted()");
+    let said = project.test().expect_err("there is no such function");
+    assert!(said.contains("wharf_accepted") && said.contains("README.md"), "{said}");
+}
+
+#[test]
+fn a_module_that_asks_for_files_is_no_plugin() {
+    if !can_build_c() {
+        return;
+    }
+    let project = Project::new("c", "validator");
+    edit(
+        &project.folder.join("plugin.c"),
+        "#include \"wharf.h\"",
+        "#include \"wharf.h\"\n#include <stdio.h>",
+    );
+    edit(&project.folder.join("plugin.c"), "size_t bytes", "puts(\"here\");\n  size_t bytes");
+    let said = project.test().expect_err("there is nothing to write to");
+    assert!(said.contains("wasi_snapshot_preview1") && said.contains("no files"), "{said}");
+}
+
+fn edit(file: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(file).expect("it is there");
+    assert!(text.contains(from), "{text}");
+    std::fs::write(file, text.replace(from, to)).expect("written");
 }

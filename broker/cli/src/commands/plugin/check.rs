@@ -9,7 +9,7 @@ use wharf_plugin::harness::{Component, Input, Recording, Setup, case_inputs, che
 use crate::output;
 
 /// What of a component is tested.
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 pub(super) struct Args {
     /// A folder of cases
     #[arg(long, value_name = "DIR")]
@@ -21,7 +21,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     stage: Option<PathBuf>,
     /// Writes what becomes of the cases instead of comparing it
-    #[arg(long, requires = "cases")]
+    #[arg(long)]
     update: bool,
     /// Leaves out what holds for every plugin: that it never breaks, and says the same in any batch and instance
     #[arg(long)]
@@ -32,6 +32,12 @@ impl Args {
     /// Whether there is anything to test.
     pub(super) fn is_asked(&self) -> bool {
         self.cases.is_some() || self.recording.is_some()
+    }
+
+    /// The same; by the cases of a project where nothing else is asked.
+    pub(super) fn or_cases(&self, cases: PathBuf) -> Self {
+        let cases = if self.is_asked() { self.cases.clone() } else { Some(cases) };
+        Self { cases, ..self.clone() }
     }
 }
 

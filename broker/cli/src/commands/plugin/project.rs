@@ -40,13 +40,7 @@ pub(super) fn make(
     let folder = folder.unwrap_or_else(|| name.as_str().into());
     let written = match language {
         None => wharf_scaffold::write_project(&folder, name, kind),
-        Some(language) => {
-            ensure!(
-                kind == Kind::Transformer,
-                "in other languages than Rust, new projects are transformers; their README says how to make another kind"
-            );
-            wharf_scaffold::write_project_in(language, &folder, name)
-        }
+        Some(language) => wharf_scaffold::write_project_in(language, &folder, name, kind),
     };
     written.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
@@ -58,7 +52,7 @@ pub(super) fn make(
     match language {
         None => output::note(format_args!("try: wharf plugin test {}", folder.display())),
         Some(_) => output::note(format_args!(
-            "{} says what to install; then: wharf plugin build {}",
+            "{} says what to install; then: wharf plugin test {}",
             folder.join("README.md").display(),
             folder.display()
         )),
@@ -66,16 +60,45 @@ pub(super) fn make(
     Ok(())
 }
 
+/// Who makes a project's component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    /// A project in Rust.
+    Cargo,
+    /// One in C.
+    Make,
+    /// One in another language: its `build.sh` knows how.
+    Script,
+}
+
+impl Maker {
+    fn of(folder: &Path) -> anyhow::Result<Self> {
+        let makers = [("Cargo.toml", Self::Cargo), ("Makefile", Self::Make), ("build.sh", Self::Script)];
+        let found = makers.into_iter().find(|(file, _)| folder.join(file).is_file());
+        let (_, maker) = found.with_context(|| {
+            format!(
+                "{} has no Cargo.toml, Makefile or build.sh; `wharf plugin new NAME` makes a plugin's project",
+                folder.display()
+            )
+        })?;
+        Ok(maker)
+    }
+}
+
 /// Compiles the project in `folder`.
 pub(super) fn build(folder: &Path) -> anyhow::Result<Component> {
-    if folder.join("build.sh").is_file() && !folder.join("Cargo.toml").is_file() {
-        return build_by_script(folder);
+    match Maker::of(folder)? {
+        Maker::Cargo => build_by_cargo(folder),
+        Maker::Make => build_by(folder, Command::new("make")),
+        Maker::Script => {
+            let mut script = Command::new("sh");
+            script.arg("build.sh");
+            build_by(folder, script)
+        }
     }
-    ensure!(
-        folder.join("Cargo.toml").is_file(),
-        "{} has no Cargo.toml and no build.sh; `wharf plugin new NAME` makes a plugin's project",
-        folder.display()
-    );
+}
+
+fn build_by_cargo(folder: &Path) -> anyhow::Result<Component> {
     let output = cargo(folder)
         .args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"])
         .stdin(Stdio::null())
@@ -85,32 +108,63 @@ pub(super) fn build(folder: &Path) -> anyhow::Result<Component> {
     if !output.status.success() {
         bail!("the plugin does not compile (if its target is missing: `rustup target add {TARGET}`)");
     }
-    let path = component_of(&output.stdout).context(
-        "cargo made no component; a plugin is a library with `crate-type = [\"cdylib\"]` in its Cargo.toml",
-    )?;
-    let bytes = path.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
-    Ok(Component { path, bytes })
+    component_of(&output.stdout)
+        .context(
+            "cargo made no component; a plugin is a library with `crate-type = [\"cdylib\"]` in its Cargo.toml",
+        )
+        .and_then(Component::at)
 }
 
-/// Makes the component of a project in another language: its script knows how.
-fn build_by_script(folder: &Path) -> anyhow::Result<Component> {
-    let status = Command::new("sh")
-        .arg(std::path::absolute(folder.join("build.sh"))?)
+/// Makes the component of a project in another language, by what the project brings for it.
+fn build_by(folder: &Path, mut maker: Command) -> anyhow::Result<Component> {
+    let program = maker.get_program().to_string_lossy().into_owned();
+    let status = maker
+        .current_dir(folder)
+        // It may want this program again, for `wharf plugin componentize`.
+        .env("WHARF", std::env::current_exe().context("cannot tell where this program is")?)
         .stdin(Stdio::null())
         // What the component's maker tells of its work is no output of this command.
         .stdout(std::io::stderr())
         .status()
-        .context("cannot run sh")?;
-    ensure!(status.success(), "{} fails", folder.join("build.sh").display());
-    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let files = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|is| is == "wasm"));
-    let newest = files.max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok());
-    let path = newest.context("build.sh made no component: a file whose name ends in .wasm")?.path();
-    let bytes = path.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
-    Ok(Component { path, bytes })
+        .with_context(|| format!("cannot run {program}"))?;
+    ensure!(
+        status.success(),
+        "the plugin does not compile; {} says what has to be installed",
+        folder.join("README.md").display()
+    );
+    newest_component(folder)
+        .with_context(|| format!("{program} made no component: a file whose name ends in .wasm"))
+        .and_then(Component::at)
 }
 
-/// Compiles the project in `folder` and runs its tests against the component.
+/// The newest `.wasm` in `folder`, which is no core module on the way to one.
+fn newest_component(folder: &Path) -> anyhow::Result<PathBuf> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let is_component = |file: &Path| {
+        file.extension().is_some_and(|is| is == "wasm")
+            && !file.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(".core"))
+    };
+    let files = entries.flatten().filter(|entry| is_component(&entry.path()));
+    let newest = files.max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok());
+    Ok(newest.context("there is none")?.path())
+}
+
+impl Component {
+    fn at(path: PathBuf) -> anyhow::Result<Self> {
+        let bytes = path.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
+        Ok(Self { path, bytes })
+    }
+}
+
+/// Where a project that is not in Rust has its messages, and what becomes of them.
+pub(super) fn cases(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
+    Ok(match Maker::of(folder)? {
+        Maker::Cargo => None,
+        Maker::Make | Maker::Script => Some(folder.join("cases")),
+    })
+}
+
+/// Compiles the project in `folder`, which is in Rust, and runs its tests against the component.
 pub(super) fn test(folder: &Path, arguments: &[String]) -> anyhow::Result<()> {
     let component = build(folder)?;
     output::note(format_args!("testing {} ({})", component.path.display(), show_bytes(component.bytes)));
