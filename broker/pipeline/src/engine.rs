@@ -33,6 +33,10 @@ const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 64;
 const MEMORIES_PER_COMPONENT_MAX: u32 = 3;
 const TABLES_PER_COMPONENT_MAX: u32 = 16;
 
+/// How many components that are as large as allowed fit, however few instances there may be: a harness keeps an instance
+/// for each stage that it tests, and one in Python has 38 core instances.
+const LARGE_COMPONENTS: u32 = 4;
+
 /// How to make an [`Engine`].
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -255,10 +259,10 @@ pub(crate) fn settings(limits: &Limits, fuel: bool) -> Config {
 fn pool(limits: &Limits, instances: u32) -> InstanceAllocationStrategy {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances);
-    // However few there may be, one that is as large as allowed fits.
-    pool.total_core_instances(instances.saturating_mul(4).max(CORE_INSTANCES_PER_COMPONENT_MAX));
+    let large = instances.min(LARGE_COMPONENTS);
+    pool.total_core_instances(instances.saturating_mul(4).max(large * CORE_INSTANCES_PER_COMPONENT_MAX));
     pool.total_memories(instances.saturating_mul(MEMORIES_PER_COMPONENT_MAX));
-    pool.total_tables(instances.saturating_mul(2).max(TABLES_PER_COMPONENT_MAX));
+    pool.total_tables(instances.saturating_mul(2).max(large * TABLES_PER_COMPONENT_MAX));
     pool.max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT_MAX);
     pool.max_memories_per_component(MEMORIES_PER_COMPONENT_MAX);
     pool.max_tables_per_component(TABLES_PER_COMPONENT_MAX);
