@@ -7,6 +7,13 @@ use serde_path_to_error::Segment;
 use crate::Problem;
 
 /// The configuration of a plugin that has none: `{}`, and nothing else.
+///
+/// ```
+/// use wharf_plugin::{NoConfig, parse_config};
+///
+/// assert_eq!(parse_config("{}"), Ok(NoConfig {}));
+/// assert!(parse_config::<NoConfig>(r#"{"max_bytes": 3}"#).is_err());
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoConfig {}

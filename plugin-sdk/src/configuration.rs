@@ -47,6 +47,20 @@ pub trait Configuration {
 }
 
 /// What a JSON value can be.
+///
+/// ```
+/// use wharf_plugin::{Bound, Configuration, Shape, config_schema};
+///
+/// /// By hand, for a type that reads itself.
+/// struct Percent;
+///
+/// impl Configuration for Percent {
+///     const SHAPE: Shape =
+///         Shape::Bounded { shape: &Shape::Integer, min: Some(Bound::Whole(0)), max: Some(Bound::Whole(100)) };
+/// }
+///
+/// assert!(config_schema!(Percent).contains(r#""type":"integer","minimum":0,"maximum":100"#));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub enum Shape {
     /// Anything.
@@ -92,6 +106,21 @@ pub enum Shape {
 }
 
 /// A member of an object.
+///
+/// ```
+/// use wharf_plugin::{Configuration, Member, Shape, config_schema};
+///
+/// struct Limits;
+///
+/// impl Configuration for Limits {
+///     const SHAPE: Shape = Shape::Object {
+///         members: &[Member { name: "max_bytes", shape: &Shape::Integer, about: "", required: true }],
+///         open: false,
+///     };
+/// }
+///
+/// assert!(config_schema!(Limits).contains(r#""properties":{"max_bytes":{"type":"integer"}}"#));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Member {
     /// By which it is written.
@@ -105,6 +134,19 @@ pub struct Member {
 }
 
 /// The end of a range, itself within.
+///
+/// ```
+/// use wharf_plugin::{Config, config_schema};
+///
+/// #[derive(serde::Deserialize, Config)]
+/// #[serde(deny_unknown_fields)]
+/// struct Sampling {
+///     #[config(min = 0.0, max = 0.5)]
+///     share: f64,
+/// }
+///
+/// assert!(config_schema!(Sampling).contains(r#""minimum":0.0,"maximum":0.5"#));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub enum Bound {
     /// A whole number.

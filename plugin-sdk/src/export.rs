@@ -2,8 +2,31 @@
 
 /// Makes the crate a component whose plugin is this type.
 ///
-/// ```text
-/// wharf_plugin::export!(MyType as validator);      // or router, transformer, enricher
+/// ```
+/// use wharf_plugin::{Failure, Message, NoConfig, Plugin, Problem, Stage, Validator};
+///
+/// struct NotEmpty;
+///
+/// impl Plugin for NotEmpty {
+///     type Config = NoConfig;
+///     const SUMMARY: &'static str = "accepts payloads that are not empty";
+///
+///     fn init(_config: NoConfig, _stage: &Stage) -> Result<Self, Problem> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl Validator for NotEmpty {
+///     fn validate(&self, message: &Message<'_>) -> Result<(), Failure> {
+///         if message.payload().is_empty() {
+///             return Err(Problem::new("empty", "the payload is empty").into());
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// wharf_plugin::export!(NotEmpty as validator); // or router, transformer, enricher
+/// # fn main() {}
 /// ```
 ///
 /// The type implements [`Plugin`](crate::Plugin) and the trait of that kind. Outside Wasm the macro exports no

@@ -82,6 +82,13 @@ pub enum Failure {
 
 impl Failure {
     /// The problem, whichever it is.
+    ///
+    /// ```
+    /// use wharf_plugin::{Failure, Problem};
+    ///
+    /// let busy = Failure::Retry { problem: Problem::new("busy", "the table is being loaded"), after: None };
+    /// assert_eq!(busy.problem().code, "busy");
+    /// ```
     pub fn problem(&self) -> &Problem {
         match self {
             Self::Reject(problem) | Self::Retry { problem, .. } => problem,
@@ -166,6 +173,14 @@ pub trait OrFail<T> {
     fn or_reject_at(self, code: &'static str, path: impl Into<String>) -> Result<T, Failure>;
 
     /// Asks for the message again; the error's text is the problem's message.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wharf_plugin::{Failure, OrFail};
+    ///
+    /// let failure = Err::<(), _>("no rates yet").or_retry("no-rates", Some(Duration::from_secs(5))).unwrap_err();
+    /// assert!(matches!(failure, Failure::Retry { after: Some(_), .. }));
+    /// ```
     ///
     /// # Errors
     /// [`Failure::Retry`] for an error.

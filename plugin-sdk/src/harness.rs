@@ -109,6 +109,24 @@ enum Kind {
 
 impl<P: Tested> Harness<P> {
     /// The logic, called directly: quick to build, and open to a debugger.
+    ///
+    /// ```
+    /// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
+    /// # /// Makes text loud.
+    /// # #[transformer]
+    /// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
+    /// #     match message.text()? {
+    /// #         "" => Ok(Transformed::Drop),
+    /// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
+    /// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
+    /// #     }
+    /// # }
+    /// # fn main() {
+    /// use wharf_plugin::harness::Harness;
+    ///
+    /// Harness::<Shout>::native().send("help").assert_payload("HELP");
+    /// # }
+    /// ```
     pub fn native() -> Self {
         Self::new(Kind::Native)
     }
@@ -147,6 +165,26 @@ impl<P: Tested> Harness<P> {
     }
 
     /// With these outputs declared.
+    ///
+    /// ```
+    /// # use wharf_plugin::{Failure, Headers, Message, Stage, clock, enricher, lookup, secrets};
+    /// # /// Says what it sees.
+    /// # #[enricher]
+    /// # fn seeing(message: &Message, headers: &mut Headers) -> Result<(), Failure> {
+    /// #     match message.text()? {
+    /// #         "now" => headers.set("seen", clock::now().to_string()),
+    /// #         "secret" => headers.set("seen", secrets::get("token")?.reveal()),
+    /// #         "outputs" => headers.set("seen", Stage::current().outputs.join("+")),
+    /// #         key => headers.set("seen", lookup::get("prices", key)?.unwrap_or_default()),
+    /// #     }
+    /// #     Ok(())
+    /// # }
+    /// # fn main() {
+    /// use wharf_plugin::harness::Harness;
+    ///
+    /// Harness::<Seeing>::native().outputs(["eu", "us"]).send("outputs").assert_header("seen", "eu+us");
+    /// # }
+    /// ```
     #[must_use]
     pub fn outputs<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.setup.outputs = names.into_iter().map(Into::into).collect();
@@ -154,6 +192,26 @@ impl<P: Tested> Harness<P> {
     }
 
     /// With another time than the one that plugins see in tests, in milliseconds since 1970.
+    ///
+    /// ```
+    /// # use wharf_plugin::{Failure, Headers, Message, Stage, clock, enricher, lookup, secrets};
+    /// # /// Says what it sees.
+    /// # #[enricher]
+    /// # fn seeing(message: &Message, headers: &mut Headers) -> Result<(), Failure> {
+    /// #     match message.text()? {
+    /// #         "now" => headers.set("seen", clock::now().to_string()),
+    /// #         "secret" => headers.set("seen", secrets::get("token")?.reveal()),
+    /// #         "outputs" => headers.set("seen", Stage::current().outputs.join("+")),
+    /// #         key => headers.set("seen", lookup::get("prices", key)?.unwrap_or_default()),
+    /// #     }
+    /// #     Ok(())
+    /// # }
+    /// # fn main() {
+    /// use wharf_plugin::harness::Harness;
+    ///
+    /// Harness::<Seeing>::native().now(1_000).send("now").assert_header("seen", "1000");
+    /// # }
+    /// ```
     #[must_use]
     pub fn now(mut self, now_ms: u64) -> Self {
         self.setup.now_ms = Some(now_ms);
@@ -161,6 +219,27 @@ impl<P: Tested> Harness<P> {
     }
 
     /// With this reference table lent, and granted as `lookup:name`.
+    ///
+    /// ```
+    /// # use wharf_plugin::{Failure, Headers, Message, Stage, clock, enricher, lookup, secrets};
+    /// # /// Says what it sees.
+    /// # #[enricher]
+    /// # fn seeing(message: &Message, headers: &mut Headers) -> Result<(), Failure> {
+    /// #     match message.text()? {
+    /// #         "now" => headers.set("seen", clock::now().to_string()),
+    /// #         "secret" => headers.set("seen", secrets::get("token")?.reveal()),
+    /// #         "outputs" => headers.set("seen", Stage::current().outputs.join("+")),
+    /// #         key => headers.set("seen", lookup::get("prices", key)?.unwrap_or_default()),
+    /// #     }
+    /// #     Ok(())
+    /// # }
+    /// # fn main() {
+    /// use wharf_plugin::harness::Harness;
+    ///
+    /// let plugin = Harness::<Seeing>::native().table("prices", [("apple", "10")]);
+    /// plugin.send("apple").assert_header("seen", "10");
+    /// # }
+    /// ```
     #[must_use]
     pub fn table<K: Into<String>, V: Into<String>>(
         mut self,
@@ -180,6 +259,26 @@ impl<P: Tested> Harness<P> {
     }
 
     /// With this secret lent, and granted as `secrets:name`.
+    ///
+    /// ```
+    /// # use wharf_plugin::{Failure, Headers, Message, Stage, clock, enricher, lookup, secrets};
+    /// # /// Says what it sees.
+    /// # #[enricher]
+    /// # fn seeing(message: &Message, headers: &mut Headers) -> Result<(), Failure> {
+    /// #     match message.text()? {
+    /// #         "now" => headers.set("seen", clock::now().to_string()),
+    /// #         "secret" => headers.set("seen", secrets::get("token")?.reveal()),
+    /// #         "outputs" => headers.set("seen", Stage::current().outputs.join("+")),
+    /// #         key => headers.set("seen", lookup::get("prices", key)?.unwrap_or_default()),
+    /// #     }
+    /// #     Ok(())
+    /// # }
+    /// # fn main() {
+    /// use wharf_plugin::harness::Harness;
+    ///
+    /// Harness::<Seeing>::native().secret("token", "hush").send("secret").assert_header("seen", "hush");
+    /// # }
+    /// ```
     #[must_use]
     pub fn secret(mut self, name: &str, value: impl Into<String>) -> Self {
         self.setup.secrets.insert(name.to_owned(), value.into());
@@ -197,6 +296,26 @@ impl<P: Tested> Harness<P> {
 
     /// With a table or schema that is there and cannot be read, by the name that a pipeline file grants it by:
     /// `lookup:prices`, `schema:order`.
+    ///
+    /// ```
+    /// # use wharf_plugin::{Failure, Headers, Message, Stage, clock, enricher, lookup, secrets};
+    /// # /// Says what it sees.
+    /// # #[enricher]
+    /// # fn seeing(message: &Message, headers: &mut Headers) -> Result<(), Failure> {
+    /// #     match message.text()? {
+    /// #         "now" => headers.set("seen", clock::now().to_string()),
+    /// #         "secret" => headers.set("seen", secrets::get("token")?.reveal()),
+    /// #         "outputs" => headers.set("seen", Stage::current().outputs.join("+")),
+    /// #         key => headers.set("seen", lookup::get("prices", key)?.unwrap_or_default()),
+    /// #     }
+    /// #     Ok(())
+    /// # }
+    /// # fn main() {
+    /// use wharf_plugin::harness::Harness;
+    ///
+    /// Harness::<Seeing>::native().unavailable("lookup:prices").send("apple").assert_retried("table-unavailable");
+    /// # }
+    /// ```
     #[must_use]
     pub fn unavailable(mut self, grant: &str) -> Self {
         self.setup.unavailable.push(grant.to_owned());
@@ -205,6 +324,26 @@ impl<P: Tested> Harness<P> {
 
     /// With everything granted but this, by the name that a pipeline file uses: `clock`, `random`, `lookup:prices`.
     /// A plugin that uses it breaks, with `plugin-grant`. To be said after what is lent.
+    ///
+    /// ```
+    /// # use wharf_plugin::{Failure, Headers, Message, Stage, clock, enricher, lookup, secrets};
+    /// # /// Says what it sees.
+    /// # #[enricher]
+    /// # fn seeing(message: &Message, headers: &mut Headers) -> Result<(), Failure> {
+    /// #     match message.text()? {
+    /// #         "now" => headers.set("seen", clock::now().to_string()),
+    /// #         "secret" => headers.set("seen", secrets::get("token")?.reveal()),
+    /// #         "outputs" => headers.set("seen", Stage::current().outputs.join("+")),
+    /// #         key => headers.set("seen", lookup::get("prices", key)?.unwrap_or_default()),
+    /// #     }
+    /// #     Ok(())
+    /// # }
+    /// # fn main() {
+    /// use wharf_plugin::harness::Harness;
+    ///
+    /// Harness::<Seeing>::native().deny("clock").send("now").assert_fault("plugin-grant");
+    /// # }
+    /// ```
     #[must_use]
     pub fn deny(mut self, grant: &str) -> Self {
         let granted = self.setup.granted().into_iter().filter(|each| each != grant);
@@ -222,6 +361,29 @@ impl<P: Tested> Harness<P> {
 
     /// Why the plugin refuses a configuration; `None` where it takes it.
     ///
+    /// ```
+    /// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
+    /// # /// Makes text loud.
+    /// # #[transformer]
+    /// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
+    /// #     match message.text()? {
+    /// #         "" => Ok(Transformed::Drop),
+    /// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
+    /// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
+    /// #     }
+    /// # }
+    /// # fn main() {
+    /// use wharf_plugin::harness::Harness;
+    ///
+    /// use serde_json::json;
+    ///
+    /// let plugin = Harness::<Shout>::native();
+    /// assert_eq!(plugin.refusal_of(&json!({})), None);
+    /// let problem = plugin.refusal_of(&json!({"louder": true})).expect("it has no configuration");
+    /// assert_eq!((problem.code.as_ref(), problem.path.as_deref()), ("bad-config", Some("/louder")));
+    /// # }
+    /// ```
+    ///
     /// # Panics
     /// If the component cannot be built or run.
     #[track_caller]
@@ -238,6 +400,26 @@ impl<P: Tested> Harness<P> {
     }
 
     /// Asserts that the plugin refuses this configuration.
+    ///
+    /// ```
+    /// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
+    /// # /// Makes text loud.
+    /// # #[transformer]
+    /// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
+    /// #     match message.text()? {
+    /// #         "" => Ok(Transformed::Drop),
+    /// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
+    /// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
+    /// #     }
+    /// # }
+    /// # fn main() {
+    /// use wharf_plugin::harness::Harness;
+    ///
+    /// use serde_json::json;
+    ///
+    /// Harness::<Shout>::native().config(json!({"louder": true})).assert_refused("bad-config", Some("/louder"));
+    /// # }
+    /// ```
     ///
     /// # Panics
     /// If it takes the configuration, or refuses it with another code or path.
@@ -260,6 +442,27 @@ impl<P: Tested> Harness<P> {
     }
 
     /// What becomes of each message of one batch. Log lines and usage are those of the batch.
+    ///
+    /// ```
+    /// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
+    /// # /// Makes text loud.
+    /// # #[transformer]
+    /// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
+    /// #     match message.text()? {
+    /// #         "" => Ok(Transformed::Drop),
+    /// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
+    /// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
+    /// #     }
+    /// # }
+    /// # fn main() {
+    /// use wharf_plugin::harness::Harness;
+    ///
+    /// let outcomes = Harness::<Shout>::native().send_all(["a", "", "b"]);
+    /// outcomes[0].assert_payload("A");
+    /// outcomes[1].assert_dropped();
+    /// outcomes[2].assert_payload("B");
+    /// # }
+    /// ```
     ///
     /// # Panics
     /// If the plugin refuses its configuration, or cannot be built.
@@ -325,6 +528,24 @@ impl<P: Tested> Harness<P> {
     /// Asserts what holds for every plugin, on `inputs` and on hundreds of payloads made of theirs: it never breaks,
     /// and it says the same in any batch, on any instance and, for a component, natively. A plugin that draws random
     /// bits draws others natively; its component is to be checked by [`check_properties`] alone.
+    ///
+    /// ```
+    /// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
+    /// # /// Makes text loud.
+    /// # #[transformer]
+    /// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
+    /// #     match message.text()? {
+    /// #         "" => Ok(Transformed::Drop),
+    /// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
+    /// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
+    /// #     }
+    /// # }
+    /// # fn main() {
+    /// use wharf_plugin::harness::Harness;
+    ///
+    /// Harness::<Shout>::native().check_properties(["help", "", "?"]);
+    /// # }
+    /// ```
     ///
     /// # Panics
     /// If one of them does not hold.

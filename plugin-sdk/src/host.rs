@@ -20,6 +20,14 @@ pub(crate) use backend::end_message;
 pub(crate) use backend::{Batch, Emitter, config as backend_config, random, stage as backend_stage};
 
 /// How much a log line matters.
+///
+/// ```
+/// use wharf_plugin::{Level, log};
+///
+/// let level = if cfg!(debug_assertions) { Level::Debug } else { Level::Info };
+/// log::write(level, "a table of 4,096 rates is in use");
+/// assert!(Level::Debug < Level::Error);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// For whoever writes the plugin.
@@ -33,6 +41,15 @@ pub enum Level {
 }
 
 /// Lines for the operator: bounded by the host in length and number, control characters escaped.
+///
+/// ```
+/// use wharf_plugin::log;
+///
+/// log::debug("for whoever writes the plugin");
+/// log::info("for whoever runs it");
+/// log::warn("somebody should look at it one day");
+/// log::error("somebody should look at it now");
+/// ```
 pub mod log {
     use super::{Level, backend};
 
@@ -63,6 +80,13 @@ pub mod log {
 }
 
 /// The logged time.
+///
+/// ```
+/// use wharf_plugin::clock;
+///
+/// let begun = clock::now();
+/// assert_eq!(begun, clock::now(), "it stands still in a call");
+/// ```
 pub mod clock {
     use super::backend;
 
@@ -73,6 +97,13 @@ pub mod clock {
 }
 
 /// Counters of the plugin's own, shown with its stage's metrics.
+///
+/// ```
+/// use wharf_plugin::metrics;
+///
+/// metrics::add("orders", 1);
+/// metrics::add("order-lines", 12);
+/// ```
 pub mod metrics {
     use super::backend;
 
@@ -85,6 +116,36 @@ pub mod metrics {
 /// Reference tables that an operator uploads; a stage grants each by name, `lookup:prices`.
 ///
 /// A table stays the same within a call; a new version is seen by the next one.
+///
+/// ```
+/// use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, lookup, transformer};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Article {
+///     cents: u64,
+/// }
+///
+/// /// Makes the price of an article of its number.
+/// #[transformer]
+/// fn priced(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
+///     let number = message.text()?;
+///     let article: Option<Article> = lookup::json("articles", number)?;
+///     let article = article.ok_or_else(|| Problem::new("no-article", format!("there is no article {number}")))?;
+///     out.emit(Emit::bytes(article.cents.to_string().as_bytes()))
+/// }
+///
+/// # #[cfg(not(feature = "harness"))]
+/// # fn main() {}
+/// # #[cfg(feature = "harness")]
+/// # fn main() {
+/// use wharf_plugin::harness::Harness;
+///
+/// let plugin = Harness::<Priced>::native().table("articles", [("A-1", r#"{"cents": 250}"#)]);
+/// plugin.send("A-1").assert_payload("250");
+/// plugin.send("B-9").assert_rejected("no-article");
+/// Harness::<Priced>::native().unavailable("lookup:articles").send("A-1").assert_retried("table-unavailable");
+/// # }
+/// ```
 pub mod lookup {
     use serde::de::DeserializeOwned;
 
@@ -124,6 +185,16 @@ pub mod lookup {
 
     /// One value or none for each of `keys`, in order: one call of the host for all of them.
     ///
+    /// ```
+    /// use wharf_plugin::{Failure, lookup};
+    ///
+    /// /// How many of `codes` are known.
+    /// fn known(codes: &[&str]) -> Result<usize, Failure> {
+    ///     Ok(lookup::get_many("codes", codes)?.into_iter().flatten().count())
+    /// }
+    /// # assert!(matches!(known(&["a"]), Err(Failure::Retry { .. })), "nothing is lent here");
+    /// ```
+    ///
     /// # Errors
     /// As [`get`].
     pub fn get_many(table: &str, keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>, Failure> {
@@ -131,6 +202,13 @@ pub mod lookup {
     }
 
     /// Which version of `table` is in use: 1 for the first that was uploaded.
+    ///
+    /// ```
+    /// use wharf_plugin::lookup;
+    ///
+    /// let failure = lookup::version("nobody-lent-it").unwrap_err();
+    /// assert_eq!(failure.problem().code, "no-table");
+    /// ```
     ///
     /// # Errors
     /// As [`get`].
@@ -176,6 +254,13 @@ pub mod kv {
     use crate::{Failure, Problem};
 
     /// Why `kv` does not do what it was asked for.
+    ///
+    /// ```
+    /// use wharf_plugin::{Failure, kv};
+    ///
+    /// assert_eq!(kv::set("", b"x"), Err(kv::Error::BadKey));
+    /// assert!(matches!(Failure::from(kv::Error::Full), Failure::Retry { .. }), "there may be room later");
+    /// ```
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum Error {
         /// A key has 1 to 512 bytes.
@@ -192,6 +277,13 @@ pub mod kv {
 
     /// The value of `key`, unless it expired.
     ///
+    /// ```
+    /// use wharf_plugin::kv;
+    ///
+    /// assert_eq!(kv::get("last-order")?, None);
+    /// # Ok::<(), kv::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The key is out of bounds.
     pub fn get(key: &str) -> Result<Option<Vec<u8>>, Error> {
@@ -199,6 +291,14 @@ pub mod kv {
     }
 
     /// Sets `key` for good.
+    ///
+    /// ```
+    /// use wharf_plugin::kv;
+    ///
+    /// kv::set("last-order", b"A-7")?;
+    /// assert_eq!(kv::get("last-order")?.as_deref(), Some(&b"A-7"[..]));
+    /// # Ok::<(), kv::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The key or value is out of bounds, or there is no room.
@@ -208,6 +308,15 @@ pub mod kv {
 
     /// Sets `key` for a while of logged time.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wharf_plugin::kv;
+    ///
+    /// kv::set_for("seen/A-7", b"", Duration::from_secs(3600))?;
+    /// assert!(kv::get("seen/A-7")?.is_some());
+    /// # Ok::<(), kv::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`set`].
     pub fn set_for(key: &str, value: &[u8], ttl: Duration) -> Result<(), Error> {
@@ -215,6 +324,15 @@ pub mod kv {
     }
 
     /// Removes `key`; fine when it is not there.
+    ///
+    /// ```
+    /// use wharf_plugin::kv;
+    ///
+    /// kv::set("seen/A-7", b"")?;
+    /// kv::remove("seen/A-7")?;
+    /// assert_eq!(kv::get("seen/A-7")?, None);
+    /// # Ok::<(), kv::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The key is out of bounds.
@@ -224,6 +342,15 @@ pub mod kv {
 
     /// Adds to a counter, which is 0 where it is not there, and gives what it is now.
     ///
+    /// ```
+    /// use wharf_plugin::kv;
+    ///
+    /// assert_eq!(kv::add("orders/acme", 1)?, 1);
+    /// assert_eq!(kv::add("orders/acme", 4)?, 5);
+    /// assert_eq!(kv::get("orders/acme")?.as_deref(), Some(&b"5"[..]), "it is kept as text");
+    /// # Ok::<(), kv::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`set`]; or the value is no counter.
     pub fn add(key: &str, by: i64) -> Result<i64, Error> {
@@ -232,6 +359,18 @@ pub mod kv {
 
     /// As [`add`]; a counter that this call makes ends after `ttl`, and later calls leave its end as it is: a count
     /// for each window of time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wharf_plugin::kv;
+    ///
+    /// /// Whether `customer` has sent no more than ten messages since the first of the last minute.
+    /// fn within_rate(customer: &str) -> Result<bool, kv::Error> {
+    ///     Ok(kv::add_for(&format!("rate/{customer}"), 1, Duration::from_secs(60))? <= 10)
+    /// }
+    ///
+    /// assert_eq!((1..=11).map(|_| within_rate("acme")).filter(|within| *within == Ok(true)).count(), 10);
+    /// ```
     ///
     /// # Errors
     /// As [`add`].
@@ -277,6 +416,32 @@ pub mod kv {
 }
 
 /// Schemas that an operator uploads; a stage grants each by name, `schema:order`.
+///
+/// ```
+/// use wharf_plugin::{Failure, Message, Problem, schema, validator};
+///
+/// /// Accepts the words that stand in a schema, one a line.
+/// #[validator]
+/// fn known_word(message: &Message) -> Result<(), Failure> {
+///     let document = schema::get("words")?;
+///     let words = std::str::from_utf8(&document.bytes)?;
+///     match words.lines().any(|word| word.as_bytes() == message.payload()) {
+///         true => Ok(()),
+///         false => Err(Problem::new("unknown-word", format!("not in version {}", document.version)).into()),
+///     }
+/// }
+///
+/// # #[cfg(not(feature = "harness"))]
+/// # fn main() {}
+/// # #[cfg(feature = "harness")]
+/// # fn main() {
+/// use wharf_plugin::harness::Harness;
+///
+/// let plugin = Harness::<KnownWord>::native().schema("words", "yes\nno");
+/// plugin.send("yes").assert_passed();
+/// plugin.send("perhaps").assert_rejected("unknown-word");
+/// # }
+/// ```
 pub mod schema {
     use super::{absent, backend};
     use crate::Failure;
@@ -284,6 +449,13 @@ pub mod schema {
     pub use crate::compiled::Compiled;
 
     /// A schema, as it was uploaded.
+    ///
+    /// ```
+    /// use wharf_plugin::schema::Document;
+    ///
+    /// let document = Document { version: 2, bytes: br#"{"type": "object"}"#.to_vec() };
+    /// assert!(std::str::from_utf8(&document.bytes).is_ok());
+    /// ```
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Document {
         /// 1 for the first that was uploaded.
@@ -302,6 +474,32 @@ pub mod schema {
 }
 
 /// Secrets that an operator keeps in the broker; a stage grants each by name, `secrets:api-key`.
+///
+/// ```
+/// use wharf_plugin::{Failure, Message, Problem, secrets, validator};
+///
+/// /// Accepts messages whose header `token` is the secret of that name.
+/// #[validator]
+/// fn trusted(message: &Message) -> Result<(), Failure> {
+///     let token = secrets::get("token")?;
+///     // `==` tells by its time how much was right; where that matters, compare in constant time.
+///     match message.header("token") == Some(token.reveal()) {
+///         true => Ok(()),
+///         false => Err(Problem::new("not-trusted", "the token is another").into()),
+///     }
+/// }
+///
+/// # #[cfg(not(feature = "harness"))]
+/// # fn main() {}
+/// # #[cfg(feature = "harness")]
+/// # fn main() {
+/// use wharf_plugin::harness::{Harness, Input};
+///
+/// let plugin = Harness::<Trusted>::native().secret("token", "open sesame");
+/// plugin.send(Input::new("x").header("token", "open sesame")).assert_passed();
+/// plugin.send("x").assert_rejected("not-trusted");
+/// # }
+/// ```
 pub mod secrets {
     use std::fmt;
 

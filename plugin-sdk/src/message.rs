@@ -15,6 +15,38 @@ pub(crate) const ABSENT: u32 = u32::MAX;
 ///
 /// Fields that the plugin [reads](crate::Plugin::READS) are borrowed from the packed batch, without a copy; others
 /// are fetched from the host at the first access, and kept.
+///
+/// ```
+/// use wharf_plugin::{Failure, Headers, Message, enricher};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Order<'a> {
+///     customer: &'a str,
+/// }
+///
+/// /// Says of an order what its consumers sort by.
+/// #[enricher]
+/// fn described(message: &Message, headers: &mut Headers) -> Result<(), Failure> {
+///     let order: Order<'_> = message.json()?;
+///     headers.set("customer", order.customer);
+///     headers.set("region", message.header_text("region")?.unwrap_or("none"));
+///     headers.set("from", message.topic());
+///     headers.set("again", (message.attempt() > 0).to_string());
+///     Ok(())
+/// }
+///
+/// # #[cfg(not(feature = "harness"))]
+/// # fn main() {}
+/// # #[cfg(feature = "harness")]
+/// # fn main() {
+/// use wharf_plugin::harness::{Harness, Input};
+///
+/// let plugin = Harness::<Described>::native();
+/// let order = Input::new(r#"{"customer": "acme"}"#).topic("orders.new").header("region", "eu");
+/// plugin.send(order).assert_header("customer", "acme").assert_header("region", "eu").assert_header("from", "orders.new");
+/// plugin.send("no order").assert_rejected("not-json");
+/// # }
+/// ```
 pub struct Message<'a> {
     index: u32,
     slot: &'a Slot,
@@ -98,6 +130,23 @@ impl<'a> Message<'a> {
     /// The body as a value, from JSON. What `T` borrows lies in the batch, and is not copied: a field `&'a str` takes
     /// texts without escapes, a `Cow<'a, str>` with `#[serde(borrow)]` all of them.
     ///
+    /// ```
+    /// use std::borrow::Cow;
+    /// use wharf_plugin::{Failure, Message};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Order<'a> {
+    ///     id: &'a str,
+    ///     #[serde(borrow)]
+    ///     note: Cow<'a, str>,
+    /// }
+    ///
+    /// fn note(message: &Message<'_>) -> Result<String, Failure> {
+    ///     let Order { id, note } = message.json()?;
+    ///     Ok(format!("{id}: {note}"))
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// Rejects with `not-json`, what was expected, and the line and column.
     pub fn json<'m, T: Deserialize<'m>>(&'m self) -> Result<T, Failure> {
@@ -124,6 +173,14 @@ impl<'a> Message<'a> {
     }
 
     /// The value of the header `name`, as text, of a message that must have it.
+    ///
+    /// ```
+    /// use wharf_plugin::{Failure, Message, OrFail};
+    ///
+    /// fn cents(message: &Message<'_>) -> Result<u64, Failure> {
+    ///     message.require_header("cents")?.parse().or_reject("bad-cents")
+    /// }
+    /// ```
     ///
     /// # Errors
     /// Rejects with `missing-header` a message without it, and with `not-utf8` a value that is no text.
@@ -175,6 +232,15 @@ impl<'a> Message<'a> {
     }
 
     /// 64 random bits: others at each call, the same when the same message is run again.
+    ///
+    /// ```
+    /// use wharf_plugin::Message;
+    ///
+    /// /// Whether a message is among the one in a hundred that is looked at.
+    /// fn sampled(message: &Message<'_>) -> bool {
+    ///     message.random() % 100 == 0
+    /// }
+    /// ```
     pub fn random(&self) -> u64 {
         crate::host::random(self.index)
     }

@@ -25,6 +25,13 @@ pub struct Reads {
 
 impl Reads {
     /// No field.
+    ///
+    /// ```
+    /// use wharf_plugin::Reads;
+    ///
+    /// const READS: Reads = Reads::NOTHING.with_key();
+    /// assert!(READS.key && !READS.payload);
+    /// ```
     pub const NOTHING: Self = Self { topic: false, key: false, payload: false, headers: &[] };
 
     /// The payload alone: what most plugins read.

@@ -15,16 +15,47 @@ pub struct Stage {
 }
 
 /// A declared output, resolved once by [`Stage::output`]. A plugin can send to no other place.
+///
+/// ```
+/// use wharf_plugin::{Output, Problem, Stage};
+///
+/// fn audit(stage: &Stage) -> Result<Output, Problem> {
+///     stage.output("audit")
+/// }
+///
+/// let stage = Stage { outputs: vec!["audit".into()], ..Stage::default() };
+/// assert!(audit(&stage).is_ok());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Output(pub(crate) u16);
 
 impl Stage {
     /// The stage that the plugin runs in: what [`Plugin::init`](crate::Plugin::init) was given, at any time.
+    ///
+    /// ```
+    /// use wharf_plugin::{Stage, log};
+    ///
+    /// log::info(&format!("stage {} is at work", Stage::current().name));
+    /// ```
     pub fn current() -> Self {
         crate::host::backend_stage()
     }
 
     /// The stage's configuration at any time, as JSON.
+    ///
+    /// ```
+    /// use wharf_plugin::{Problem, Stage, parse_config};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Limits {
+    ///     #[serde(default)]
+    ///     strict: bool,
+    /// }
+    ///
+    /// let limits: Limits = parse_config(&Stage::config_text())?;
+    /// assert!(!limits.strict);
+    /// # Ok::<(), Problem>(())
+    /// ```
     pub fn config_text() -> String {
         crate::host::backend_config()
     }

@@ -33,6 +33,13 @@ impl Input {
     }
 
     /// A message whose payload is this value, as JSON.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use wharf_plugin::harness::Input;
+    ///
+    /// assert_eq!(Input::json(&json!({"id": 7})), Input::new(r#"{"id":7}"#));
+    /// ```
     pub fn json(value: &serde_json::Value) -> Self {
         Self::new(value.to_string())
     }

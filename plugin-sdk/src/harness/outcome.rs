@@ -9,6 +9,28 @@ use crate::harness::{Changes, golden};
 use crate::{Level, Problem};
 
 /// What became of a message.
+///
+/// ```
+/// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
+/// # /// Makes text loud.
+/// # #[transformer]
+/// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
+/// #     match message.text()? {
+/// #         "" => Ok(Transformed::Drop),
+/// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
+/// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
+/// #     }
+/// # }
+/// # fn main() {
+/// use wharf_plugin::harness::Harness;
+///
+/// let plugin = Harness::<Shout>::native();
+/// plugin.send("help").assert_payload("HELP").assert_routed([]);
+/// plugin.send("").assert_dropped();
+/// assert_eq!(plugin.send("?").assert_rejected("no-question").message, "nobody knows");
+/// assert_eq!(plugin.send("help").output_bytes(), 4);
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// What the plugin said.
@@ -24,6 +46,26 @@ pub struct Outcome {
 }
 
 /// What a plugin said to a message.
+///
+/// ```
+/// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
+/// # /// Makes text loud.
+/// # #[transformer]
+/// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
+/// #     match message.text()? {
+/// #         "" => Ok(Transformed::Drop),
+/// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
+/// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
+/// #     }
+/// # }
+/// # fn main() {
+/// use wharf_plugin::harness::{Harness, Result};
+///
+/// let plugin = Harness::<Shout>::native();
+/// assert_eq!(plugin.send("").result, Result::Dropped);
+/// assert!(matches!(plugin.send("help").result, Result::Passed(outputs) if outputs.len() == 1));
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Result {
     /// These go on: one where the plugin kept, accepted or passed the message.
@@ -39,6 +81,26 @@ pub enum Result {
 }
 
 /// A message that goes on.
+///
+/// ```
+/// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
+/// # /// Makes text loud.
+/// # #[transformer]
+/// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
+/// #     match message.text()? {
+/// #         "" => Ok(Transformed::Drop),
+/// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
+/// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
+/// #     }
+/// # }
+/// # fn main() {
+/// use wharf_plugin::harness::{Harness, Input};
+///
+/// let outcome = Harness::<Shout>::native().send(Input::new("help").header("from", "room 7"));
+/// let emitted = outcome.assert_one();
+/// assert_eq!((emitted.text().as_ref(), emitted.header("from")), ("HELP", Some(&b"room 7"[..])));
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emitted {
     /// The declared output that it goes to; `None`: on to where it was going.
@@ -50,6 +112,25 @@ pub struct Emitted {
 }
 
 /// What a call took.
+///
+/// ```
+/// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
+/// # /// Makes text loud.
+/// # #[transformer]
+/// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
+/// #     match message.text()? {
+/// #         "" => Ok(Transformed::Drop),
+/// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
+/// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
+/// #     }
+/// # }
+/// # fn main() {
+/// use wharf_plugin::harness::Harness;
+///
+/// let usage = Harness::<Shout>::native().send("help").usage;
+/// assert_eq!((usage.fuel, usage.memory_bytes), (None, None), "of a component they are known");
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// On the clock.

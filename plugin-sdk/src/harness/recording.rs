@@ -100,6 +100,17 @@ impl Recording {
 
     /// Reads a recording's lines.
     ///
+    /// ```
+    /// use wharf_plugin::harness::Recording;
+    ///
+    /// let lines = r#"{"wharf-recording":1,"pipeline":"orders","version":3,"stage":"check","plugin":"at-most@1.0.0","digest":"9f","kind":"validator","config":{"max_bytes":64},"outputs":[],"grants":["log"]}
+    /// {"message":{"topic":"orders.new","payload":"e30="},"now_ms":1767225600000,"result":{"passed":[{"to":null,"headers":[],"payload":"e30="}]}}"#;
+    /// let recording = Recording::parse(lines.as_bytes())?;
+    /// assert_eq!((recording.head.stage.as_str(), recording.entries.len()), ("check", 1));
+    /// assert_eq!(recording.inputs()?.len(), 1);
+    /// # Ok::<(), String>(())
+    /// ```
+    ///
     /// # Errors
     /// A line is not what it is to be, or there are too many.
     pub fn parse(mut lines: impl BufRead) -> Result<Self, String> {

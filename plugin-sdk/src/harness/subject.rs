@@ -60,6 +60,13 @@ pub struct Setup {
 }
 
 /// Why there are no outcomes.
+///
+/// ```
+/// use wharf_plugin::harness::{Component, Setup, Subject, Trouble};
+///
+/// let mut component = Component::open("nobody-compiled-this.wasm");
+/// assert!(matches!(component.run(&Setup::default(), &[]), Err(Trouble::Failed(_))));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Trouble {
     /// The plugin, or its schema, refuses the configuration.
@@ -85,6 +92,15 @@ const NAMELESS: [&str; 6] = ["log", "config", "metrics", "clock", "random", "kv"
 
 impl Setup {
     /// What the stage grants: what it says, or everything that there is.
+    ///
+    /// ```
+    /// use wharf_plugin::harness::Setup;
+    ///
+    /// let mut setup = Setup::default();
+    /// assert!(setup.granted().contains(&"kv".to_owned()), "everything, where nothing is said");
+    /// setup.grants = Some(vec!["log".into()]);
+    /// assert_eq!(setup.granted(), ["log"]);
+    /// ```
     pub fn granted(&self) -> Vec<String> {
         if let Some(grants) = &self.grants {
             return grants.clone();
@@ -98,6 +114,13 @@ impl Setup {
     }
 
     /// How long a call may take.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wharf_plugin::harness::Setup;
+    ///
+    /// assert_eq!(Setup::default().deadline(Duration::from_millis(20)).deadline_ms, Some(20));
+    /// ```
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX).max(1));

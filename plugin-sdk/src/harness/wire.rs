@@ -12,6 +12,15 @@ use crate::harness::outcome::{self, Emitted};
 use crate::harness::{Changes, Input, Memory, Setup};
 
 /// A batch to run. The instance is made anew when the stage or its configuration changes.
+///
+/// ```
+/// use wharf_plugin::harness::wire::Request;
+///
+/// let line = r#"{"config": {}, "outputs": [], "messages": [{"topic": "orders.new", "payload": "e30="}]}"#;
+/// let request: Request = serde_json::from_str(line)?;
+/// assert_eq!((request.messages.len(), request.grants), (1, None));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The stage's configuration.
