@@ -6,6 +6,9 @@
 //! | records | what a run left in its log | the record's decoder, and what it gives is written and read again |
 //! | snapshots | the state after such a run | the state's restore |
 //!
+//! Configuration files are fuzzed where they are read (`broker/cli/src/commands/serve/config/fuzz.rs`), bodies of the admin
+//! API against its router (`broker/admin/tests/fuzz.rs`).
+//!
 //! This needs no other compiler than the broker does; with the nightly one, `broker/protocol/fuzz` looks for frames by
 //! coverage.
 
@@ -101,6 +104,14 @@ fn execute(corpus: &Corpus, Case { seed, at }: Case) -> Trial {
     }
     trial.figures.push((name, 1));
     trial
+}
+
+/// One of the whole inputs, changed as chance has it from `seed`: for decoders that live elsewhere.
+///
+/// # Panics
+/// When there are none.
+pub fn input(whole: &[Vec<u8>], seed: u64) -> Vec<u8> {
+    change(whole, &mut Random(seed))
 }
 
 /// One of the whole inputs with a few changes: bits, bytes, lengths, pieces of another.

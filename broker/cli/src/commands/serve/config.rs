@@ -51,6 +51,9 @@
 //! quota = { messages-per-second = 1000, connections = 10, queues = 20, stored-bytes = 50000000 }
 //! ```
 
+#[cfg(test)]
+mod fuzz;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -306,6 +309,15 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
 mod tests {
     use super::*;
 
+    /// The file at the head of this one.
+    pub(super) fn documented() -> String {
+        let lines = include_str!("config.rs").lines().skip_while(|line| !line.contains("```toml")).skip(1);
+        lines
+            .take_while(|line| !line.contains("```"))
+            .map(|line| line.trim_start_matches("//!").trim_start().to_owned() + "\n")
+            .collect()
+    }
+
     fn parse(text: &str) -> Result<Config, toml::de::Error> {
         Ok(Config::new(toml::from_str(text)?, Overrides::default()))
     }
@@ -320,14 +332,7 @@ mod tests {
 
     #[test]
     fn the_documented_file_is_accepted() {
-        let documented: String = include_str!("config.rs")
-            .lines()
-            .skip_while(|line| !line.contains("```toml"))
-            .skip(1)
-            .take_while(|line| !line.contains("```"))
-            .map(|line| line.trim_start_matches("//!").trim_start().to_owned() + "\n")
-            .collect();
-        let config = parse(&documented).expect("a configuration");
+        let config = parse(&documented()).expect("a configuration");
         let administrator = Identity::administrator("admin", String::new());
         let node = config.node(administrator).expect("a node's configuration");
         let defaults = wharf_node::Config::new("./wharf-data");
