@@ -8,7 +8,7 @@ use crate::admin::path;
 use crate::connection::Connection;
 use crate::output::{self, Output};
 
-/// Sends the messages of matching topics to a queue
+/// Sends the messages of matching topics to a queue or stream
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -18,7 +18,7 @@ Examples:
 pub(crate) struct BindArgs {
     /// Which topics: `*` is one word, `#` any number of words
     pattern: Pattern,
-    /// The queue that gets them
+    /// The queue or stream that gets them
     queue: QueueName,
     /// The pipeline they go through on the way
     #[arg(long, value_name = "NAME")]
@@ -33,7 +33,7 @@ Examples:
 pub(crate) struct UnbindArgs {
     /// The binding's pattern
     pattern: Pattern,
-    /// The binding's queue
+    /// The binding's queue or stream
     queue: QueueName,
 }
 
@@ -52,13 +52,13 @@ pub(crate) fn bind(args: BindArgs, connection: &Connection) -> anyhow::Result<()
     let binding = Binding { pattern: args.pattern, queue: args.queue, pipeline: args.pipeline };
     let bound: Binding = connection.admin()?.post(&path(["v1", "bindings"]), &binding)?;
     let through = bound.pipeline.map(|name| format!(", through pipeline {name}")).unwrap_or_default();
-    output::line(format_args!("{} goes to queue {}{through}", bound.pattern, bound.queue))
+    output::line(format_args!("{} goes to {}{through}", bound.pattern, bound.queue))
 }
 
 pub(crate) fn unbind(args: UnbindArgs, connection: &Connection) -> anyhow::Result<()> {
     let which = [("pattern", args.pattern.as_str()), ("queue", args.queue.as_str())];
     connection.admin()?.delete(&path(["v1", "bindings"]), &which)?;
-    output::line(format_args!("{} no longer goes to queue {}", args.pattern, args.queue))
+    output::line(format_args!("{} no longer goes to {}", args.pattern, args.queue))
 }
 
 pub(crate) fn list(args: ListArgs, connection: &Connection) -> anyhow::Result<()> {
