@@ -61,6 +61,21 @@ pub struct StreamPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub dead_letter: Option<Name>,
+    /// After this many nacks a group gives a message up, so that it holds its partition no longer; 0: never.
+    pub max_attempts: u32,
+    /// Where a message goes that a group gives up by itself.
+    pub give_up: GiveUp,
+}
+
+/// Where a message goes that a group gives up by itself. It stays in the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GiveUp {
+    /// The stream's dead-letter queue.
+    #[default]
+    DeadLetter,
+    /// Nowhere: the group passes over it.
+    Skip,
 }
 
 /// One partition of a stream.
@@ -104,6 +119,9 @@ pub struct Cursor {
     /// The member that has the partition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<u64>,
+    /// Messages among them that failed at least once.
+    #[serde(default)]
+    pub failing: u64,
 }
 
 /// Where a group is to go on.
@@ -330,8 +348,9 @@ impl From<wharf_node::StreamPolicy> for StreamPolicy {
             index_keys,
             tombstone_ms,
             dead_letter,
+            give_up: wharf_node::GiveUp { max_attempts, to },
         } = policy;
-        let durability = durability.into();
+        let (durability, give_up) = (durability.into(), to.into());
         Self {
             durability,
             partitions,
@@ -342,6 +361,8 @@ impl From<wharf_node::StreamPolicy> for StreamPolicy {
             index_keys,
             tombstone_ms,
             dead_letter,
+            max_attempts,
+            give_up,
         }
     }
 }
@@ -358,8 +379,10 @@ impl From<StreamPolicy> for wharf_node::StreamPolicy {
             index_keys,
             tombstone_ms,
             dead_letter,
+            max_attempts,
+            give_up,
         } = policy;
-        let durability = durability.into();
+        let (durability, to) = (durability.into(), give_up.into());
         Self {
             durability,
             partitions,
@@ -370,6 +393,25 @@ impl From<StreamPolicy> for wharf_node::StreamPolicy {
             index_keys,
             tombstone_ms,
             dead_letter,
+            give_up: wharf_node::GiveUp { max_attempts, to },
+        }
+    }
+}
+
+impl From<wharf_node::GiveUpTo> for GiveUp {
+    fn from(to: wharf_node::GiveUpTo) -> Self {
+        match to {
+            wharf_node::GiveUpTo::DeadLetter => Self::DeadLetter,
+            wharf_node::GiveUpTo::Skip => Self::Skip,
+        }
+    }
+}
+
+impl From<GiveUp> for wharf_node::GiveUpTo {
+    fn from(give_up: GiveUp) -> Self {
+        match give_up {
+            GiveUp::DeadLetter => Self::DeadLetter,
+            GiveUp::Skip => Self::Skip,
         }
     }
 }
@@ -395,7 +437,7 @@ impl From<GroupView> for Group {
     fn from(view: GroupView) -> Self {
         let cursor = |(partition, each): (u16, &wharf_node::CursorView)| {
             let member = each.owner.map(|owner| owner.0);
-            Cursor { partition, floor: each.floor, lag: each.lag, member }
+            Cursor { partition, floor: each.floor, lag: each.lag, member, failing: each.failing }
         };
         let cursors: Vec<Cursor> = (0..).zip(&view.cursors).map(cursor).collect();
         let lag = cursors.iter().map(|cursor| cursor.lag).sum();

@@ -95,7 +95,7 @@ pub use wharf_pipeline::{
 };
 pub use wharf_queue::{
     Backoff, CanaryBounds, CursorView, Deduplication, Durability, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET,
-    GroupView, Order, Overflow, PartitionView, PipelineEventKind, QueuePolicy, SHARE_WHOLE_PPM, StreamPolicy,
-    TrialKind,
+    GiveUp, GiveUpTo, GroupView, Order, Overflow, PartitionView, PipelineEventKind, QueuePolicy,
+    SHARE_WHOLE_PPM, StreamPolicy, TrialKind,
 };
 pub use wharf_shard::StreamMessage;

@@ -5,25 +5,28 @@
 
 mod held;
 mod part;
+mod settled;
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use wharf_protocol::{Delivery, Name, Outcome, Settlement, Start, Timestamp};
 use wharf_queue::{Commit, ConsumerId, Durability, JoinGroup, Passed, QueueId};
-use wharf_shard::{Closed, Member, Shard, ShardError, StreamMessage, StreamRead, Tail};
+use wharf_shard::{Closed, Member, Shard, StreamMessage, StreamRead, Tail};
 
-use self::held::{Deliveries, Held};
+use self::held::{Deliveries, Held, Told};
 use self::part::Part;
+use self::settled::Awaited;
 use crate::watcher::Watcher;
 use crate::way_out::{Settler, WayOut};
 use crate::{Action, Event, Node, NodeError, Principal};
+
+pub use self::settled::ReaderSettled;
 
 /// Deliveries handed over together.
 const DELIVERIES_MAX: usize = 512;
@@ -96,14 +99,8 @@ struct Desk {
 struct Given {
     credit: u64,
     deliveries: Deliveries,
-}
-
-/// Resolves when settlements are durable, to the tags that were stale: other members have their partitions.
-#[derive(Debug)]
-pub struct ReaderSettled {
-    answer: Option<oneshot::Receiver<Result<Vec<u32>, ShardError>>>,
-    tags: Vec<Vec<u64>>,
-    stale: Vec<u64>,
+    /// Answers about nacks for which nobody waits any more but the reader; at most one for each nack.
+    unheard: Vec<Awaited>,
 }
 
 /// When which message is to be delivered: as long after the first as it was stored after that.
@@ -355,7 +352,8 @@ impl Reader {
                 // Retention took it: done with, like what lies before it.
                 let Held { partition, generation, first, offset: last, .. } = held;
                 let passed = vec![Passed { partition, generation, first, last, dead_letter: None }];
-                drop(self.shard.commit(Commit { member, passed }, self.controls.durability).await?);
+                let commit = Commit { member, passed, failed: Vec::new() };
+                drop(self.shard.commit(commit, self.controls.durability).await?);
                 self.controls.desk.lock().deliveries.give_again(held, None);
                 continue;
             };
@@ -394,8 +392,8 @@ impl Reader {
                 continue;
             };
             idle = 0;
-            let redelivered = message.offset < part.seen;
-            let attempt = 1 + u32::from(redelivered);
+            let attempt = part.attempt(message.offset);
+            let redelivered = attempt > 1;
             given.credit -= 1;
             if self.member.is_some() {
                 let (partition, generation, offset) = (part.number, part.generation, message.offset);
@@ -428,8 +426,10 @@ impl Reader {
                 None => std::future::pending().await,
             }
         };
+        let desk = &self.controls.desk;
         tokio::select! {
-            () = self.controls.desk.changed.notified() => {}
+            () = desk.changed.notified() => {}
+            () = poll_fn(|context| desk.hear(context)) => {}
             _ = self.tail.changed() => {}
             () = assigned => self.reassigned = true,
             () = timer => {}
@@ -481,7 +481,7 @@ impl ReaderControls {
                 "not all deliveries {first} to {last} are held: settled before, or another member has them"
             )
         })?;
-        Ok(Commit { member, passed })
+        Ok(Commit { member, passed, failed: Vec::new() })
     }
 
     /// A transaction settled these.
@@ -497,7 +497,8 @@ impl ReaderControls {
         self.durability
     }
 
-    /// Hands settlements on, in order; what is nacked comes again. They are durable when what comes back resolves.
+    /// Hands settlements on, in order. They are durable when what comes back resolves; what is nacked comes again
+    /// after that, unless it was given up.
     ///
     /// # Errors
     /// The reader is no member of a group; the node is stopping.
@@ -508,12 +509,13 @@ impl ReaderControls {
         };
         let told = self.desk.lock().deliveries.settle(member, &settlements, Instant::now());
         self.desk.changed.notify_one();
-        let (tags, stale) = (told.tags, told.stale);
-        if told.commit.passed.is_empty() {
-            return Ok(ReaderSettled { answer: None, tags, stale });
+        let Told { commit, tags, nacks, stale } = told;
+        let mut awaited = None;
+        if !commit.passed.is_empty() || !commit.failed.is_empty() {
+            let answer = self.shard.commit(commit, self.durability).await?;
+            awaited = Some(Awaited { answer, tags, nacks });
         }
-        let answer = self.shard.commit(told.commit, self.durability).await?;
-        Ok(ReaderSettled { answer: Some(answer), tags, stale })
+        Ok(ReaderSettled { awaited, stale, desk: Arc::clone(&self.desk) })
     }
 }
 
@@ -536,27 +538,13 @@ impl Desk {
     fn lock(&self) -> MutexGuard<'_, Given> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Future for ReaderSettled {
-    type Output = Result<Vec<u64>, NodeError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut stale = std::mem::take(&mut self.stale);
-        if let Some(answer) = &mut self.answer {
-            let answered = match Pin::new(answer).poll(context) {
-                Poll::Ready(answered) => answered,
-                Poll::Pending => {
-                    self.stale = stale;
-                    return Poll::Pending;
-                }
-            };
-            let doubt = |_| Err(ShardError::Stopped("the settlement is in doubt".into()));
-            for number in answered.unwrap_or_else(doubt).map_err(NodeError::from)? {
-                stale.append(&mut self.tags[number as usize]);
-            }
-        }
-        stale.sort_unstable();
-        Poll::Ready(Ok(stale))
+    /// Ready when an answer has come that is for the reader alone.
+    fn hear(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut given = self.lock();
+        let Given { deliveries, unheard, .. } = &mut *given;
+        let before = unheard.len();
+        unheard.retain_mut(|awaited| awaited.poll(deliveries, context).is_pending());
+        if unheard.len() < before { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -97,9 +97,11 @@ pub enum Effect {
     Committed {
         /// Whose.
         member: ConsumerId,
-        /// Which of the commit's ranges, from 0, were refused: the partition went to another member, or was set
-        /// back, or the range is past what a group may settle. Rising.
+        /// Which of the commit's ranges, from 0, and then of its failures, were refused: the partition went to
+        /// another member, or was set back, or the range is past what a group may settle. Rising.
         stale: Vec<u32>,
+        /// Which of its failures, numbered so, were one too many: these messages are settled. Rising.
+        given_up: Vec<u32>,
     },
     /// The answer to an edit.
     Edited {
@@ -126,6 +128,8 @@ pub struct Assignment {
     pub settled: Vec<(u64, u64)>,
     /// Offsets below this one may have been delivered before.
     pub seen: u64,
+    /// How often members failed with what is not settled: offset and number, rising.
+    pub failures: Vec<(u64, u32)>,
 }
 
 /// A message on its way to a consumer; the log has its body at `id`.

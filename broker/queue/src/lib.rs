@@ -75,14 +75,14 @@ pub use past::{PAST_DEATHS_MAX, Past};
 pub use policy::{Backoff, DEAD_LETTERS, Durability, FAIR_BY_BYTES_MAX, Order, Overflow, QueuePolicy};
 pub use producers::{PRODUCER_IDLE_MAX, PRODUCER_RANGES_MAX, PRODUCERS_MAX};
 pub use record::{
-    Attach, Change, Commit, ConsumerId, Destination, Edit, Entry, JoinGroup, MOVED_MAX, Move, Passed,
+    Attach, Change, Commit, ConsumerId, Destination, Edit, Entry, Failed, JoinGroup, MOVED_MAX, Move, Passed,
     Publish, QueueId, Record, Redrive, Refused, ResetGroup, Selection, Stamped, Start,
 };
 pub use snapshot::RestoreError;
 pub use state::{EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET, State, StreamPlaces};
 pub use stream::{
-    CursorView, GROUP_WINDOW_MAX, GroupView, PARTITIONS_MAX, PartitionView, StreamPolicy, StreamView,
-    partition_of,
+    CursorView, GROUP_WINDOW_MAX, GiveUp, GiveUpTo, GroupView, PARTITIONS_MAX, PartitionView, StreamPolicy,
+    StreamView, partition_of,
 };
 pub use topology::{
     Binding, CanaryBounds, LENT_MAX, Lent, LentKind, Pipeline, PipelineEvent, PipelineEventKind,

@@ -16,7 +16,7 @@ use crate::{
 
 mod stream;
 
-pub use stream::{Commit, JoinGroup, Passed, ResetGroup};
+pub use stream::{Commit, Failed, JoinGroup, Passed, ResetGroup};
 pub use wharf_protocol::Start;
 
 /// A record and the moment it is about. A log's stamps never go back.

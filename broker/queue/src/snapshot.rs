@@ -1,8 +1,8 @@
 //! The state as bytes: what a restart begins with, and what the hash of a state is a hash of.
 //!
 //! ```text
-//! u8   version, 4; 3 while nothing is owned and 2 while no pipeline remembers anything either: what follows the
-//!      streams is left out then
+//! u8   version, 5; 4 while no group failed with a message that it has still to settle, 3 while nothing is owned
+//!      either, and 2 while no pipeline remembers anything either: what would say nothing is left out then
 //!      applied · now · topology (MessagePack)
 //!      queues:     drawn in `snapshot/queue.rs`
 //!      consumers:  drawn in `snapshot/consumer.rs`
@@ -11,6 +11,7 @@
 //!      streams (`stream/snapshot.rs`)
 //!      kv: the last stale record · name · key · value · when it expires
 //!      ownership (MessagePack)
+//!      failures: stream · group · partition · offset · how often
 //! u64  XXH3 of all before, little-endian
 //! ```
 //!
@@ -21,7 +22,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use wharf_protocol::{ProducerId, Stored, Timestamp};
+use wharf_protocol::{Name, ProducerId, Stored, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::backlog::INDEX_MAX;
@@ -31,12 +32,14 @@ use crate::producers::{Producer, Range};
 use crate::seeded::{self, Fault};
 use crate::stream::{self, Stream};
 use crate::timers::Timer;
-use crate::{ConsumerId, Deduplication, Kv, State, Topology};
+use crate::{ConsumerId, Deduplication, Kv, QueueId, State, Topology};
 
 mod consumer;
 mod queue;
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
+/// What was written before groups counted failures.
+const VERSION_WITHOUT_FAILURES: u8 = 4;
 /// What was written before anything was owned.
 const VERSION_WITHOUT_OWNERS: u8 = 3;
 /// What was written before pipelines remembered anything.
@@ -103,10 +106,13 @@ impl State {
 
     fn pack(&self) -> Packer {
         let mut packer = Packer::default();
-        let version = match (self.topology.ownership.is_empty(), self.kv.is_empty()) {
-            (true, true) => VERSION_WITHOUT_KV,
-            (true, false) => VERSION_WITHOUT_OWNERS,
-            (false, _) => VERSION,
+        let nothing =
+            (self.failures().next().is_none(), self.topology.ownership.is_empty(), self.kv.is_empty());
+        let version = match nothing {
+            (true, true, true) => VERSION_WITHOUT_KV,
+            (true, true, false) => VERSION_WITHOUT_OWNERS,
+            (true, false, _) => VERSION_WITHOUT_FAILURES,
+            (false, ..) => VERSION,
         };
         packer.out.push(version);
         packer.number(self.applied);
@@ -142,6 +148,16 @@ impl State {
         if version > VERSION_WITHOUT_OWNERS {
             let ownership = rmp_serde::to_vec(&self.topology.ownership);
             packer.bytes(&ownership.expect("memory takes every write"));
+        }
+        if version > VERSION_WITHOUT_FAILURES {
+            packer.number(self.failures().count() as u64);
+            for (stream, group, partition, offset, failures) in self.failures() {
+                packer.number(u64::from(stream.0));
+                packer.bytes(group.as_str().as_bytes());
+                packer.number(u64::from(partition));
+                packer.number(offset);
+                packer.number(u64::from(failures));
+            }
         }
         packer
     }
@@ -192,11 +208,47 @@ impl State {
                 return Err(RestoreError::Inconsistent("somebody owns a queue or stream that is not there"));
             }
         }
+        if version > VERSION_WITHOUT_FAILURES {
+            state.unpack_failures(unpacker)?;
+        }
         if !unpacker.is_at_end() {
             return Err(RestoreError::Inconsistent("something follows its end"));
         }
         state.rebuild()?;
         Ok(state)
+    }
+
+    /// What groups failed with and have still to settle: stream, group, partition, offset, how often.
+    fn failures(&self) -> impl Iterator<Item = (QueueId, &Name, u16, u64, u32)> {
+        let groups = self
+            .streams
+            .values()
+            .flat_map(|stream| stream.groups.iter().map(|(name, group)| (stream.id, name, group)));
+        let cursors = groups.flat_map(|(id, name, group)| {
+            (0..).zip(&group.cursors).map(move |(n, cursor)| (id, name, n, cursor))
+        });
+        cursors.flat_map(|(id, name, partition, cursor)| {
+            let failures = cursor.failures.iter();
+            failures.map(move |(offset, failures)| (id, name, partition, *offset, *failures))
+        })
+    }
+
+    fn unpack_failures(&mut self, unpacker: &mut Unpacker<'_>) -> Result<(), RestoreError> {
+        for _ in 0..unpacker.count()? {
+            let id = QueueId(unpacker.small()?);
+            let name = std::str::from_utf8(unpacker.bytes()?).ok();
+            let (partition, offset, failures) =
+                (unpacker.small::<u16>()?, unpacker.number()?, unpacker.small()?);
+            let stream = self.streams.get_mut(&id);
+            let cursor = stream.zip(name).and_then(|(stream, name)| {
+                let next = stream.partitions.get(usize::from(partition))?.next;
+                let cursor = &mut stream.groups.get_mut(name)?.cursors[usize::from(partition)];
+                (offset < next && !cursor.is_settled(offset)).then_some(cursor)
+            });
+            let cursor = cursor.ok_or(RestoreError::Inconsistent("a group failed with what it has not"))?;
+            cursor.failures.insert(offset, failures);
+        }
+        Ok(())
     }
 
     /// Takes streams over from a snapshot, with all that follows from them.

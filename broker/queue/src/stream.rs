@@ -19,7 +19,7 @@ use wharf_protocol::{Message, MessageId, Name, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use group::GROUP_WINDOW_MAX;
-pub use policy::{PARTITIONS_MAX, StreamPolicy};
+pub use policy::{GiveUp, GiveUpTo, PARTITIONS_MAX, StreamPolicy};
 
 pub(crate) use block::Place;
 pub(crate) use group::{Cursor, Group};
@@ -93,6 +93,8 @@ pub struct CursorView {
     pub owner: Option<ConsumerId>,
     /// Rises whenever the partition is given to a member or set back.
     pub generation: u64,
+    /// How many messages that are not settled failed at least once.
+    pub failing: u64,
 }
 
 /// The partition of `partitions` that a message goes to: by its key, or by where it lies.
@@ -249,7 +251,8 @@ impl Stream {
             let ahead: u64 = kept.map(|(first, last)| (last + 1).saturating_sub(first)).sum();
             let open = partition.next - from;
             let (owner, generation) = (cursor.owner, cursor.generation);
-            CursorView { floor: cursor.floor, lag: open - ahead, owner, generation }
+            let failing = cursor.failures.len() as u64;
+            CursorView { floor: cursor.floor, lag: open - ahead, owner, generation, failing }
         };
         let cursors = group.cursors.iter().zip(&self.partitions).map(cursor).collect();
         Some(GroupView { name: name.clone(), members: group.members.iter().copied().collect(), cursors })
@@ -275,6 +278,8 @@ impl Stream {
                 assert!(cursor.floor <= partition.next, "{who}: nothing is settled before it comes");
                 assert!(cursor.owner.is_none_or(|owner| group.members.contains(&owner)), "{who}: owners");
                 assert!(cursor.owner.is_some() || group.members.is_empty(), "{who}: somebody reads it");
+                let open = |offset: &u64| *offset < partition.next && !cursor.is_settled(*offset);
+                assert!(cursor.failures.keys().all(open), "{who}: what is settled failed no more");
             }
         }
     }

@@ -19,5 +19,5 @@ mod stream;
 
 pub use error::{OpenError, ShardError};
 pub use outlet::{Closed, Outgoing, Outlet, Taken};
-pub use shard::{Changed, Claimed, Member, Membership, Options, Seen, Shard};
+pub use shard::{Changed, Claimed, Committed, Member, Membership, Options, Seen, Shard};
 pub use stream::{STREAM_READ_MESSAGES_MAX, StreamMessage, StreamRead, StreamRun, Tail};

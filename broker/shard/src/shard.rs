@@ -29,7 +29,7 @@ use crate::stream::Tails;
 use crate::{OpenError, Outlet, ShardError};
 
 pub use exact::Claimed;
-pub use streams::{Member, Membership};
+pub use streams::{Committed, Member, Membership};
 
 /// How a shard runs.
 #[derive(Clone)]

@@ -39,6 +39,7 @@ async fn compare(Case { seed, .. }: Case) -> Trial {
                 ("appended to streams", tally.appended),
                 ("passed by groups", tally.passed),
                 ("partitions assigned", tally.assigned),
+                ("given up by groups", tally.given_up),
                 ("transactions committed", tally.committed),
             ];
         }

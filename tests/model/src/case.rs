@@ -39,13 +39,15 @@ pub struct Tally {
     pub committed: u64,
     pub passed: u64,
     pub assigned: u64,
+    /// Messages that groups gave up after so many failures.
+    pub given_up: u64,
 }
 
 impl std::ops::AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         let Self { ok, refused, delivered, redelivered, acked, dead_lettered, expired, .. } = other;
         let Self { purged, redriven, moved, dropped, rejected, renewed, cancelled, .. } = other;
-        let Self { appended, committed, passed, assigned, .. } = other;
+        let Self { appended, committed, passed, assigned, given_up, .. } = other;
         self.ok += ok;
         self.refused += refused;
         self.delivered += delivered;
@@ -64,6 +66,7 @@ impl std::ops::AddAssign for Tally {
         self.committed += committed;
         self.passed += passed;
         self.assigned += assigned;
+        self.given_up += given_up;
     }
 }
 
@@ -192,7 +195,10 @@ impl Tally {
                     TransactionReceipt::Duplicate(_) => {}
                     TransactionReceipt::Refused { .. } => refused = true,
                 },
-                Effect::Committed { stale, .. } => self.passed += u64::from(stale.is_empty()),
+                Effect::Committed { stale, given_up, .. } => {
+                    self.passed += u64::from(stale.is_empty());
+                    self.given_up += given_up.len() as u64;
+                }
                 Effect::Assigned { .. } => self.assigned += 1,
                 _ => {}
             }
@@ -319,6 +325,7 @@ fn compare_stream(state: &State, id: u32, stream: &Stream) -> Result<(), String>
                     lag: open.filter(|offset| !cursor.settled.contains(offset)).count() as u64,
                     owner: cursor.owner.map(wharf_queue::ConsumerId),
                     generation: cursor.generation,
+                    failing: cursor.failing().len() as u64,
                 }
             };
             let cursors = group.cursors.iter().zip(&stream.partitions).map(cursor).collect();

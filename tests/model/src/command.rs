@@ -115,7 +115,7 @@ fn transaction(draw: &mut Draw, state: &State) -> Transaction {
         (consumer(draw), settlements)
     });
     let settles = settles.collect();
-    let cursors = (0..draw.one_of(&[0, 0, 1])).map(|_| stream::commit(draw, state)).collect();
+    let cursors = (0..draw.one_of(&[0, 0, 1])).map(|_| stream::commit_of_transaction(draw, state)).collect();
     let session = draw.maybe(60, session);
     Transaction { session, publishes, settles, cursors }
 }

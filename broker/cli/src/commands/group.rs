@@ -118,7 +118,8 @@ fn group_path(stream: &Name, group: &Name) -> String {
 fn rows(group: &Group) -> Vec<(&'static str, String)> {
     let cursor = |each: &wharf_admin::stream::Cursor| {
         let member = each.member.map_or("no member".into(), |member| format!("member {member}"));
-        format!("{}: at {}, {} behind, {member}", each.partition, each.floor, each.lag)
+        let failing = if each.failing > 0 { format!(", {} failing", each.failing) } else { String::new() };
+        format!("{}: at {}, {} behind{failing}, {member}", each.partition, each.floor, each.lag)
     };
     let cursors: Vec<String> = group.cursors.iter().map(cursor).collect();
     vec![

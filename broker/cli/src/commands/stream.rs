@@ -6,7 +6,7 @@ mod read;
 use clap::{Args as ClapArgs, Subcommand};
 use policy::{Durability, Retention};
 use serde_json::{Map, Value};
-use wharf_admin::stream::{Placed, Stream, StreamPolicy};
+use wharf_admin::stream::{GiveUp, Placed, Stream, StreamPolicy};
 use wharf_protocol::Name;
 
 use crate::admin::path;
@@ -67,7 +67,8 @@ struct Add {
 #[command(after_help = "\
 Examples:
   wharf stream set events --max-age 1d
-  wharf stream set events --max-bytes none --durability os")]
+  wharf stream set events --max-bytes none --durability os
+  wharf stream set events --max-attempts 5 --give-up skip")]
 struct Set {
     /// Its name
     stream: Name,
@@ -212,6 +213,15 @@ fn kept(policy: &StreamPolicy) -> String {
     if kept.is_empty() { "everything".into() } else { kept.join(", ") }
 }
 
+/// When its groups give up a message.
+fn gives_up(policy: &StreamPolicy) -> String {
+    match (policy.max_attempts, policy.give_up) {
+        (0, _) => "never".into(),
+        (failures, GiveUp::DeadLetter) => format!("after {failures} failures, to its dead letters"),
+        (failures, GiveUp::Skip) => format!("after {failures} failures, and skips"),
+    }
+}
+
 fn rows(stream: &Stream) -> Vec<(&'static str, String)> {
     let policy = &stream.policy;
     let partitions = stream.partitions.iter().enumerate();
@@ -228,6 +238,7 @@ fn rows(stream: &Stream) -> Vec<(&'static str, String)> {
         ("keeps", kept(policy)),
         ("durability", Durability::word(policy.durability).into()),
         ("dead letters", policy.dead_letter.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("gives up", gives_up(policy)),
         ("partitions", partitions.join(", ")),
     ]
 }

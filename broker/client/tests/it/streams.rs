@@ -5,7 +5,7 @@ use wharf_client::{
     Client, CommitError, ConsumeError, ConsumeOptions, Consumer, ErrorCode, HeadersBuilder, Message, Part,
     PublishError, ReadOptions, SettleError, Start, Timestamp,
 };
-use wharf_node::{Binding, EXPECT_LAST_OFFSET, Principal, StreamPolicy};
+use wharf_node::{Binding, EXPECT_LAST_OFFSET, GiveUp, Principal, StreamPolicy};
 
 use crate::broker::TestBroker;
 
@@ -200,6 +200,33 @@ async fn a_nacked_message_comes_again_before_newer_ones_and_a_dead_letter_does_n
     let death = letter.death.as_ref().expect("it died");
     assert_eq!((&death.queue[..], &death.reason[..]), ("events", "group g: no good"));
     assert_eq!(letter.message.payload, "0");
+}
+
+#[tokio::test]
+async fn a_poison_message_holds_its_partition_for_so_many_attempts_whoever_takes_it() {
+    let broker = TestBroker::start().await;
+    let give_up = GiveUp { max_attempts: 3, ..GiveUp::default() };
+    broker.stream(StreamPolicy { give_up, ..StreamPolicy::default() }).await;
+    let client = broker.connect().await;
+    publish(&client, 0..2).await;
+    let stream = client.stream("events").expect("a name");
+    let options = ConsumeOptions { prefetch: 1, ..ConsumeOptions::default() };
+    for attempts in [1..=2, 3..=3] {
+        let mut member = stream.group("g", Start::First, options.clone()).await.expect("a member");
+        for attempt in attempts {
+            let poison = member.next().await.expect("a message");
+            assert_eq!((poison.offset, poison.attempt), (0, attempt), "counted on by the next member");
+            poison.nack(Some(Duration::ZERO)).await.expect("taken");
+        }
+        drop(member);
+    }
+    let mut member = stream.group("g", Start::First, options).await.expect("a member");
+    assert_eq!(member.next().await.expect("a message").offset, 1, "it goes on");
+    let until_empty = ConsumeOptions { until_empty: true, ..ConsumeOptions::default() };
+    let mut dead = client.consume("dead-letters", until_empty).await.expect("a consumer");
+    let letter = dead.next().await.expect("a dead letter");
+    let death = letter.death.as_ref().expect("it died");
+    assert_eq!((death.attempts, &death.reason[..]), (3, "group g: failed 3 times, at last by a nack"));
 }
 
 #[tokio::test]

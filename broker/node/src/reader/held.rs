@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wharf_protocol::{Outcome, Settlement};
-use wharf_queue::{Commit, ConsumerId, GROUP_WINDOW_MAX, Passed, STALE_TAGS_MAX};
+use wharf_queue::{Commit, ConsumerId, Failed, GROUP_WINDOW_MAX, Passed, STALE_TAGS_MAX};
 
 /// How long a message waits that is nacked without a delay.
 const NACK_DELAY: Duration = Duration::from_millis(200);
@@ -25,7 +25,9 @@ pub(super) struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Deliveries {
     held: BTreeMap<u64, Held>,
-    /// Nacked: due when, by the order of nacks.
+    /// Nacked, by the order of nacks: due when, once the log has counted it.
+    nacked: BTreeMap<u64, (Instant, Held)>,
+    /// Nacked and counted: due when, by the order of nacks.
     again: BTreeMap<(Instant, u64), Held>,
     nacks: u64,
     /// By partition: the first offsets of what is held or to come again.
@@ -38,6 +40,8 @@ pub(super) struct Told {
     pub(super) commit: Commit,
     /// The tags behind each part of the commit.
     pub(super) tags: Vec<Vec<u64>>,
+    /// The tag of each failure of the commit, and the number of the nack.
+    pub(super) nacks: Vec<(u64, u64)>,
     /// Tags that were not held.
     pub(super) stale: Vec<u64>,
 }
@@ -53,12 +57,14 @@ impl Deliveries {
     pub(super) fn lets_go_on(&self, partition: u16, position: u64) -> bool {
         let oldest = self.open.get(&partition).and_then(BTreeSet::first);
         let near = oldest.is_none_or(|oldest| position < oldest + GROUP_WINDOW_MAX / 2);
-        near && !self.again.values().any(|held| held.partition == partition)
+        let mut waiting = self.again.values().chain(self.nacked.values().map(|(_, held)| held));
+        near && !waiting.any(|held| held.partition == partition)
     }
 
-    /// Takes settlements; nacked messages come again, the rest is for the state.
+    /// Takes settlements, for the state: what is nacked comes again once it is [counted](Self::counted).
     pub(super) fn settle(&mut self, member: ConsumerId, settlements: &[Settlement], now: Instant) -> Told {
         let (mut passed, mut tags, mut stale) = (Vec::<Passed>::new(), Vec::<Vec<u64>>::new(), Vec::new());
+        let (mut failed, mut nacks) = (Vec::new(), Vec::new());
         for Settlement { first, last, outcome } in settlements {
             let mut next = *first;
             let tags_held: Vec<u64> = self.held.range(*first..=*last).map(|(tag, _)| *tag).collect();
@@ -71,7 +77,10 @@ impl Deliveries {
                         self.nacks += 1;
                         let due = now + delay.unwrap_or(NACK_DELAY);
                         let again = Held { attempt: held.attempt.saturating_add(1), ..held };
-                        self.again.insert((due, self.nacks), again);
+                        self.nacked.insert(self.nacks, (due, again));
+                        let Held { partition, generation, first, offset, .. } = held;
+                        failed.push(Failed { partition, generation, first, offset });
+                        nacks.push((tag, self.nacks));
                         continue;
                     }
                     Outcome::Ack => None,
@@ -94,7 +103,18 @@ impl Deliveries {
             }
             add_stale(&mut stale, next..last.saturating_add(1));
         }
-        Told { commit: Commit { member, passed }, tags, stale }
+        Told { commit: Commit { member, passed, failed }, tags, nacks, stale }
+    }
+
+    /// A nack is in the log: its message comes again, unless it is `over` for this member, because it was given up
+    /// or is another's.
+    pub(super) fn counted(&mut self, nack: u64, over: bool) {
+        // A partition that is gone has taken its nacks along.
+        let Some((due, held)) = self.nacked.remove(&nack) else { return };
+        match over {
+            true => self.close(&held),
+            false => drop(self.again.insert((due, nack), held)),
+        }
     }
 
     /// What a settlement would pass, when all that it names is held.
@@ -136,6 +156,7 @@ impl Deliveries {
     pub(super) fn forget(&mut self, partition: u16) {
         self.held.retain(|_, held| held.partition != partition);
         self.again.retain(|_, held| held.partition != partition);
+        self.nacked.retain(|_, (_, held)| held.partition != partition);
         self.open.remove(&partition);
     }
 
@@ -192,14 +213,29 @@ mod tests {
         deliveries.give(1, held(0));
         let delay = Some(Duration::from_secs(1));
         let told = deliveries.settle(ConsumerId(9), &[settlement(1, 1, Outcome::Nack { delay })], now);
-        assert_eq!(told.commit.passed, []);
+        let failed = Failed { partition: 0, generation: 1, first: 0, offset: 0 };
+        assert_eq!((told.commit.passed, told.commit.failed), (vec![], vec![failed]));
         assert!(!deliveries.lets_go_on(0, 1));
         assert!(deliveries.lets_go_on(1, 0), "others go on");
+        assert_eq!(deliveries.due(now + Duration::from_secs(9)), None, "not before the log has counted it");
+        deliveries.counted(told.nacks[0].1, false);
+        assert!(!deliveries.lets_go_on(0, 1));
         assert_eq!(deliveries.due(now), None);
         let again = deliveries.due(now + Duration::from_secs(1)).expect("due");
         assert_eq!((again.offset, again.attempt), (0, 2));
         deliveries.give_again(again, Some(2));
         assert!(deliveries.lets_go_on(0, 1));
+    }
+
+    #[test]
+    fn a_message_that_is_given_up_lets_its_partition_go_on() {
+        let mut deliveries = Deliveries::default();
+        let now = Instant::now();
+        deliveries.give(1, held(0));
+        let told = deliveries.settle(ConsumerId(9), &[settlement(1, 1, Outcome::Nack { delay: None })], now);
+        deliveries.counted(told.nacks[0].1, true);
+        assert!(deliveries.lets_go_on(0, GROUP_WINDOW_MAX), "nothing of it is open");
+        assert_eq!(deliveries.due(now + Duration::from_secs(9)), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One partition, as one reader reads it: ahead of what it delivers, in the background.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -24,6 +24,8 @@ pub(super) struct Part {
     pub(super) generation: u64,
     /// Offsets below this one may have been delivered before.
     pub(super) seen: u64,
+    /// How often members failed with what is to be delivered.
+    failures: BTreeMap<u64, u32>,
     /// All before it is delivered, settled or gone.
     pub(super) position: u64,
     /// Settled above the position, first and last, rising: not to be delivered.
@@ -63,6 +65,7 @@ impl Part {
             number,
             generation: 0,
             seen: 0,
+            failures: BTreeMap::new(),
             position,
             settled: VecDeque::new(),
             end: None,
@@ -77,8 +80,15 @@ impl Part {
     /// As a group's member has it.
     pub(super) fn assigned(assignment: &wharf_queue::Assignment, parts: usize) -> Self {
         let settled = assignment.settled.iter().copied().collect();
+        let failures = assignment.failures.iter().copied().collect();
         let (generation, seen) = (assignment.generation, assignment.seen);
-        Self { generation, seen, settled, ..Self::new(assignment.partition, assignment.floor, parts) }
+        Self {
+            generation,
+            seen,
+            failures,
+            settled,
+            ..Self::new(assignment.partition, assignment.floor, parts)
+        }
     }
 
     /// Reads on in the background, if there may be more and little lies here; tells `arrived` when it has. `version`
@@ -143,6 +153,13 @@ impl Part {
         let message = self.ahead.pop_front()?;
         let first = std::mem::replace(&mut self.position, message.offset + 1);
         Some((first, message))
+    }
+
+    /// The number of a delivery that is the member's first of this offset: as many failures are known, and what may
+    /// have been delivered before counts as once.
+    pub(super) fn attempt(&mut self, offset: u64) -> u32 {
+        let failures = self.failures.remove(&offset).unwrap_or(0);
+        failures.max(u32::from(offset < self.seen)).saturating_add(1)
     }
 
     /// Whether all that it is to deliver, up to its end, is delivered.

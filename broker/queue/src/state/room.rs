@@ -126,6 +126,12 @@ impl State {
         to.is_none_or(|to| takes_dead_letters(to, 1, bytes))
     }
 
+    /// Whether the dead-letter queue of a stream takes one of its messages.
+    pub(super) fn has_room_for_dead_of_stream(&self, id: QueueId) -> bool {
+        // A stream does not note what its messages take.
+        self.grave_of(id).is_none_or(|to| takes_dead_letters(to, 1, 0))
+    }
+
     /// Counts anew the queues that have limits.
     pub(crate) fn count_limited(&mut self) {
         self.limited = self.queues.values().filter(|queue| queue.policy.is_limited()).count();

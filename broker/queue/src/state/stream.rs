@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use wharf_protocol::{Death, DeathCause, ErrorCode, Message, MessageId, Name, Rejection};
 
 use super::State;
-use super::death::bounded;
+use super::death::{GivenUp, bounded};
 use crate::backlog::Slot;
 use crate::effect::{Assignment, Refusal};
 use crate::lane::LaneId;
 use crate::queue::Extra;
 use crate::stream::{Cursor, Group, Place, Stream, key_hash};
 use crate::{
-    Change, Commit, ConsumerId, Effect, Entry, GroupView, JoinGroup, Passed, QueueId, ResetGroup, StreamView,
-    Waiting, partition_of,
+    Change, Commit, ConsumerId, Effect, Entry, Failed, GiveUpTo, GroupView, JoinGroup, Passed, QueueId,
+    ResetGroup, StreamView, Waiting, partition_of,
 };
 
 /// The header of a message that is to be stored only if the last offset of its partition is this number, or
@@ -167,7 +167,7 @@ impl State {
                 let id = self.topology.stream(name.as_str()).expect("just made").id;
                 self.streams.entry(id).or_insert_with(|| Stream::new(id, name.clone(), policy.clone()));
             }
-            Change::SetStreamPolicy { name, policy } => {
+            Change::SetStreamPolicy { name, policy, .. } => {
                 let id = self.topology.stream(name.as_str()).expect("the topology knows it").id;
                 let stream = self.streams.get_mut(&id).expect("every declared stream is there");
                 stream.set_policy(policy.clone(), self.now, &mut self.live, &mut self.timers);
@@ -257,13 +257,65 @@ impl State {
                 continue;
             }
             if let Some(reason) = &passed.dead_letter {
-                self.dead_letter_of_stream(commit.member, passed, reason, effects);
+                let given_up = GivenUp::new(DeathCause::Rejected, reason.clone());
+                self.dead_letter_of_stream(commit.member, passed, given_up, effects);
             }
-            let (kept, cursor) = self.cursor_mut(commit.member, passed.partition).expect("it may be passed");
-            cursor.settle(passed.first, passed.last);
-            cursor.pass(kept);
+            self.pass(commit.member, passed);
         }
-        effects.push(Effect::Committed { member: commit.member, stale });
+        let mut given_up = Vec::new();
+        for (number, failed) in (first_failure(commit)..).zip(&commit.failed) {
+            match self.fail(commit.member, failed, effects) {
+                None => stale.push(number),
+                Some(true) => given_up.push(number),
+                Some(false) => {}
+            }
+        }
+        effects.push(Effect::Committed { member: commit.member, stale, given_up });
+    }
+
+    /// A member is done with a range that it may pass.
+    fn pass(&mut self, member: ConsumerId, passed: &Passed) {
+        let (kept, cursor) = self.cursor_mut(member, passed.partition).expect("it may be passed");
+        cursor.settle(passed.first, passed.last);
+        cursor.pass(kept);
+    }
+
+    /// Counts a member's failure with a message, and gives the message up when it was one too many: whether it was.
+    /// `None`: the message is not the member's, or settled.
+    ///
+    /// Where the dead-letter queue is full the message stays, as in a queue: the next failure tries again.
+    fn fail(&mut self, member: ConsumerId, failed: &Failed, effects: &mut Vec<Effect>) -> Option<bool> {
+        let passed = failed.passed();
+        if !self.may_pass(member, &passed) || self.is_passed(member, &passed) {
+            return None;
+        }
+        let id = self.members[&member].0;
+        let stream = &self.streams[&id];
+        let policy = stream.policy.give_up;
+        // What retention took is nobody's to try again.
+        if stream.partitions[usize::from(failed.partition)].place(failed.offset).is_some() {
+            let (_, cursor) = self.cursor_mut(member, failed.partition).expect("it may be passed");
+            let failures = cursor.fail(failed.offset);
+            if !policy.is_due(failures) {
+                return Some(false);
+            }
+            if policy.to == GiveUpTo::DeadLetter {
+                if !self.has_room_for_dead_of_stream(id) {
+                    return Some(false);
+                }
+                let reason = format!("failed {failures} times, at last by a nack");
+                let given_up = GivenUp::new(DeathCause::MaxAttempts, reason);
+                self.dead_letter_of_stream(member, &passed, given_up, effects);
+            }
+        }
+        self.pass(member, &passed);
+        Some(true)
+    }
+
+    /// Whether the message at the end of a range, which its member has, is settled.
+    pub(super) fn is_passed(&self, member: ConsumerId, passed: &Passed) -> bool {
+        let (stream, group) = &self.members[&member];
+        self.streams[stream].groups[group].cursors[usize::from(passed.partition)].is_settled(passed.last)
     }
 
     pub(super) fn reset_group(
@@ -352,7 +404,7 @@ impl State {
         &mut self,
         member: ConsumerId,
         passed: &Passed,
-        reason: &str,
+        given_up: GivenUp,
         effects: &mut Vec<Effect>,
     ) {
         let (id, group) = &self.members[&member];
@@ -364,24 +416,32 @@ impl State {
         else {
             return;
         };
+        let failures = cursor.failures.get(&passed.last).copied().unwrap_or(0);
+        // What its member gives up by its own word, it had once more than it failed with it.
+        let attempts = failures.saturating_add(u32::from(given_up.cause == DeathCause::Rejected));
         let death = Death {
             queue: stream.name.to_string(),
-            cause: DeathCause::Rejected,
-            reason: bounded(&format!("group {group}: {reason}")),
+            cause: given_up.cause,
+            reason: bounded(&format!("group {group}: {}", given_up.reason)),
             stage: None,
             plugin: None,
-            attempts: 1,
+            attempts,
             first_at: place.at,
             last_at: self.now,
             original: place.id,
         };
         let target = self.dead_letter_queue(id, effects);
-        let extra = Extra { attempts: 1, death: Some(Box::new(death)), ..Extra::default() };
+        let extra = Extra { attempts, death: Some(Box::new(death)), ..Extra::default() };
         // A stream does not note what its messages take.
         let slot = Slot { id: place.id, stored_at: place.at, bytes: 0 };
         self.lay(target, slot, LaneId::NONE, extra);
         self.make_room_in(target, effects);
     }
+}
+
+/// The number of the first failure of a commit: they are counted on from its ranges.
+fn first_failure(commit: &Commit) -> u32 {
+    u32::try_from(commit.passed.len()).expect("a record holds fewer ranges than that")
 }
 
 /// Spreads a group's partitions over its members.
@@ -409,6 +469,7 @@ fn tell_assigned(
             floor: cursor.floor,
             settled: cursor.ahead.iter().map(|(first, last)| (*first, *last)).collect(),
             seen: cursor.seen,
+            failures: cursor.failures.iter().map(|(offset, failures)| (*offset, *failures)).collect(),
         };
         effects.push(Effect::Assigned { member: *member, assignments: mine.map(assignment).collect() });
     }

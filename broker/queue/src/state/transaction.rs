@@ -12,7 +12,7 @@ use wharf_protocol::{
 use super::State;
 use crate::effect::Refusal;
 use crate::producers::Seen;
-use crate::{Commit, ConsumerId, Effect, Entry, Passed, Publish, Transaction, kv};
+use crate::{Commit, ConsumerId, Effect, Entry, Publish, Transaction, kv};
 
 impl State {
     /// Does all of `transaction`, or nothing of it.
@@ -93,9 +93,13 @@ impl State {
                     format!("offset {offset} of partition {partition} is settled twice in this transaction");
                 return Err((Part::Cursor(n), Refusal::malformed(reason)));
             }
+            if !commit.failed.is_empty() {
+                let reason = "a message of a stream is nacked outside of a transaction";
+                return Err((Part::Cursor(n), Refusal::malformed(reason)));
+            }
             // What was settled before was part of another transaction, or of none.
             if !self.check_commit(commit).is_empty()
-                || commit.passed.iter().any(|each| self.is_passed(commit, each))
+                || commit.passed.iter().any(|each| self.is_passed(commit.member, each))
             {
                 let reason =
                     "not all that it names is this member's: settled before, or its partition is another's";
@@ -103,12 +107,6 @@ impl State {
             }
         }
         Ok(())
-    }
-
-    /// Whether the message at the end of a range, which its member has, is settled.
-    fn is_passed(&self, commit: &Commit, passed: &Passed) -> bool {
-        let (stream, group) = &self.members[&commit.member];
-        self.streams[stream].groups[group].cursors[usize::from(passed.partition)].is_settled(passed.last)
     }
 
     /// Whether every delivery that is to be settled is held, and none is named twice.

@@ -35,6 +35,8 @@ pub(crate) struct Cursor {
     pub(crate) owner: Option<ConsumerId>,
     /// Rises whenever the partition is given to a member or set back.
     pub(crate) generation: u64,
+    /// How often members failed with messages that are not settled, by offset: within the window, like `ahead`.
+    pub(crate) failures: BTreeMap<u64, u32>,
 }
 
 impl Group {
@@ -104,6 +106,10 @@ impl Cursor {
         if last < first {
             return;
         }
+        while let Some((offset, _)) = self.failures.range(first..=last).next() {
+            let offset = *offset;
+            self.failures.remove(&offset);
+        }
         // What touches it becomes one with it.
         if let Some((before, end)) = self.ahead.range(..first).next_back()
             && *end >= first - 1
@@ -128,6 +134,14 @@ impl Cursor {
         self.seen = self.seen.max(self.ahead.last_key_value().map_or(0, |(_, last)| last + 1));
         (self.floor, self.generation) = (offset, self.generation + 1);
         self.ahead.clear();
+        self.failures.clear();
+    }
+
+    /// A member failed with the message at `offset`, which is not settled: how often that happened.
+    pub(crate) fn fail(&mut self, offset: u64) -> u32 {
+        let failures = self.failures.entry(offset).or_default();
+        *failures = failures.saturating_add(1);
+        *failures
     }
 
     /// What lies below `first` is gone: nobody can settle it any more.

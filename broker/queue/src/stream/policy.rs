@@ -37,6 +37,48 @@ pub struct StreamPolicy {
     pub tombstone_ms: u64,
     /// Where messages go that a group's member gives up; `None`: to [`DEAD_LETTERS`](crate::DEAD_LETTERS).
     pub dead_letter: Option<Name>,
+    /// When its groups give up a message that their members fail with.
+    #[serde(skip_serializing_if = "GiveUp::is_default")]
+    pub give_up: GiveUp,
+}
+
+/// When a group gives up a message that its members fail with, so that it does not hold its partition for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GiveUp {
+    /// After this many nacks in one group; 0: never.
+    pub max_attempts: u32,
+    /// Where the message goes then.
+    pub to: GiveUpTo,
+}
+
+/// Where a message goes that a group gives up by itself. It stays in the stream, for everybody else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GiveUpTo {
+    /// The stream's dead-letter queue.
+    #[default]
+    DeadLetter,
+    /// Nowhere: the group passes over it.
+    Skip,
+}
+
+impl Default for GiveUp {
+    fn default() -> Self {
+        Self { max_attempts: 20, to: GiveUpTo::DeadLetter }
+    }
+}
+
+impl GiveUp {
+    /// Whether so many failures are enough.
+    pub(crate) fn is_due(self, failures: u32) -> bool {
+        self.max_attempts > 0 && failures >= self.max_attempts
+    }
+
+    /// Left out where it is written, so that what was written before it was there has the hash that it had.
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for StreamPolicy {
@@ -51,6 +93,7 @@ impl Default for StreamPolicy {
             index_keys: false,
             tombstone_ms: 86_400_000,
             dead_letter: None,
+            give_up: GiveUp::default(),
         }
     }
 }

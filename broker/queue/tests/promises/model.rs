@@ -41,6 +41,7 @@ fn the_state_does_what_the_model_does() {
         tally.appended,
         tally.committed,
         tally.passed,
+        tally.given_up,
         tally.assigned,
     ];
     assert!(met.into_iter().all(|count| count > 50), "all of it happens: {tally:?}");

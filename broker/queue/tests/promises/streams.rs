@@ -10,8 +10,8 @@ use wharf_protocol::{
 };
 use wharf_queue::{
     Assignment, Change, Commit, ConsumerId, DEAD_LETTERS, Destination, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET,
-    Effect, Entry, JoinGroup, Passed, Publish, QueuePolicy, Record, ResetGroup, Start, StreamPolicy,
-    StreamView, Transaction,
+    Effect, Entry, Failed, GiveUp, GiveUpTo, JoinGroup, Passed, Publish, QueuePolicy, Record, ResetGroup,
+    Start, StreamPolicy, StreamView, Transaction,
 };
 
 use crate::shard::{Shard, name};
@@ -61,10 +61,24 @@ impl Shard {
     }
 
     fn commit(&mut self, member: u64, passed: Passed) -> (Vec<u32>, Vec<Effect>) {
-        let mut effects =
-            self.apply(Record::Commit(Commit { member: ConsumerId(member), passed: vec![passed] }));
+        let mut effects = self.apply(Record::Commit(Commit {
+            member: ConsumerId(member),
+            passed: vec![passed],
+            failed: vec![],
+        }));
         match effects.pop() {
             Some(Effect::Committed { stale, .. }) => (stale, effects),
+            other => panic!("a commit is answered last: {other:?}"),
+        }
+    }
+
+    /// A member fails with a message: whether that was stale, and whether it was one too many.
+    fn fail(&mut self, member: u64, assignment: &Assignment, offset: u64) -> (bool, bool) {
+        let Assignment { partition, generation, .. } = *assignment;
+        let failed = vec![Failed { partition, generation, first: offset, offset }];
+        let commit = Commit { member: ConsumerId(member), passed: vec![], failed };
+        match self.apply(Record::Commit(commit)).pop() {
+            Some(Effect::Committed { stale, given_up, .. }) => (!stale.is_empty(), !given_up.is_empty()),
             other => panic!("a commit is answered last: {other:?}"),
         }
     }
@@ -240,6 +254,73 @@ fn a_message_that_is_given_up_lies_with_the_dead_letters_once() {
     assert_eq!(dead.len(), 1, "once");
     assert_eq!((&dead[0].death.queue[..], &dead[0].death.reason[..]), ("s", "group g: no good"));
     assert_eq!(dead[0].id.index, shard.offsets("s", 0)[&1], "the body is not stored again");
+}
+
+/// A stream `s` of three messages, of which groups give one up after `max_attempts` failures.
+fn impatient(max_attempts: u32, to: GiveUpTo) -> Shard {
+    let mut shard = Shard::new();
+    let give_up = GiveUp { max_attempts, to };
+    shard.create_stream("s", StreamPolicy { give_up, ..StreamPolicy::default() });
+    (0..3).for_each(|n| drop(shard.append(&["s"], message(None, &n.to_string()))));
+    shard
+}
+
+#[test]
+fn a_message_that_fails_too_often_is_dead_lettered_and_holds_its_partition_no_more() {
+    let mut shard = impatient(3, GiveUpTo::DeadLetter);
+    let mine = assigned(&shard.join("s", "g", MEMBER, Start::First), MEMBER)[0].clone();
+    assert_eq!(shard.fail(MEMBER, &mine, 0), (false, false));
+    assert_eq!(shard.fail(MEMBER, &mine, 0), (false, false));
+    assert_eq!(shard.state.groups("s")[0].cursors[0].failing, 1);
+    assert_eq!(shard.fail(MEMBER, &mine, 0), (false, true));
+    let dead = shard.state.dead_letters(DEAD_LETTERS, 0, 10);
+    assert_eq!(dead.len(), 1);
+    let death = &dead[0].death;
+    assert_eq!((death.cause, death.attempts), (DeathCause::MaxAttempts, 3));
+    assert_eq!(death.reason, "group g: failed 3 times, at last by a nack");
+    let cursor = shard.state.groups("s")[0].cursors[0];
+    assert_eq!((cursor.floor, cursor.lag, cursor.failing), (1, 2, 0));
+    assert_eq!(shard.fail(MEMBER, &mine, 0), (true, false), "what is settled fails no more");
+    assert_eq!(shard.offsets("s", 0).len(), 3, "the stream keeps it, for others");
+}
+
+#[test]
+fn failures_are_counted_on_by_another_member_after_a_restart_and_for_each_group_by_itself() {
+    let mut shard = impatient(2, GiveUpTo::DeadLetter);
+    let first = assigned(&shard.join("s", "g", MEMBER, Start::First), MEMBER)[0].clone();
+    shard.fail(MEMBER, &first, 1);
+    shard.apply(Record::Restart);
+    let other = assigned(&shard.join("s", "h", MEMBER, Start::First), MEMBER)[0].clone();
+    assert_eq!(other.failures, []);
+    assert_eq!(shard.fail(MEMBER, &other, 1), (false, false));
+    let second = assigned(&shard.join("s", "g", MEMBER + 1, Start::First), MEMBER + 1)[0].clone();
+    assert_eq!(second.failures, [(1, 1)]);
+    assert_eq!(shard.fail(MEMBER + 1, &second, 1), (false, true));
+}
+
+#[test]
+fn a_message_may_be_passed_over_instead_or_never_be_given_up() {
+    let mut shard = impatient(1, GiveUpTo::Skip);
+    let mine = assigned(&shard.join("s", "g", MEMBER, Start::First), MEMBER)[0].clone();
+    assert_eq!(shard.fail(MEMBER, &mine, 0), (false, true));
+    assert_eq!(shard.state.dead_letters(DEAD_LETTERS, 0, 10), []);
+    assert_eq!(shard.state.groups("s")[0].cursors[0].floor, 1);
+
+    let mut shard = impatient(0, GiveUpTo::DeadLetter);
+    let mine = assigned(&shard.join("s", "g", MEMBER, Start::First), MEMBER)[0].clone();
+    (0..100).for_each(|_| assert_eq!(shard.fail(MEMBER, &mine, 0), (false, false)));
+}
+
+#[test]
+fn a_full_dead_letter_queue_holds_a_partition_until_there_is_room() {
+    let mut shard = impatient(1, GiveUpTo::DeadLetter);
+    shard.create(DEAD_LETTERS, QueuePolicy { max_messages: 1, ..QueuePolicy::default() });
+    let mine = assigned(&shard.join("s", "g", MEMBER, Start::First), MEMBER)[0].clone();
+    assert_eq!(shard.fail(MEMBER, &mine, 0), (false, true));
+    assert_eq!(shard.fail(MEMBER, &mine, 1), (false, false), "full: that is back-pressure, not loss");
+    shard.apply(Record::Topology(Change::PurgeQueue { name: name(DEAD_LETTERS) }));
+    assert_eq!(shard.fail(MEMBER, &mine, 1), (false, true));
+    assert_eq!(shard.state.dead_letters(DEAD_LETTERS, 0, 10)[0].death.attempts, 2);
 }
 
 #[test]
@@ -470,7 +551,7 @@ fn a_transaction_moves_a_groups_cursor_or_nothing() {
         let passed = ranges.iter().map(|(first, last)| passed(&assignment, *first, *last)).collect();
         let destinations = vec![shard.id("out").into()];
         let publishes = vec![Publish::from(Entry { message: message(None, "out"), destinations })];
-        let cursors = vec![Commit { member: ConsumerId(1), passed }];
+        let cursors = vec![Commit { member: ConsumerId(1), passed, failed: vec![] }];
         let transaction = Transaction { publishes, cursors, ..Transaction::default() };
         match shard.apply(Record::Transaction(Box::new(transaction))).remove(0) {
             Effect::Transacted(receipt) => *receipt,

@@ -17,7 +17,7 @@ use wharf_queue::{ConsumerId, Deliver, Durability, Effect, Record, Stamped, Stat
 use super::keeper::Keeper;
 use super::pending::{Pending, Reply, attached, moves_a_lease, rejection};
 use super::recent::Recent;
-use super::streams::Streams;
+use super::streams::{Committed, Streams};
 use super::upkeep::Upkeep;
 use super::{Changed, Claimed, Command, Queued, ROOM_UNITS, Shard, exact, log_durability};
 use crate::error::chain;
@@ -380,7 +380,7 @@ impl Owner {
             Effect::Renewed { stale, .. } => done.stale = stale,
             Effect::Appended { stream, .. } => self.streams.grew(stream),
             Effect::Assigned { member, assignments } => self.streams.assigned(member, assignments),
-            Effect::Committed { stale, .. } => done.commit_stale = stale,
+            Effect::Committed { stale, given_up, .. } => done.committed = Committed { stale, given_up },
             Effect::StreamDeleted { stream } => self.streams.tails.gone(stream),
             Effect::Transacted(receipt) => done.exact.receipt = Some(*receipt),
             Effect::Claimed { epoch, last_sequence } => {
@@ -488,7 +488,7 @@ impl Owner {
 #[derive(Default)]
 struct Done {
     stale: Vec<u64>,
-    commit_stale: Vec<u32>,
+    committed: Committed,
     changed: Changed,
     refused: Option<ShardError>,
     exact: exact::Done,
@@ -517,7 +517,7 @@ impl Done {
             Reply::Attach(reply) => drop(reply.send(self.refused.map_or(Ok(()), Err))),
             Reply::Change(reply) => drop(reply.send(self.refused.map_or(Ok(self.changed), Err))),
             Reply::Exact(reply) => reply.tell(self.exact, self.refused),
-            Reply::Commit(reply) => drop(reply.send(self.refused.map_or(Ok(self.commit_stale), Err))),
+            Reply::Commit(reply) => drop(reply.send(self.refused.map_or(Ok(self.committed), Err))),
             Reply::Nobody => {}
         }
     }

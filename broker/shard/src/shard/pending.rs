@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 use wharf_protocol::{ErrorCode, Receipt, Rejection};
 use wharf_queue::{ConsumerId, Durability, Publish, Record};
 
-use super::{Changed, Command, Told, exact};
+use super::{Changed, Command, Committed, Told, exact};
 use crate::ShardError;
 
 /// Records to be written together.
@@ -31,7 +31,7 @@ pub(super) enum Reply {
     Attach(oneshot::Sender<Result<(), ShardError>>),
     Change(oneshot::Sender<Result<Changed, ShardError>>),
     Exact(exact::Reply),
-    Commit(oneshot::Sender<Result<Vec<u32>, ShardError>>),
+    Commit(oneshot::Sender<Result<Committed, ShardError>>),
     Nobody,
 }
 

@@ -47,6 +47,15 @@ impl fmt::Debug for Member {
     }
 }
 
+/// The answer to a commit: numbers of its ranges from 0, and then of its failures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Those that were refused: another member has the partition. Rising.
+    pub stale: Vec<u32>,
+    /// Failures that were one too many: these messages are settled. Rising.
+    pub given_up: Vec<u32>,
+}
+
 /// What a member of a group has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
@@ -73,7 +82,7 @@ pub(super) enum Request {
     Commit {
         commit: Commit,
         durability: Durability,
-        reply: oneshot::Sender<Result<Vec<u32>, ShardError>>,
+        reply: oneshot::Sender<Result<Committed, ShardError>>,
     },
 }
 
@@ -125,7 +134,7 @@ impl Shard {
         Ok(member)
     }
 
-    /// Hands on what a member is done with; the answer is which of the ranges were refused.
+    /// Hands on what a member is done with, and what it failed with.
     ///
     /// # Errors
     /// The shard stopped.
@@ -133,7 +142,7 @@ impl Shard {
         &self,
         commit: Commit,
         durability: Durability,
-    ) -> Result<oneshot::Receiver<Result<Vec<u32>, ShardError>>, ShardError> {
+    ) -> Result<oneshot::Receiver<Result<Committed, ShardError>>, ShardError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Stream(Request::Commit { commit, durability, reply }), 0).await?;
         Ok(answer)

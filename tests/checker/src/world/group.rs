@@ -1,12 +1,12 @@
 //! A group that reads the trail: what its members were confirmed to have settled stays so, and nothing else is, however
 //! often members change and the machine crashes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::oneshot;
 use wharf_protocol::Start;
-use wharf_queue::{Assignment, Commit, Durability, JoinGroup, Passed};
-use wharf_shard::{Member, ShardError};
+use wharf_queue::{Assignment, Commit, Durability, Failed, JoinGroup, Passed};
+use wharf_shard::{Committed, Member, ShardError};
 
 use super::World;
 use super::name;
@@ -24,12 +24,22 @@ pub(super) struct Settled {
     confirmed: BTreeSet<(u16, u64)>,
     /// Without an answer.
     perhaps: BTreeSet<(u16, u64)>,
+    /// How often members were confirmed to have failed.
+    failures: BTreeMap<(u16, u64), u32>,
+    /// Failures without an answer.
+    perhaps_failures: BTreeMap<(u16, u64), u32>,
 }
 
 /// A commit that was sent, and its answer to come.
 pub(super) struct Sent {
-    offsets: Vec<(u16, u64)>,
-    answer: oneshot::Receiver<Result<Vec<u32>, ShardError>>,
+    said: Said,
+    answer: oneshot::Receiver<Result<Committed, ShardError>>,
+}
+
+/// What a commit says of these places.
+enum Said {
+    Done(Vec<(u16, u64)>),
+    Failed((u16, u64)),
 }
 
 impl World {
@@ -78,7 +88,7 @@ impl World {
             let mut ranges = assignment.settled.iter();
             offset < assignment.floor || ranges.any(|(first, last)| (*first..=*last).contains(&offset))
         };
-        let Settled { confirmed, perhaps } = &self.settled_by_group;
+        let Settled { confirmed, perhaps, .. } = &self.settled_by_group;
         let lost =
             confirmed.range((partition, 0)..(partition + 1, 0)).find(|(_, offset)| !is_settled(*offset));
         let above = assignment.settled.iter().flat_map(|(first, last)| *first..=*last);
@@ -93,6 +103,28 @@ impl World {
         }
         if let Some((partition, offset)) = invented {
             let what = format!("nobody settled offset {partition}/{offset}, and it is: {assignment:?}");
+            self.violation("cursor", what);
+        }
+        self.compare_failures(assignment);
+    }
+
+    /// A confirmed failure is counted, for whoever has the partition next, and none is that nobody said.
+    fn compare_failures(&mut self, assignment: &Assignment) {
+        let partition = assignment.partition;
+        let known: BTreeMap<u64, u32> = assignment.failures.iter().copied().collect();
+        let Settled { confirmed, perhaps, failures, perhaps_failures } = &self.settled_by_group;
+        let failed = failures.keys().chain(perhaps_failures.keys());
+        let mine = failed.filter(|place| place.0 == partition && !confirmed.contains(place));
+        let wrong = mine.copied().find(|place| {
+            let least = failures.get(place).copied().unwrap_or(0);
+            let most = least + perhaps_failures.get(place).copied().unwrap_or(0);
+            let counted = known.get(&place.1).copied().unwrap_or(0);
+            // What was perhaps settled has perhaps no failures left.
+            counted > most || (counted < least && !perhaps.contains(place))
+        });
+        if let Some(place) = wrong {
+            let said = (failures.get(&place), perhaps_failures.get(&place));
+            let what = format!("offset {place:?} failed {said:?} times: {assignment:?}");
             self.violation("cursor", what);
         }
     }
@@ -113,34 +145,49 @@ impl World {
         let open = (0..read).find(|at| !self.settled_by_group.confirmed.contains(&(partition, *at)))?;
         let first = open + self.random.below(read - open).min(PASSED_MAX);
         let last = (first + self.random.below(PASSED_MAX)).min(read - 1);
-        let passed = vec![Passed { partition, generation, first, last, dead_letter: None }];
-        let commit = Commit { member: self.members[place].id, passed };
-        let offsets = (first..=last).map(|offset| (partition, offset)).collect();
+        let mut commit = Commit { member: self.members[place].id, passed: Vec::new(), failed: Vec::new() };
+        let said = if self.random.below(4) == 0 {
+            commit.failed.push(Failed { partition, generation, first, offset: first });
+            Said::Failed((partition, first))
+        } else {
+            commit.passed.push(Passed { partition, generation, first, last, dead_letter: None });
+            Said::Done((first..=last).map(|offset| (partition, offset)).collect())
+        };
         match self.shard().commit(commit, Durability::Fsync).await {
-            Ok(answer) => Some(Sent { offsets, answer }),
+            Ok(answer) => Some(Sent { said, answer }),
             Err(_) => {
-                self.committed(offsets, Answer::Unknown);
+                self.committed(said, Answer::Unknown);
                 None
             }
         }
     }
 
-    pub(super) async fn answered(&mut self, Sent { offsets, answer }: Sent) {
+    pub(super) async fn answered(&mut self, Sent { mut said, answer }: Sent) {
         let answer = match answer.await {
-            Ok(Ok(stale)) if stale.is_empty() => Answer::Ok,
+            Ok(Ok(Committed { stale, given_up })) if stale.is_empty() => {
+                if let Said::Failed(place) = said
+                    && !given_up.is_empty()
+                {
+                    said = Said::Done(vec![place]);
+                }
+                Answer::Ok
+            }
             Ok(Ok(_) | Err(ShardError::Full(_))) => Answer::Failed,
             Ok(Err(_)) | Err(_) => Answer::Unknown,
         };
         self.note_late_confirm(answer);
-        self.committed(offsets, answer);
+        self.committed(said, answer);
     }
 
-    fn committed(&mut self, offsets: Vec<(u16, u64)>, answer: Answer) {
+    fn committed(&mut self, said: Said, answer: Answer) {
         self.history.other(answer);
-        match answer {
-            Answer::Ok => self.settled_by_group.confirmed.extend(offsets),
-            Answer::Unknown => self.settled_by_group.perhaps.extend(offsets),
-            Answer::Failed => {}
+        let Settled { confirmed, perhaps, failures, perhaps_failures } = &mut self.settled_by_group;
+        match (answer, said) {
+            (Answer::Ok, Said::Done(offsets)) => confirmed.extend(offsets),
+            (Answer::Unknown, Said::Done(offsets)) => perhaps.extend(offsets),
+            (Answer::Ok, Said::Failed(place)) => *failures.entry(place).or_default() += 1,
+            (Answer::Unknown, Said::Failed(place)) => *perhaps_failures.entry(place).or_default() += 1,
+            (Answer::Failed, _) => {}
         }
     }
 }

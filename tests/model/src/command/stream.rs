@@ -3,10 +3,11 @@
 use bytes::BytesMut;
 use wharf_protocol::{Message, Name, Start, Timestamp};
 use wharf_queue::{
-    Change, Commit, ConsumerId, Deduplication, JoinGroup, Passed, Record, ResetGroup, State, StreamPolicy,
+    Change, Commit, ConsumerId, Deduplication, Failed, GiveUp, GiveUpTo, JoinGroup, Passed, Record,
+    ResetGroup, State, StreamPolicy,
 };
 
-use super::{MESSAGE_BYTES, QUEUES, STREAMS, name, queue_name};
+use super::{MESSAGE_BYTES, QUEUES, STREAMS, name, queue_name, small};
 use crate::Draw;
 
 /// The record that makes one of the first streams.
@@ -42,7 +43,11 @@ pub(super) fn record(kind: u64, draw: &mut Draw, state: &State) -> Record {
                 let StreamPolicy { partitions, compact, index_keys, .. } = info.policy;
                 policy = StreamPolicy { partitions, compact, index_keys, ..policy };
             }
-            Record::Topology(Change::SetStreamPolicy { name, policy })
+            let was = draw.maybe(30, |draw| match state.topology().stream(name.as_str()) {
+                Some(info) if draw.percent(70) => Box::new(info.policy.clone()),
+                _ => Box::new(StreamPolicy::default()),
+            });
+            Record::Topology(Change::SetStreamPolicy { name, policy, was })
         }
         154..156 => {
             let (pattern, queue) = (pattern(draw), either(draw));
@@ -50,7 +55,7 @@ pub(super) fn record(kind: u64, draw: &mut Draw, state: &State) -> Record {
             Record::Topology(Change::Bind { pattern, queue, pipeline })
         }
         156 => Record::Topology(Change::Unbind { pattern: pattern(draw), queue: either(draw) }),
-        157 | 158 => Record::Topology(schedule(draw)),
+        157..163 => Record::Topology(schedule(draw, state)),
         _ => Record::Topology(Change::SetDeduplication(Deduplication {
             window_ms: draw.one_of(&[0, 40, 200, 600_000]),
             max: draw.one_of(&[0, 1, 2, 1_000]),
@@ -65,7 +70,7 @@ pub(super) fn commit(draw: &mut Draw, state: &State) -> Commit {
     let mut owned: Vec<_> = owned.filter_map(|(n, cursor)| Some((cursor.owner?, n, *cursor))).collect();
     if owned.is_empty() {
         let passed = Passed { partition: 0, generation: 1, first: 0, last: 0, dead_letter: None };
-        return Commit { member: member(draw), passed: vec![passed] };
+        return Commit { member: member(draw), passed: vec![passed], failed: Vec::new() };
     }
     let first = draw.below(owned.len() as u64) as usize;
     let member = owned[first].0;
@@ -78,7 +83,23 @@ pub(super) fn commit(draw: &mut Draw, state: &State) -> Commit {
         Passed { partition, generation, first, last, dead_letter: draw.maybe(15, |_| "no good".into()) }
     });
     let passed = passed.collect();
-    Commit { member: if draw.percent(95) { member } else { self::member(draw) }, passed }
+    let failed = draw.maybe(40, |draw| {
+        let (_, partition, cursor) = owned[draw.below(owned.len() as u64) as usize];
+        // The same ones again and again, until they are given up.
+        let first = cursor.floor + draw.one_of(&[0, 0, 0, 1]);
+        let offset = first + draw.one_of(&[0, 0, 0, 1]);
+        let generation = cursor.generation + u64::from(draw.percent(5));
+        Failed { partition, generation, first, offset }
+    });
+    let failed = failed.into_iter().collect();
+    Commit { member: if draw.percent(95) { member } else { self::member(draw) }, passed, failed }
+}
+
+/// The same for a transaction, in which nothing fails, mostly.
+pub(super) fn commit_of_transaction(draw: &mut Draw, state: &State) -> Commit {
+    let commit = commit(draw, state);
+    let failed = if draw.percent(5) { commit.failed } else { Vec::new() };
+    Commit { failed, ..commit }
 }
 
 fn policy(draw: &mut Draw) -> StreamPolicy {
@@ -91,15 +112,24 @@ fn policy(draw: &mut Draw) -> StreamPolicy {
         index_keys: draw.percent(30),
         tombstone_ms: 20 + draw.below(100),
         dead_letter: draw.maybe(30, |draw| queue_name(4 + draw.below(2) as usize)),
+        give_up: GiveUp {
+            max_attempts: small(draw, 4),
+            to: draw.one_of(&[GiveUpTo::DeadLetter, GiveUpTo::DeadLetter, GiveUpTo::Skip]),
+        },
         ..StreamPolicy::default()
     }
 }
 
-fn schedule(draw: &mut Draw) -> Change {
-    let name = parse(draw.one_of(&["nightly", "hourly"]));
-    match draw.below(5) {
+fn schedule(draw: &mut Draw, state: &State) -> Change {
+    let name = parse(draw.one_of(&["nightly", "nightly", "hourly"]));
+    let known = state.topology().schedule(name.as_str());
+    match draw.below(8) {
         0 => Change::RemoveSchedule { name },
-        1 => Change::PauseSchedule { name, paused: draw.percent(50) },
+        // Mostly what changes something.
+        1..5 => {
+            let paused = known.is_some_and(|known| known.paused);
+            Change::PauseSchedule { name, paused: paused != draw.percent(80) }
+        }
         _ => {
             let mut message = BytesMut::new();
             Message::new("orders.new".parse().expect("a topic"), "report").encode(&mut message);

@@ -142,6 +142,11 @@ impl Model {
         self.effects.push(Effect::Moved { moved, kept });
     }
 
+    /// Whether the dead-letter queue of a stream takes one of its messages, of which it notes no bytes.
+    pub(super) fn grave_has_room(&self, stream: u32) -> bool {
+        self.grave_name_of(stream).is_some_and(|grave| self.takes_dead(&grave, (1, 0)))
+    }
+
     /// The name of the queue where `of`, a queue or stream, has its dead letters.
     pub(super) fn grave_name_of(&self, of: u32) -> Option<String> {
         let stream = || self.streams.get(&of).map(|stream| named(stream.policy.dead_letter.as_ref()));

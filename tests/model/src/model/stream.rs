@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use wharf_protocol::{Death, DeathCause, ErrorCode, MessageId, Name, Start, Timestamp};
 use wharf_queue::{
-    Assignment, Commit, ConsumerId, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET, Effect, Entry, GROUP_WINDOW_MAX,
-    JoinGroup, Passed, QueueId, ResetGroup, StreamPolicy,
+    Assignment, Commit, ConsumerId, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET, Effect, Entry, Failed,
+    GROUP_WINDOW_MAX, GiveUp, GiveUpTo, JoinGroup, Passed, QueueId, ResetGroup, StreamPolicy,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -59,6 +59,8 @@ pub(crate) struct Cursor {
     seen: u64,
     pub(crate) owner: Option<u64>,
     pub(crate) generation: u64,
+    /// How often members failed with each offset, whether it is settled by now or not.
+    pub(crate) failures: BTreeMap<u64, u32>,
 }
 
 impl Partition {
@@ -159,6 +161,12 @@ impl Cursor {
 
     fn release(&mut self, next: u64) {
         (self.owner, self.seen) = (None, self.seen.max(next));
+    }
+
+    /// How often members failed with what is not settled.
+    pub(crate) fn failing(&self) -> Vec<(u64, u32)> {
+        let open = self.failures.iter().filter(|(offset, _)| !self.is_settled(**offset));
+        open.map(|(offset, failures)| (*offset, *failures)).collect()
     }
 
     /// What is settled above the floor, neighbours as one.
@@ -367,6 +375,7 @@ impl Model {
                 floor: cursor.floor,
                 settled: cursor.runs(),
                 seen: cursor.seen,
+                failures: cursor.failing(),
             };
             let assignments = mine.map(assignment).collect();
             self.effects.push(Effect::Assigned { member: ConsumerId(member), assignments });
@@ -401,19 +410,65 @@ impl Model {
                 continue;
             };
             if let Some(reason) = &passed.dead_letter {
-                self.give_up(id, &name, passed, reason);
+                let cursor = &self.streams[&id].groups[&name].cursors[usize::from(passed.partition)];
+                let attempts = 1 + cursor.failures.get(&passed.last).copied().unwrap_or(0);
+                self.give_up(id, &name, passed, (DeathCause::Rejected, reason, attempts));
             }
-            let stream = self.streams.get_mut(&id).expect("there");
-            let partition = usize::from(passed.partition);
-            let cursor = &mut stream.groups.get_mut(&name).expect("there").cursors[partition];
-            cursor.settle(passed.first, passed.last);
-            cursor.pass(stream.partitions[partition].first());
+            self.pass(id, &name, passed);
         }
-        self.effects.push(Effect::Committed { member: commit.member, stale });
+        let mut given_up = Vec::new();
+        for (number, failed) in (commit.passed.len() as u32..).zip(&commit.failed) {
+            match self.fail_in_group(commit.member.0, failed) {
+                None => stale.push(number),
+                Some(true) => given_up.push(number),
+                Some(false) => {}
+            }
+        }
+        self.effects.push(Effect::Committed { member: commit.member, stale, given_up });
     }
 
-    /// A member gives up the message at the end of a range.
-    fn give_up(&mut self, id: u32, group: &Name, passed: &Passed, reason: &str) {
+    fn pass(&mut self, id: u32, name: &Name, passed: &Passed) {
+        let stream = self.streams.get_mut(&id).expect("there");
+        let partition = usize::from(passed.partition);
+        let cursor = &mut stream.groups.get_mut(name).expect("there").cursors[partition];
+        cursor.settle(passed.first, passed.last);
+        cursor.pass(stream.partitions[partition].first());
+    }
+
+    /// Whether a failure was one too many; `None` when it may not be said.
+    fn fail_in_group(&mut self, member: u64, failed: &Failed) -> Option<bool> {
+        let Failed { partition, generation, first, offset: last } = *failed;
+        let passed = Passed { partition, generation, first, last, dead_letter: None };
+        if !self.may_commit(member, &passed) {
+            return None;
+        }
+        let (id, name) = self.members[&member].clone();
+        let stream = self.streams.get_mut(&id).expect("there");
+        let message = &stream.partitions[usize::from(partition)].messages[last as usize];
+        if !message.gone {
+            let cursor = &mut stream.groups.get_mut(&name).expect("there").cursors[usize::from(partition)];
+            let failures = cursor.failures.entry(last).or_default();
+            *failures += 1;
+            let failures = *failures;
+            let GiveUp { max_attempts, to } = stream.policy.give_up;
+            if max_attempts == 0 || failures < max_attempts {
+                return Some(false);
+            }
+            if to == GiveUpTo::DeadLetter {
+                if !self.grave_has_room(id) {
+                    return Some(false);
+                }
+                let reason = format!("failed {failures} times, at last by a nack");
+                self.give_up(id, &name, &passed, (DeathCause::MaxAttempts, &reason, failures));
+            }
+        }
+        self.pass(id, &name, &passed);
+        Some(true)
+    }
+
+    /// A member gives up the message at the end of a range: why, and how often it had it.
+    fn give_up(&mut self, id: u32, group: &Name, passed: &Passed, why: (DeathCause, &str, u32)) {
+        let (cause, reason, attempts) = why;
         let stream = &self.streams[&id];
         let partition = usize::from(passed.partition);
         let message = &stream.partitions[partition].messages[passed.last as usize];
@@ -422,11 +477,11 @@ impl Model {
         }
         let death = Death {
             queue: stream.name.to_string(),
-            cause: DeathCause::Rejected,
+            cause,
             reason: format!("group {group}: {reason}"),
             stage: None,
             plugin: None,
-            attempts: 1,
+            attempts,
             first_at: message.at,
             last_at: self.now,
             original: message.id,
@@ -438,7 +493,7 @@ impl Model {
             // A stream does not note what its messages take.
             bytes: 0,
             lane: 0,
-            attempts: 1,
+            attempts,
             failures: 0,
             priority: 0,
             expires: None,
@@ -468,6 +523,7 @@ impl Model {
                 cursor.seen = cursor.seen.max(got).max(settled);
                 (cursor.floor, cursor.generation) = (partition.offset_of(reset.to), cursor.generation + 1);
                 cursor.settled.clear();
+                cursor.failures.clear();
                 changed.extend(cursor.owner);
             }
         }
@@ -512,12 +568,20 @@ impl Model {
         self.effects.push(Effect::TopologyChanged);
     }
 
-    pub(super) fn set_stream_policy(&mut self, name: &Name, policy: &StreamPolicy) {
+    pub(super) fn set_stream_policy(
+        &mut self,
+        name: &Name,
+        policy: &StreamPolicy,
+        was: Option<&StreamPolicy>,
+    ) {
         if let Some(code) = self.stream_policy_problem(policy) {
             return self.refuse(code);
         }
         let Some(id) = self.stream_named(name) else { return self.refuse(ErrorCode::NotFound) };
         let old = &self.streams[&id].policy;
+        if was.is_some_and(|was| was != old) {
+            return self.refuse(ErrorCode::Conflict);
+        }
         let fixed = |policy: &StreamPolicy| (policy.partitions, policy.compact, policy.knows_keys());
         if fixed(old) != fixed(policy) {
             return self.refuse(ErrorCode::Conflict);

@@ -90,6 +90,9 @@ impl Model {
                     return Some((Part::Cursor(n), ErrorCode::Malformed));
                 }
             }
+            if !commit.failed.is_empty() {
+                return Some((Part::Cursor(n), ErrorCode::Malformed));
+            }
             if !commit.passed.iter().all(|passed| self.may_commit(commit.member.0, passed)) {
                 return Some((Part::Cursor(n), ErrorCode::Conflict));
             }

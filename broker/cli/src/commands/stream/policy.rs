@@ -30,6 +30,20 @@ pub(super) struct Retention {
     /// The queue where messages go that a group gives up [default: dead-letters]
     #[arg(long, value_name = "QUEUE")]
     dead_letter: Option<QueueName>,
+    /// After how many failed deliveries a group gives a message up; `none`: never [default: 20]
+    #[arg(long, value_name = "N", value_parser = attempts)]
+    max_attempts: Option<u32>,
+    /// Where a message goes then [default: dead-letter]
+    #[arg(long)]
+    give_up: Option<GiveUp>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum GiveUp {
+    /// To the dead-letter queue
+    DeadLetter,
+    /// Nowhere: its group passes over it
+    Skip,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -58,6 +72,10 @@ impl Retention {
             Durability::Memory => "memory",
         });
         let tombstones = self.tombstones.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let give_up = self.give_up.map(|to| match to {
+            GiveUp::DeadLetter => "dead-letter",
+            GiveUp::Skip => "skip",
+        });
         let fields = [
             ("durability", durability.map(Value::from)),
             ("max_age_ms", self.max_age.map(Value::from)),
@@ -65,6 +83,8 @@ impl Retention {
             ("max_messages", self.max_messages.map(Value::from)),
             ("tombstone_ms", tombstones.map(Value::from)),
             ("dead_letter", self.dead_letter.as_ref().map(|queue| queue.as_str().into())),
+            ("max_attempts", self.max_attempts.map(Value::from)),
+            ("give_up", give_up.map(Value::from)),
         ];
         fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
@@ -73,6 +93,10 @@ impl Retention {
 fn milliseconds(text: &str) -> Result<u64, String> {
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     if text == "none" { Ok(0) } else { units::duration(text).map(milliseconds) }
+}
+
+fn attempts(text: &str) -> Result<u32, String> {
+    u32::try_from(count(text)?).map_err(|_| format!("at most {}, or none", u32::MAX))
 }
 
 fn size(text: &str) -> Result<u64, String> {
