@@ -41,11 +41,13 @@ pub enum Code {
     MethodNotAllowed,
     /// 409: it exists already, or something depends on it.
     Conflict,
+    /// 412: somebody else changed it meanwhile.
+    Changed,
     /// 413: over a stated size.
     TooLarge,
     /// 415: a content type that the route does not take.
     UnsupportedMediaType,
-    /// 503: not now: an alarm, or the broker is stopping.
+    /// 503: not now: a full disk, a quota, or the broker is stopping.
     Unavailable,
     /// 504: it took too long.
     TimedOut,
@@ -60,6 +62,7 @@ impl Code {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
+            Self::Changed => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -98,9 +101,7 @@ impl From<NodeError> for Problem {
             NodeError::Invalid(_) => Self::new(Code::Invalid, message),
             NodeError::TooLarge(_) => Self::new(Code::TooLarge, message),
             NodeError::Forbidden { .. } => Self::new(Code::Forbidden, message),
-            NodeError::Unavailable(_) => Self::new(Code::Unavailable, message)
-                .hint("GET /v1/status (`wharf status`) shows the alarms that are raised"),
-            NodeError::Closing(_) => Self::new(Code::Unavailable, message),
+            NodeError::Unavailable(_) | NodeError::Closing(_) => Self::new(Code::Unavailable, message),
         }
     }
 }

@@ -35,7 +35,7 @@ pub enum NodeError {
         /// On what.
         resource: String,
     },
-    /// An alarm holds the operation back.
+    /// Not now: a full disk, a quota, something that broke. The text says what to do.
     #[error("{0}")]
     Unavailable(String),
     /// A newer life of the producer took over.
