@@ -57,12 +57,31 @@ pub(super) async fn dedup(load: &Load) -> anyhow::Result<()> {
     let with_ids = Publishing { dress: Some(dress), ..plain(load) };
     bench.publish("with ids", &with_ids, None).await?;
     bench.publish("again", &with_ids, None).await?;
-    let queue: Value = bench.connection().admin()?.get(&path(["v1", "queues", super::QUEUE]))?;
-    crate::output::line(format_args!(
-        "dedup      {} messages are there of {} sent",
-        queue["ready"],
-        3 * load.messages
-    ))
+    let admin = bench.connection().admin()?;
+    let queue: Value = admin.get(&path(["v1", "queues", super::QUEUE]))?;
+    let window: Value = admin.get(&path(["v1", "dedup"]))?;
+    let told = told(load.messages, queue["ready"].as_u64().unwrap_or(0), window["max"].as_u64().unwrap_or(0));
+    crate::output::line(format_args!("dedup      {told}"))
+}
+
+/// What became of so many ids that were published twice, after as many messages without one: `there` are stored, and the
+/// broker remembers so many ids.
+fn told(messages: u64, there: u64, remembered: u64) -> String {
+    let again = there.saturating_sub(2 * messages);
+    let mut told = format!(
+        "{} of {messages} ids were duplicates, {again} were stored again",
+        messages.saturating_sub(again)
+    );
+    if messages > remembered {
+        // Published in the same order again, each id is met just after it was forgotten.
+        told += &format!(
+            ": the window remembers {remembered}, and forgets the oldest for each new one; fewer `--messages` stay \
+             within it"
+        );
+    } else if again > 0 {
+        told += ": the run took longer than the window remembers an id";
+    }
+    told
 }
 
 impl Bench {
@@ -98,6 +117,16 @@ impl Bench {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_that_the_window_could_not_remember_are_told_apart_from_those_that_it_did_not() {
+        assert_eq!(told(5, 10, 9), "5 of 5 ids were duplicates, 0 were stored again");
+        assert!(
+            told(5, 15, 4)
+                .starts_with("0 of 5 ids were duplicates, 5 were stored again: the window remembers 4")
+        );
+        assert!(told(5, 11, 9).contains("took longer"));
+    }
 
     /// A run with connections of their own numbers must not publish an id twice.
     #[test]
