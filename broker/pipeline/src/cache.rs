@@ -14,6 +14,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -24,8 +26,13 @@ const HASH_BLOCK_BYTES: usize = 64;
 /// How much of what it read sled keeps in memory: what is read here is read once.
 const SLED_CACHE_BYTES: u64 = 1024 * 1024;
 
+/// How long sled may take to write something down, or to end. On damaged files a flush waits for ever, and the end of
+/// the process must not wait with it.
+const SLED_TIME_MAX: Duration = Duration::from_secs(5);
+
 pub(crate) struct Cache {
-    db: sled::Db,
+    /// Gone only when the cache is dropped.
+    db: Option<sled::Db>,
     key: [u8; KEY_BYTES],
 }
 
@@ -48,7 +55,7 @@ impl Cache {
 
     /// The code under `key`, if it is there and its seal is good.
     pub(crate) fn get(&self, key: &str) -> Option<Vec<u8>> {
-        let value = catch_unwind(AssertUnwindSafe(|| self.db.get(key))).ok()?.ok()??;
+        let value = catch_unwind(AssertUnwindSafe(|| self.db().get(key))).ok()?.ok()??;
         let (seal, code) = value.split_at_checked(SEAL_BYTES)?;
         if !equal(seal, &self.seal(key, code)) {
             tracing::warn!(key, "a compiled plugin in the cache has a bad seal and is not used");
@@ -62,28 +69,27 @@ impl Cache {
         let mut value = Vec::with_capacity(SEAL_BYTES + code.len());
         value.extend_from_slice(&self.seal(key, code));
         value.extend_from_slice(code);
-        let put = catch_unwind(AssertUnwindSafe(|| {
-            self.db.insert(key, value)?;
-            self.db.flush()
-        }));
-        match put {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "a compiled plugin was not kept"),
-            Err(_) => tracing::warn!("a compiled plugin was not kept: sled panicked"),
+        let (db, key) = (self.db().clone(), key.to_owned());
+        match in_time(move || db.insert(key, value).and_then(|_| db.flush())) {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => tracing::warn!(%error, "a compiled plugin was not kept"),
+            None => tracing::warn!("a compiled plugin was not kept: sled panicked, or did not end"),
         }
     }
 
     /// Drops the code under every key that is not to be kept; what cannot be dropped stays.
     pub(crate) fn retain(&self, keep: impl Fn(&str) -> bool) {
         let dropped = catch_unwind(AssertUnwindSafe(|| {
-            for key in self.db.iter().keys() {
+            for key in self.db().iter().keys() {
                 let key = key?;
                 if !std::str::from_utf8(&key).is_ok_and(&keep) {
-                    self.db.remove(&key)?;
+                    self.db().remove(&key)?;
                 }
             }
-            self.db.flush()
+            sled::Result::Ok(())
         }));
+        let db = self.db().clone();
+        let dropped = dropped.map(|dropped| dropped.map(|()| in_time(move || db.flush())));
         match dropped {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "compiled plugins that nobody uses were not dropped"),
@@ -102,13 +108,39 @@ impl Cache {
             .mode(sled::Mode::LowSpace);
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         let db = opened.map_err(|_| io::Error::other("sled panicked"))?.map_err(io::Error::other)?;
-        Ok(Self { db, key })
+        Ok(Self { db: Some(db), key })
+    }
+
+    fn db(&self) -> &sled::Db {
+        self.db.as_ref().expect("it goes when the cache does")
     }
 
     fn seal(&self, key: &str, code: &[u8]) -> [u8; SEAL_BYTES] {
         let length = (key.len() as u64).to_le_bytes();
         hmac_sha256(&self.key, &[&length, key.as_bytes(), code])
     }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        let db = self.db.take();
+        // What was put is on the disk: nothing is lost when it does not end.
+        if in_time(move || drop(db)).is_none() {
+            tracing::warn!("the cache of compiled plugins did not close");
+        }
+    }
+}
+
+/// What `work` gives, on a thread of its own: `None` when it panics, or takes longer than [`SLED_TIME_MAX`]; then it is
+/// left to itself.
+fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, waiting) = mpsc::sync_channel(1);
+    let work = move || {
+        // Nobody may wait any more. A panic drops the sender, which says so.
+        let _ = done.send(work());
+    };
+    std::thread::Builder::new().name("wharf-cache".into()).spawn(work).ok()?;
+    waiting.recv_timeout(SLED_TIME_MAX).ok()
 }
 
 fn read_or_make_key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {

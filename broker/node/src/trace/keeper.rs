@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use wharf_protocol::{MessageId, Receipt, Rejection, Timestamp, TransactionReceip
 use wharf_queue::is_stale;
 use wharf_shard::{Seen, ShardError};
 
-use super::shelf::{FOUND_MAX, Shelf, ShelfError, Stock};
+use super::shelf::{FOUND_MAX, SLED_TIME_MAX, Shelf, ShelfError, Stock};
 use super::{
     Accounts, Followed, Later, Pass, Sequel, Trace, TraceConfig, TraceCounts, TraceFilter, TraceKey,
     TraceSummary, TraceVerdict, Why, Wishes,
@@ -32,12 +32,19 @@ pub(crate) struct Tracing {
     shelf: Option<Arc<Shelf>>,
     /// To the keeper; `None` when it has stopped.
     finished: Mutex<Option<SyncSender<Work>>>,
-    keeper: Mutex<Option<JoinHandle<()>>>,
+    keeper: Mutex<Option<Keeper>>,
     shared: Arc<Shared>,
     followed: Arc<Followed>,
     /// The present second in the upper half, and how many traces began in it.
     window: AtomicU64,
     refused: AtomicU64,
+}
+
+/// The keeper's thread, and what tells that it has ended.
+#[derive(Debug)]
+struct Keeper {
+    thread: JoinHandle<()>,
+    ended: Receiver<()>,
 }
 
 /// What the keeper does.
@@ -94,12 +101,18 @@ impl Tracing {
             }
         };
         let (finished, waiting) = sync_channel(WAITING_MAX);
+        let (running, ended) = sync_channel::<()>(1);
         let keep = {
             let (shelf, shared) = (shelf.clone(), Arc::clone(&shared));
-            move || keep(&waiting, shelf.as_deref(), stock, &config, &shared)
+            move || {
+                // Goes with the thread, whatever ends it.
+                let _running = running;
+                keep(&waiting, shelf.as_deref(), stock, &config, &shared);
+            }
         };
         let keeper = std::thread::Builder::new().name("wharf-traces".to_owned()).spawn(keep);
         let keeper = keeper.inspect_err(|error| tracing::warn!(%error, "traces are not kept")).ok();
+        let keeper = keeper.map(|thread| Keeper { thread, ended });
         Self {
             config,
             shelf,
@@ -276,9 +289,13 @@ impl Tracing {
     pub(crate) async fn stop(&self) {
         drop(self.finished.lock().unwrap_or_else(PoisonError::into_inner).take());
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(keeper) = keeper {
-            // A keeper that panicked has said so.
-            let _ = tokio::task::spawn_blocking(move || keeper.join()).await;
+        if let Some(Keeper { thread, ended }) = keeper {
+            let join = move || match ended.recv_timeout(SLED_TIME_MAX) {
+                Err(RecvTimeoutError::Timeout) => tracing::warn!("the keeper of traces did not end"),
+                // A keeper that panicked has said so.
+                _ => drop(thread.join()),
+            };
+            let _ = tokio::task::spawn_blocking(join).await;
         }
     }
 

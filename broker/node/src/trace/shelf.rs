@@ -10,8 +10,11 @@
 //! An index may name a trace that is gone, after a crash: then there is nothing there.
 
 use std::io;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use wharf_protocol::MessageId;
 
@@ -33,9 +36,19 @@ const PLACE_BYTES: usize = 16;
 #[error("the store of traces does not work: {0}")]
 pub(crate) struct ShelfError(String);
 
+/// How long sled may take to end. On damaged files a flush waits for ever, and the end of the process must not wait
+/// with it.
+pub(super) const SLED_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// The traces that are kept. One thread writes, any may read.
 #[derive(Debug)]
 pub(super) struct Shelf {
+    /// Gone only when the shelf is dropped.
+    trees: Option<Trees>,
+}
+
+#[derive(Debug)]
+pub(super) struct Trees {
     db: sled::Db,
     traces: sled::Tree,
     by_id: sled::Tree,
@@ -70,13 +83,14 @@ impl Shelf {
                 .mode(sled::Mode::LowSpace)
                 .open()?;
             let tree = |name: &str| db.open_tree(name);
-            let shelf = Self {
+            let trees = Trees {
                 traces: tree("traces")?,
                 by_id: tree("by-id")?,
                 by_message: tree("by-message")?,
                 by_pipeline: tree("by-pipeline")?,
                 db,
             };
+            let shelf = Self { trees: Some(trees) };
             let mut stock = Stock::default();
             for entry in shelf.traces.iter() {
                 let (place, trace) = entry?;
@@ -226,6 +240,29 @@ impl Shelf {
     pub(super) fn flush(&self) {
         if let Err(error) = guarded(|| self.db.flush()) {
             tracing::warn!(%error, "the last traces may be lost");
+        }
+    }
+}
+
+impl Deref for Shelf {
+    type Target = Trees;
+
+    fn deref(&self) -> &Trees {
+        self.trees.as_ref().expect("they go when the shelf does")
+    }
+}
+
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        let trees = self.trees.take();
+        let (done, waiting) = mpsc::sync_channel::<()>(1);
+        let close = move || {
+            drop(trees);
+            drop(done);
+        };
+        let closing = std::thread::Builder::new().name("wharf-shelf".to_owned()).spawn(close);
+        if closing.is_err() || waiting.recv_timeout(SLED_TIME_MAX) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("the store of traces did not close; the last traces may be lost");
         }
     }
 }
