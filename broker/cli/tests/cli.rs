@@ -2,8 +2,12 @@
 
 #[path = "cli/broker.rs"]
 mod broker;
+#[path = "cli/damaged.rs"]
+mod damaged;
 #[path = "cli/dead_letters.rs"]
 mod dead_letters;
+#[path = "cli/disk_alarm.rs"]
+mod disk_alarm;
 #[path = "cli/errors.rs"]
 mod errors;
 #[path = "cli/exact.rs"]

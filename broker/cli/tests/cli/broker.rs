@@ -21,9 +21,17 @@ impl Broker {
 
     /// With the data that `folder` holds.
     pub(crate) fn start_in(folder: TempDir) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// With more arguments.
+    pub(crate) fn start_with(folder: TempDir, arguments: &[&str]) -> Self {
         let mut serve = wharf();
         serve.args(["serve", "--quic", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "warn", "--data"]);
-        serve.arg(folder.path().join("data")).env("WHARF_CONTEXT", folder.path().join("context.toml"));
+        serve
+            .arg(folder.path().join("data"))
+            .args(arguments)
+            .env("WHARF_CONTEXT", folder.path().join("context.toml"));
         let mut child = serve.stdout(Stdio::piped()).spawn().expect("it starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut said = String::new();
