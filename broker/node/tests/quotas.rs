@@ -1,12 +1,12 @@
-//! Quotas on what principals have made, through the node's handle and its restarts.
+//! Quotas on what principals have made, through the node's handle and its restarts; and the alarm of memory.
 
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use wharf_node::{
     Binding, Config, Credentials, Identity, Node, NodeError, Principal, Publication, QueuePolicy, Quota,
-    StreamPolicy,
+    StreamPolicy, SubscribeOptions,
 };
-use wharf_protocol::{Message, Name, Receipt};
+use wharf_protocol::{Message, Name, Outcome, Receipt, Settlement};
 
 /// A node that knows an administrator `shop`, with `quota`.
 async fn start(folder: &TempDir, quota: Quota) -> (Node, Principal) {
@@ -93,4 +93,39 @@ async fn a_publish_over_the_stored_bytes_of_an_owner_is_refused_until_it_follows
     let (node, shop) = start(&folder, Quota::default()).await;
     assert!(matches!(publish(&node, &shop, "two", 5_000).await, Receipt::Stored(_)));
     assert_eq!(node.status(&shop).await.expect("allowed").principals[0].stored_bytes, None);
+}
+
+/// One byte is less than any process has.
+#[tokio::test]
+async fn over_its_memory_a_node_refuses_publishes_with_a_reason_and_lets_consumers_go_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (node, shop) = start(&folder, Quota::default()).await;
+    make(&node, &shop, "orders").await.expect("made");
+    let (pattern, queue) = ("orders".parse().expect("a pattern"), name("orders"));
+    node.bind(&shop, Binding { pattern, queue, pipeline: None }).await.expect("bound");
+    assert!(matches!(publish(&node, &shop, "orders", 1).await, Receipt::Stored(_)));
+    node.shutdown().await;
+
+    let mut config = Config { segment_bytes: 1 << 20, ..Config::new(folder.path()) };
+    config.memory_bytes_max = Some(1);
+    config.disk_free_bytes_min = 0;
+    let node = Node::start(config).await.expect("it starts");
+    // The alarm is raised by a task that looks around as soon as it is run.
+    let reason = loop {
+        match publish(&node, &Principal::system(), "orders", 1).await {
+            Receipt::Rejected(rejection) => break rejection.reason,
+            _ => tokio::task::yield_now().await,
+        }
+    };
+    assert!(reason.contains("memory, over its limit of 0 MiB"), "{reason}");
+    let options = SubscribeOptions { credit: 1, ..SubscribeOptions::default() };
+    let mut orders =
+        node.subscribe(&Principal::system(), &name("orders"), options).await.expect("a consumer");
+    let mut deliveries = Vec::new();
+    while deliveries.is_empty() {
+        orders.next(&mut deliveries).await.expect("open");
+    }
+    let ack = Settlement { first: 1, last: 1, outcome: Outcome::Ack };
+    let settled = orders.controls().settle(vec![ack]).await.expect("taken");
+    assert_eq!(settled.await.expect("durable"), [0; 0]);
 }

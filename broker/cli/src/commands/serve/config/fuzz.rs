@@ -8,8 +8,9 @@ use wharf_node::Identity;
 
 /// Files that were whole once.
 fn corpus() -> Vec<Vec<u8>> {
+    let documented = tests::documented();
     let files = [
-        tests::documented().as_str(),
+        documented.as_str(),
         "",
         "data = \"d\"\n[quic]\nlisten = \"[::1]:0\"\nnames = [\"a\", \"b\"]\ncertificate = \"c\"\nkey = \"k\"\n",
         "[limits]\nmessage = 1048576\nplugin = \"1KiB\"\ndisk-free = 0\nmemory = \"18446744073709551615\"\nhops = 255\n",
