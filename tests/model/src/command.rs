@@ -47,7 +47,7 @@ impl Command {
             50..59 => 30 + draw.below(90),
             _ => draw.below(20_000),
         };
-        Self { wait, draw: Draw::new(draw.bits()), kind: draw.below(160) }
+        Self { wait, draw: Draw::new(draw.bits()), kind: draw.below(164) }
     }
 
     /// The record that it is after `state`.
@@ -78,7 +78,15 @@ impl Command {
             90..94 => {
                 Record::Renew { consumer: consumer(draw), tags: vec![(draw.below(3), 8 + draw.below(4))] }
             }
-            94..98 => Record::Topology(Change::SetPolicy { name: name(draw), policy: policy(draw) }),
+            94..98 => {
+                let (name, policy) = (name(draw), policy(draw));
+                // What the policy is, or one of somebody who looked at it before.
+                let was = draw.maybe(30, |draw| match state.topology().queue(name.as_str()) {
+                    Some(info) if draw.percent(70) => Box::new(info.policy.clone()),
+                    _ => Box::new(QueuePolicy::default()),
+                });
+                Record::Topology(Change::SetPolicy { name, policy, was })
+            }
             98 if draw.percent(50) => Record::Topology(Change::DeleteQueue { name: name(draw) }),
             98 => Record::Topology(Change::PurgeQueue { name: name(draw) }),
             99 => Record::Topology(Change::CreateQueue { name: name(draw), policy: policy(draw) }),
@@ -103,7 +111,7 @@ fn transaction(draw: &mut Draw, state: &State) -> Transaction {
     let settles = (0..draw.one_of(&[0, 0, 1, 1, 2])).map(|_| {
         let settlement = |draw: &mut Draw| {
             let first = 1 + draw.below(5);
-            let last = first + draw.one_of(&[0, 0, 0, 1, 2]);
+            let last = first + draw.one_of(&[0, 0, 1, 1, 2]);
             let outcome = match draw.below(5) {
                 0 => Outcome::Nack { delay: None },
                 1 => Outcome::DeadLetter { reason: "not mine".into() },

@@ -35,12 +35,17 @@ impl Model {
                 let count = waiting.map(|message| message.place = Place::Gone).count() as u64;
                 self.effects.push(Effect::Purged { queue: name.clone(), messages: count });
             }
-            Change::SetPolicy { name, policy } => {
+            Change::SetPolicy { name, policy, was } => {
                 let Some(id) = self.named(name.as_str()) else { return self.refuse(ErrorCode::NotFound) };
+                if was.as_deref().is_some_and(|was| *was != self.queues[&id].policy) {
+                    return self.refuse(ErrorCode::Conflict);
+                }
                 self.set_policy(id, policy);
             }
             Change::CreateStream { name, policy } => self.create_stream(name, policy),
-            Change::SetStreamPolicy { name, policy } => self.set_stream_policy(name, policy),
+            Change::SetStreamPolicy { name, policy, was } => {
+                self.set_stream_policy(name, policy, was.as_deref());
+            }
             Change::DeleteStream { name } => self.delete_stream(name),
             Change::Bind { pattern, queue, pipeline } => self.bind(pattern, queue, pipeline.as_ref()),
             Change::Unbind { pattern, queue } => self.unbind(pattern, queue),
