@@ -34,6 +34,7 @@ pub mod stream;
 pub mod trace;
 pub mod traces;
 pub mod trial;
+mod version;
 
 use std::future::Future;
 use std::io;

@@ -13,6 +13,7 @@ use wharf_protocol::QueueName;
 use crate::error::{ErrorBody, Problem};
 use crate::extract::{Json, Path};
 use crate::policy::QueuePolicy;
+use crate::version::{self, IfMatch, Versioned};
 
 /// A queue: what it promises and how it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -100,8 +101,8 @@ async fn show(
     State(node): State<Node>,
     Extension(who): Extension<Principal>,
     Path(name): Path<QueueName>,
-) -> Result<axum::Json<Queue>, Problem> {
-    Ok(axum::Json(node.queue(&who, &name).await?.into()))
+) -> Result<Versioned<Queue>, Problem> {
+    Ok(versioned(node.queue(&who, &name).await?.into()))
 }
 
 /// Makes a queue. Asking again for what there is changes nothing; asking for another policy is a conflict.
@@ -115,29 +116,39 @@ async fn put(
     Extension(who): Extension<Principal>,
     Path(name): Path<QueueName>,
     Json(policy): Json<QueuePolicy>,
-) -> Result<axum::Json<Queue>, Problem> {
+) -> Result<Versioned<Queue>, Problem> {
     let queue = node.create_queue(&who, name, policy.into()).await?;
-    Ok(axum::Json(queue.into()))
+    Ok(versioned(queue.into()))
 }
 
 /// Changes what is given of a queue's policy, for the messages that wait too; `null` is the default. What waiting
-/// messages were sorted by (`order`, `fair_by`) changes only while there are none.
+/// messages were sorted by (`order`, `fair_by`) changes only while there are none. What somebody else changes at the
+/// same time stays changed; with `If-Match` nothing is changed that has another version than the one named there.
 #[utoipa::path(
-    patch, path = "/v1/queues/{name}", tag = "queues", params(("name" = String, Path, description = "the queue")),
+    patch, path = "/v1/queues/{name}", tag = "queues",
+    params(
+        ("name" = String, Path, description = "the queue"),
+        ("If-Match" = Option<String>, Header, description = "the `ETag` that the policy must still have"),
+    ),
     request_body = QueuePolicy,
     responses(
         (status = 200, body = Queue), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
-        (status = 409, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 412, body = ErrorBody),
     ),
 )]
 async fn change(
     State(node): State<Node>,
     Extension(who): Extension<Principal>,
     Path(name): Path<QueueName>,
+    version: IfMatch,
     Json(changes): Json<Map<String, Value>>,
-) -> Result<axum::Json<Queue>, Problem> {
-    let policy = QueuePolicy::from(node.queue(&who, &name).await?.policy).with(changes)?;
-    Ok(axum::Json(node.set_policy(&who, &name, policy.into()).await?.into()))
+) -> Result<Versioned<Queue>, Problem> {
+    let next = |policy: &wharf_node::QueuePolicy| {
+        let policy = QueuePolicy::from(policy.clone());
+        version.check("queue", &policy)?;
+        Ok::<_, Problem>(policy.with(changes.clone())?.into())
+    };
+    Ok(versioned(node.change_policy(&who, &name, next).await?.into()))
 }
 
 /// Removes a queue with its messages and bindings.
@@ -167,6 +178,10 @@ async fn purge(
 ) -> Result<axum::Json<Count>, Problem> {
     let messages = node.purge_queue(&who, &name).await?;
     Ok(axum::Json(Count { messages }))
+}
+
+fn versioned(queue: Queue) -> Versioned<Queue> {
+    Versioned { tag: version::tag(&queue.policy), body: queue }
 }
 
 impl From<QueueView> for Queue {

@@ -15,6 +15,7 @@ use crate::error::{Code, ErrorBody, Problem};
 use crate::extract::{Json, Path, Query};
 use crate::message::MessageJson;
 use crate::policy::Durability;
+use crate::version::{self, IfMatch, Versioned};
 
 /// A stream: what it promises and how it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -187,8 +188,8 @@ async fn show(
     State(node): State<Node>,
     Extension(who): Extension<Principal>,
     Path(name): Path<Name>,
-) -> Result<axum::Json<Stream>, Problem> {
-    Ok(axum::Json(node.stream(&who, &name).await?.into()))
+) -> Result<Versioned<Stream>, Problem> {
+    Ok(versioned(node.stream(&who, &name).await?.into()))
 }
 
 /// Makes a stream. Asking again for what there is changes nothing; asking for another policy is a conflict, and so is
@@ -203,28 +204,39 @@ async fn put(
     Extension(who): Extension<Principal>,
     Path(name): Path<Name>,
     Json(policy): Json<StreamPolicy>,
-) -> Result<axum::Json<Stream>, Problem> {
-    Ok(axum::Json(node.create_stream(&who, name, policy.into()).await?.into()))
+) -> Result<Versioned<Stream>, Problem> {
+    Ok(versioned(node.create_stream(&who, name, policy.into()).await?.into()))
 }
 
-/// Changes what is given of a stream's policy, for the messages that are there too; `null` is the default.
+/// Changes what is given of a stream's policy, for the messages that are there too; `null` is the default. What
+/// somebody else changes at the same time stays changed; with `If-Match` nothing is changed that has another version
+/// than the one named there.
 #[utoipa::path(
     patch, path = "/v1/streams/{name}", tag = "streams",
-    params(("name" = String, Path, description = "the stream")), request_body = StreamPolicy,
+    params(
+        ("name" = String, Path, description = "the stream"),
+        ("If-Match" = Option<String>, Header, description = "the `ETag` that the policy must still have"),
+    ),
+    request_body = StreamPolicy,
     responses(
         (status = 200, body = Stream), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
-        (status = 409, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 412, body = ErrorBody),
     ),
 )]
 async fn change(
     State(node): State<Node>,
     Extension(who): Extension<Principal>,
     Path(name): Path<Name>,
+    version: IfMatch,
     Json(changes): Json<Map<String, Value>>,
-) -> Result<axum::Json<Stream>, Problem> {
-    let policy = StreamPolicy::from(node.stream(&who, &name).await?.policy);
-    let policy = crate::policy::changed(&policy, &StreamPolicy::default(), changes)?;
-    Ok(axum::Json(node.set_stream_policy(&who, &name, policy.into()).await?.into()))
+) -> Result<Versioned<Stream>, Problem> {
+    let next = |policy: &wharf_node::StreamPolicy| {
+        let policy = StreamPolicy::from(policy.clone());
+        version.check("stream", &policy)?;
+        let next = crate::policy::changed(&policy, &StreamPolicy::default(), changes.clone())?;
+        Ok::<_, Problem>(next.into())
+    };
+    Ok(versioned(node.change_stream_policy(&who, &name, next).await?.into()))
 }
 
 /// Removes a stream with its messages, groups and bindings.
@@ -328,6 +340,10 @@ async fn reset(
     let to: Start = wanted.to.parse().map_err(|error: ParseStartError| Problem::invalid(error))?;
     node.reset_group(&who, stream.clone(), name.clone(), to, wanted.partition).await?;
     group(State(node), Extension(who), Path((stream, name))).await
+}
+
+fn versioned(stream: Stream) -> Versioned<Stream> {
+    Versioned { tag: version::tag(&stream.policy), body: stream }
 }
 
 impl Default for StreamPolicy {

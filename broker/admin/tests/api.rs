@@ -64,10 +64,30 @@ impl Api {
         token: Option<&str>,
         body: Option<(&'static str, Vec<u8>)>,
     ) -> (u16, String) {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: wharf\r\nconnection: close\r\n");
-        if let Some(token) = token {
-            request += &format!("authorization: Bearer {token}\r\n");
-        }
+        let token = token.map(|token| format!("authorization: Bearer {token}\r\n"));
+        let (status, _, body) = self.exchange(method, path, &token.unwrap_or_default(), body).await;
+        (status, body)
+    }
+
+    /// A change as the administrator, under a condition: the status, and the version that there is then.
+    async fn patch_if(&self, path: &str, version: &str, change: Value) -> (u16, Option<String>) {
+        let headers = format!("authorization: Bearer {ADMIN}\r\nif-match: {version}\r\n");
+        let body = ("application/json", change.to_string().into_bytes());
+        let (status, head, _) = self.exchange("PATCH", path, &headers, Some(body)).await;
+        let etag = head.lines().find_map(|line| line.strip_prefix("etag: "));
+        (status, etag.map(ToOwned::to_owned))
+    }
+
+    /// Status, head and body of the answer to a request with these header lines.
+    async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: Option<(&'static str, Vec<u8>)>,
+    ) -> (u16, String, String) {
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nhost: wharf\r\nconnection: close\r\n{headers}");
         let (kind, body) = body.unwrap_or_default();
         if !kind.is_empty() {
             request += &format!("content-type: {kind}\r\n");
@@ -87,7 +107,7 @@ impl Api {
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
         let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
         assert!(!head.contains("transfer-encoding"), "the reader here is a simple one");
-        (status, body.to_owned())
+        (status, head.to_owned(), body.to_owned())
     }
 }
 
@@ -196,6 +216,45 @@ async fn a_policy_is_changed_where_it_is_given() {
         let (status, body) = api.call("PATCH", &format!("/v1/queues/{queue}"), Some(change)).await;
         assert_eq!(status, expected, "{body}");
     }
+    api.end().await;
+}
+
+#[tokio::test]
+async fn a_policy_that_somebody_else_changed_is_not_overwritten_by_who_names_its_version() {
+    let api = Api::start().await;
+    for path in ["/v1/queues/orders", "/v1/streams/events"] {
+        api.call("PUT", path, None).await;
+        let (status, first) = api.patch_if(path, "*", json!({"max_messages": 10})).await;
+        let first = first.expect("a version");
+        assert_eq!(status, 200);
+
+        let (status, second) = api.patch_if(path, &first, json!({"max_messages": 20})).await;
+        assert_eq!(status, 200);
+        assert_ne!(second.as_ref(), Some(&first));
+        let (status, _) = api.patch_if(path, &first, json!({"max_messages": 30})).await;
+        assert_eq!(status, 412);
+        let (_, kept) = api.call("GET", path, None).await;
+        assert_eq!(kept["policy"]["max_messages"], 20);
+        let (status, _) = api.patch_if(path, &second.expect("a version"), json!({"max_messages": 30})).await;
+        assert_eq!(status, 200);
+    }
+    api.end().await;
+}
+
+#[tokio::test]
+async fn a_streams_groups_give_up_as_its_policy_says() {
+    let api = Api::start().await;
+    let (_, stream) = api.call("PUT", "/v1/streams/events", None).await;
+    assert_eq!(
+        (&stream["policy"]["max_attempts"], &stream["policy"]["give_up"]),
+        (&json!(20), &json!("dead-letter"))
+    );
+    let change = json!({"max_attempts": 0, "give_up": "skip"});
+    let (status, stream) = api.call("PATCH", "/v1/streams/events", Some(change)).await;
+    assert_eq!(
+        (status, &stream["policy"]["max_attempts"], &stream["policy"]["give_up"]),
+        (200, &json!(0), &json!("skip"))
+    );
     api.end().await;
 }
 

@@ -1,10 +1,14 @@
 //! Queues and bindings, as an administrator sees and changes them.
 
-use wharf_protocol::{Pattern, QueueName};
+use wharf_protocol::{Name, Pattern, QueueName};
 use wharf_queue::{Change, QueuePolicy};
+use wharf_shard::ShardError;
 
 use crate::view::{Binding, QueueView};
 use crate::{Action, Node, NodeError, Principal};
+
+/// How often a change of a policy is made from what others have made of it meanwhile.
+pub(crate) const POLICY_TRIES_MAX: usize = 16;
 
 impl Node {
     /// Makes a queue. The same name with the same policy again is fine.
@@ -23,7 +27,33 @@ impl Node {
         self.queue(who, &name).await
     }
 
-    /// Changes how a queue treats its messages, those that wait included.
+    /// Changes how a queue treats its messages, those that wait included: to what `next` makes of its policy. Where
+    /// somebody else changed that meanwhile, `next` is asked again, so that neither change is lost.
+    ///
+    /// # Errors
+    /// What `next` says; no such queue; the policy is impossible, or cannot be had while there are messages or
+    /// consumers; others change it all the time; not allowed.
+    pub async fn change_policy<E: From<NodeError>>(
+        &self,
+        who: &Principal,
+        name: &QueueName,
+        next: impl Fn(&QueuePolicy) -> Result<QueuePolicy, E>,
+    ) -> Result<QueueView, E> {
+        who.check(Action::Administer)?;
+        for _ in 0..POLICY_TRIES_MAX {
+            let was = self.policy_of(name)?;
+            let (policy, name_of_it) = (next(&was)?, name.clone());
+            let change = Change::SetPolicy { name: name_of_it, policy, was: Some(Box::new(was.clone())) };
+            match self.shard().change(change).await {
+                Ok(_) => return Ok(self.queue(who, name).await?),
+                Err(ShardError::Refused(_)) if self.policy_of(name)? != was => {}
+                Err(error) => return Err(NodeError::from(error).into()),
+            }
+        }
+        Err(restless("queue", name).into())
+    }
+
+    /// Gives a queue another policy, whatever it has now.
     ///
     /// # Errors
     /// No such queue; the policy is impossible, or cannot be had while there are messages or consumers; not
@@ -36,8 +66,13 @@ impl Node {
     ) -> Result<QueueView, NodeError> {
         who.check(Action::Administer)?;
         self.known(name)?;
-        self.shard().change(Change::SetPolicy { name: name.clone(), policy }).await?;
+        self.shard().change(Change::SetPolicy { name: name.clone(), policy, was: None }).await?;
         self.queue(who, name).await
+    }
+
+    fn policy_of(&self, name: &QueueName) -> Result<QueuePolicy, NodeError> {
+        let topology = self.shard().topology();
+        topology.queue(name.as_str()).map(|queue| queue.policy.clone()).ok_or_else(|| missing(name))
     }
 
     /// Removes a queue with its messages and bindings; its consumers are told.
@@ -155,6 +190,12 @@ impl Node {
             None => Err(missing(name)),
         }
     }
+}
+
+/// What a change of a policy is told that never found it as it had been a moment before.
+pub(crate) fn restless(kind: &str, name: &Name) -> NodeError {
+    let reason = format!("others change the policy of {kind} {name} all the time; try again");
+    NodeError::Conflict(reason)
 }
 
 fn missing(name: &QueueName) -> NodeError {

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use wharf_protocol::{Name, Start, Timestamp};
 use wharf_queue::{Change, GroupView, PartitionView, ResetGroup, StreamPolicy};
-use wharf_shard::StreamMessage;
+use wharf_shard::{ShardError, StreamMessage};
 
+use crate::queues::{POLICY_TRIES_MAX, restless};
 use crate::view::StreamLoad;
 use crate::{Action, Node, NodeError, Principal};
 
@@ -47,19 +48,36 @@ impl Node {
         self.stream(who, &name).await
     }
 
-    /// Gives a stream another policy, by which it keeps its messages at once.
+    /// Changes how a stream keeps its messages, at once: to what `next` makes of its policy. Where somebody else
+    /// changed that meanwhile, `next` is asked again, so that neither change is lost.
     ///
     /// # Errors
-    /// No such stream; the policy is impossible, or changes what stays; not allowed.
-    pub async fn set_stream_policy(
+    /// What `next` says; no such stream; the policy is impossible, or changes what stays; others change it all the
+    /// time; not allowed.
+    pub async fn change_stream_policy<E: From<NodeError>>(
         &self,
         who: &Principal,
         name: &Name,
-        policy: StreamPolicy,
-    ) -> Result<StreamView, NodeError> {
+        next: impl Fn(&StreamPolicy) -> Result<StreamPolicy, E>,
+    ) -> Result<StreamView, E> {
         who.check(Action::Administer)?;
-        self.shard().change(Change::SetStreamPolicy { name: name.clone(), policy }).await?;
-        self.stream(who, name).await
+        for _ in 0..POLICY_TRIES_MAX {
+            let was = self.stream_policy_of(name)?;
+            let (policy, name_of_it) = (next(&was)?, name.clone());
+            let change =
+                Change::SetStreamPolicy { name: name_of_it, policy, was: Some(Box::new(was.clone())) };
+            match self.shard().change(change).await {
+                Ok(_) => return Ok(self.stream(who, name).await?),
+                Err(ShardError::Refused(_)) if self.stream_policy_of(name)? != was => {}
+                Err(error) => return Err(NodeError::from(error).into()),
+            }
+        }
+        Err(restless("stream", name).into())
+    }
+
+    fn stream_policy_of(&self, name: &Name) -> Result<StreamPolicy, NodeError> {
+        let topology = self.shard().topology();
+        topology.stream(name.as_str()).map(|info| info.policy.clone()).ok_or_else(|| missing("stream", name))
     }
 
     /// Removes a stream with its messages, groups and bindings; its readers are told.

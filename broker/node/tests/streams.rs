@@ -1,11 +1,12 @@
 //! What the node promises of streams, through its handle, with a real log.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use wharf_node::{
-    Binding, Config, EXPECT_KEY_OFFSET, Event, Node, Principal, Publication, ReadOptions, Reader,
-    StreamPolicy,
+    Binding, Config, EXPECT_KEY_OFFSET, Event, GiveUp, GiveUpTo, Node, NodeError, Principal, Publication,
+    ReadOptions, Reader, StreamPolicy,
 };
 use wharf_protocol::{Delivery, HeadersBuilder, Message, Name, Outcome, Receipt, Settlement, Start};
 
@@ -162,6 +163,62 @@ async fn a_reset_takes_members_with_it() {
     assert_eq!(again.iter().map(|each| (each.offset, each.tag)).collect::<Vec<_>>(), [(3, 6), (4, 7)]);
     broker.node.delete_group(&me(), name("events"), name("g")).await.expect("deleted");
     assert!(member.next(&mut Vec::new()).await.is_err(), "its group is gone");
+}
+
+/// What a delivery pipeline stops is nacked, and nobody waits for the answer but the reader itself.
+#[tokio::test]
+async fn a_nack_whose_answer_nobody_waits_for_comes_again_and_is_given_up_in_the_end() {
+    let give_up = GiveUp { max_attempts: 3, to: GiveUpTo::Skip };
+    let broker = Broker::start(StreamPolicy { give_up, ..StreamPolicy::default() }).await;
+    for n in 0..2 {
+        broker.publish(event(None, n)).await;
+    }
+    let mut member = broker.join().await;
+    let mut came = Vec::new();
+    while came.len() < 4 {
+        for Delivery { offset, attempt, tag, .. } in take(&mut member, 1).await {
+            came.push((offset, attempt));
+            if offset == 0 {
+                let outcome = Outcome::Nack { delay: Some(Duration::ZERO) };
+                let settlement = Settlement { first: tag, last: tag, outcome };
+                drop(member.controls().settle(vec![settlement]).await.expect("taken"));
+            }
+        }
+    }
+    came.sort_unstable();
+    assert_eq!(came, [(0, 1), (0, 2), (0, 3), (1, 1)]);
+    // The answer is the reader's to hear; what it has said is in the log.
+    let cursor = broker.node.groups(&me(), &name("events")).await.expect("there").remove(0).cursors[0];
+    assert_eq!((cursor.floor, cursor.failing), (1, 0), "and no more than that");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_two_administrators_change_of_a_policy_at_once_is_both_changed() {
+    let broker = Broker::start(StreamPolicy::default()).await;
+    let stream = name("events");
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    let other = std::sync::Mutex::new(Some(tokio::runtime::Handle::current()));
+    let node = broker.node.clone();
+    let next = |policy: &StreamPolicy| {
+        asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        // The first time somebody else is faster.
+        if let Some(runtime) = other.lock().expect("nobody panicked").take() {
+            let (node, stream) = (node.clone(), stream.clone());
+            let change = async move {
+                let next = |policy: &StreamPolicy| {
+                    Ok::<_, NodeError>(StreamPolicy { max_bytes: 1 << 20, ..policy.clone() })
+                };
+                node.change_stream_policy(&me(), &stream, next).await
+            };
+            let (done, wait) = std::sync::mpsc::channel();
+            runtime.spawn(async move { done.send(change.await.is_ok()) });
+            assert!(tokio::task::block_in_place(|| wait.recv()).expect("it ended"));
+        }
+        Ok::<_, NodeError>(StreamPolicy { max_messages: 7, ..policy.clone() })
+    };
+    let policy = broker.node.change_stream_policy(&me(), &stream, next).await.expect("changed").policy;
+    assert_eq!((policy.max_messages, policy.max_bytes), (7, 1 << 20));
+    assert_eq!(asked.into_inner(), 2, "asked again, from what is there now");
 }
 
 /// Found by killing the broker under load: a member that had lost a partition went on with what was stored after that,

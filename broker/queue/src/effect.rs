@@ -172,6 +172,11 @@ impl Refusal {
         Self { code: ErrorCode::Conflict, reason: reason.into() }
     }
 
+    /// A policy is not the one any more that its change was made from.
+    pub(crate) fn changed_meanwhile(what: &str, name: &dyn std::fmt::Display) -> Self {
+        Self::conflict(format!("somebody else has changed the policy of {what} {name} meanwhile"))
+    }
+
     pub(crate) fn malformed(reason: impl Into<String>) -> Self {
         Self { code: ErrorCode::Malformed, reason: reason.into() }
     }

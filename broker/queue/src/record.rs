@@ -362,6 +362,9 @@ pub enum Change {
         name: Name,
         /// How it treats its messages from now on.
         policy: QueuePolicy,
+        /// Refused as a conflict when its policy is another one than this: somebody else changed it meanwhile.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<Box<QueuePolicy>>,
     },
     /// Says how long message ids are remembered.
     SetDeduplication(Deduplication),
@@ -383,6 +386,9 @@ pub enum Change {
         name: Name,
         /// How it keeps its messages from now on; partitions and what is known of keys stay.
         policy: StreamPolicy,
+        /// Refused as a conflict when its policy is another one than this: somebody else changed it meanwhile.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<Box<StreamPolicy>>,
     },
     /// Adds a version to a pipeline that is there, and leaves the one in use in use.
     StagePipeline {

@@ -23,7 +23,7 @@ impl State {
                 self.delete_queue(id.ok_or_else(|| Refusal::not_found("queue", name))?, effects);
                 return Ok(());
             }
-            Change::SetPolicy { name, policy } => self.check_policy(name, policy)?,
+            Change::SetPolicy { name, policy, was } => self.check_policy(name, policy, was.as_deref())?,
             _ => {}
         }
         let stream = match change {
@@ -36,7 +36,7 @@ impl State {
                 let id = self.topology.queue(name.as_str()).expect("just made").id;
                 self.open_queue(id, name.clone(), policy.clone());
             }
-            Change::SetPolicy { name, policy } if changed => {
+            Change::SetPolicy { name, policy, .. } if changed => {
                 let id = self.topology.queue(name.as_str()).expect("found by the topology").id;
                 self.set_policy(id, policy, effects);
             }
@@ -81,11 +81,19 @@ impl State {
     }
 
     /// Refuses a policy that does not fit what is in the queue.
-    fn check_policy(&self, name: &Name, policy: &QueuePolicy) -> Result<(), Refusal> {
+    fn check_policy(
+        &self,
+        name: &Name,
+        policy: &QueuePolicy,
+        was: Option<&QueuePolicy>,
+    ) -> Result<(), Refusal> {
         let Some(queue) = self.queue_named(name.as_str()) else {
             return Err(Refusal::not_found("queue", name));
         };
         let old = &queue.policy;
+        if was.is_some_and(|was| was != old) {
+            return Err(Refusal::changed_meanwhile("queue", name));
+        }
         let sorted_anew = (old.order, &old.fair_by) != (policy.order, &policy.fair_by);
         if sorted_anew && queue.backlog.live() > 0 {
             let messages = queue.backlog.live();

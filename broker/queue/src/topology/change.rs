@@ -58,14 +58,16 @@ impl Topology {
             }
             Change::PauseSchedule { name, paused } => self.pause_schedule(name, *paused, at)?,
             Change::RemoveSchedule { name } => self.remove_schedule(name)?,
-            Change::SetPolicy { name, policy } => self.set_policy(name, policy)?,
+            Change::SetPolicy { name, policy, .. } => self.set_policy(name, policy)?,
             Change::SetDeduplication(deduplication) => match deduplication.problem() {
                 Some(problem) => return Err(Refusal::malformed(problem)),
                 None => std::mem::replace(&mut self.deduplication, *deduplication) != *deduplication,
             },
             Change::CreateStream { name, policy } => self.create_stream(name, policy)?,
             Change::DeleteStream { name } => self.delete_stream(name)?,
-            Change::SetStreamPolicy { name, policy } => self.set_stream_policy(name, policy)?,
+            Change::SetStreamPolicy { name, policy, was } => {
+                self.set_stream_policy(name, policy, was.as_deref())?
+            }
             Change::StagePipeline { name, spec, ingress, delivery, by, note } => {
                 let (spec, ingress, delivery) = (spec.clone(), ingress.clone(), delivery.clone());
                 let version =

@@ -84,9 +84,17 @@ impl Topology {
         Ok(true)
     }
 
-    pub(super) fn set_stream_policy(&mut self, name: &Name, policy: &StreamPolicy) -> Result<bool, Refusal> {
+    pub(super) fn set_stream_policy(
+        &mut self,
+        name: &Name,
+        policy: &StreamPolicy,
+        was: Option<&StreamPolicy>,
+    ) -> Result<bool, Refusal> {
         self.check_stream(policy)?;
         let stream = self.streams.get_mut(name).ok_or_else(|| Refusal::not_found("stream", name))?;
+        if was.is_some_and(|was| *was != stream.policy) {
+            return Err(Refusal::changed_meanwhile("stream", name));
+        }
         if let Some(problem) = stream.policy.fixed(policy) {
             return Err(Refusal::conflict(problem));
         }

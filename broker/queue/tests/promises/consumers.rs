@@ -106,7 +106,7 @@ fn leases_are_as_long_as_the_policy_says_when_they_begin() {
     shard.attach(1, "q", 9);
     shard.publish(&["q"], message("long"));
     let policy = QueuePolicy { lease_ms: 10, ..QueuePolicy::default() };
-    shard.change(Change::SetPolicy { name: name("q"), policy }).expect("changed");
+    shard.change(Change::SetPolicy { name: name("q"), policy, was: None }).expect("changed");
     shard.publish(&["q"], message("short"));
     assert_eq!(shard.state.next_timer(), Some(Timestamp(shard.now().0 + 10)));
     shard.wait(10);

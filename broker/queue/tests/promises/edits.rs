@@ -61,7 +61,9 @@ fn a_letter_that_a_consumer_holds_or_for_which_there_is_no_room_is_not_edited() 
     let mut shard = with_dead_letter();
     let old = letter(&shard);
     let policy = QueuePolicy { max_bytes: 100, ..QueuePolicy::default() };
-    shard.change(wharf_queue::Change::SetPolicy { name: name("dead-letters"), policy }).expect("set");
+    shard
+        .change(wharf_queue::Change::SetPolicy { name: name("dead-letters"), policy, was: None })
+        .expect("set");
     let large = edit(&mut shard, &old, Message::new("t".parse().expect("a topic"), "x".repeat(200)));
     assert!(matches!(&large[..], [Effect::Refused(refusal)] if refusal.reason.contains("room")), "{large:?}");
     shard.attach(2, "dead-letters", 1);

@@ -203,7 +203,7 @@ fn a_fair_queue_that_is_full_drops_from_the_tenant_that_floods() {
 #[test]
 fn what_waiting_messages_are_sorted_by_stays() {
     let mut shard = Shard::with_queues(&["q"]);
-    let set = |policy| Change::SetPolicy { name: name("q"), policy };
+    let set = |policy| Change::SetPolicy { name: name("q"), policy, was: None };
     shard.publish(&["q"], keyed("a"));
     let refusal = shard.change(set(by_key())).expect_err("refused");
     assert_eq!(

@@ -203,7 +203,7 @@ fn a_queues_time_to_live_changes_for_what_waits() {
     let mut shard = Shard::with_queues(&["q"]);
     let set = |shard: &mut Shard, ttl_ms| {
         let policy = QueuePolicy { ttl_ms, ..QueuePolicy::default() };
-        shard.change(Change::SetPolicy { name: name("q"), policy }).expect("changed");
+        shard.change(Change::SetPolicy { name: name("q"), policy, was: None }).expect("changed");
     };
     shard.attach(1, "q", 2);
     for _ in 0..3 {
@@ -227,6 +227,6 @@ fn a_lower_limit_lets_the_oldest_go_at_once() {
         shard.publish(&["q"], message("m"));
     }
     let policy = limited(2, Overflow::DropOldest);
-    shard.change(Change::SetPolicy { name: name("q"), policy }).expect("changed");
+    shard.change(Change::SetPolicy { name: name("q"), policy, was: None }).expect("changed");
     assert_eq!(ready(&shard, "q"), [3, 4]);
 }
