@@ -83,7 +83,7 @@ pub(super) fn commit(draw: &mut Draw, state: &State) -> Commit {
         Passed { partition, generation, first, last, dead_letter: draw.maybe(15, |_| "no good".into()) }
     });
     let passed = passed.collect();
-    let failed = draw.maybe(40, |draw| {
+    let failed = draw.maybe(70, |draw| {
         let (_, partition, cursor) = owned[draw.below(owned.len() as u64) as usize];
         // The same ones again and again, until they are given up.
         let first = cursor.floor + draw.one_of(&[0, 0, 0, 1]);
