@@ -47,7 +47,10 @@ impl Books {
             (after(message.delay).unwrap_or(0), after(message.ttl).unwrap_or(u64::MAX));
         let new = Timed { not_before, expires_first: expires, expires_last: expires };
         let timed = self.timed.entry((queue, label)).or_insert(new);
-        timed.expires_last = expires;
+        // Sent again it may come sooner: the clock may have been set back meanwhile.
+        timed.not_before = timed.not_before.min(not_before);
+        timed.expires_first = timed.expires_first.min(expires);
+        timed.expires_last = timed.expires_last.max(expires);
     }
 
     /// Notes a delivery at `now`; what it breaks.
