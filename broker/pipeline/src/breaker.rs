@@ -120,6 +120,11 @@ impl Breaker {
         }
     }
 
+    /// Whether the stage is called as usual.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().open_until.is_none()
+    }
+
     /// A call answered.
     pub(crate) fn succeeded(&self, now: Instant) {
         let mut state = self.lock();

@@ -1,6 +1,15 @@
-//! A batch between two stages: what is left of each message that came in, and what became of the others.
+//! The messages of a batch on their way through the stages of a pipeline.
+//!
+//! ```text
+//!  batch ─▶ units ─▶ stage ─▶ units ─▶ stage ─▶ … ─▶ one Processed a message
+//!                      └ what is settled of a message: a failure, or who dropped it
+//! ```
+//!
+//! A message may become several units; all of them come through, or the message has failed.
 
-use wharf_protocol::Name;
+use std::sync::Arc;
+
+use wharf_protocol::{Name, Timestamp};
 
 use crate::host::Unit;
 use crate::instance::{Answer, Report};
@@ -11,10 +20,12 @@ use crate::{Failure, FailureKind, Fault, Item, OnFailure, Output, Problem, Proce
 /// The messages of a batch between two stages.
 pub(crate) struct Flow {
     pub(crate) units: Vec<Unit>,
+    /// How many stages have answered.
+    pub(crate) stages: usize,
     /// Of each message that came in, what is settled so far: a failure, or who dropped it last.
     failed: Vec<Option<Box<Failure>>>,
     dropped_by: Vec<Option<Name>>,
-    /// How many messages one may become.
+    /// How many messages one message may become.
     outputs_max: usize,
 }
 
@@ -22,21 +33,62 @@ impl Flow {
     pub(crate) fn new(batch: Vec<Item>, outputs_max: usize) -> Self {
         let mut failed = Vec::new();
         failed.resize_with(batch.len(), || None);
+        let units = batch.into_iter().enumerate();
         Self {
             failed,
-            dropped_by: vec![None; batch.len()],
+            dropped_by: vec![None; units.len()],
+            units: units.map(|(origin, item)| Unit { item, origin, to: None }).collect(),
+            stages: 0,
             outputs_max,
-            units: batch
-                .into_iter()
-                .enumerate()
-                .map(|(origin, item)| Unit { item, origin, to: None })
-                .collect(),
         }
+    }
+
+    /// The messages, before any stage has answered.
+    pub(crate) fn into_batch(self) -> Vec<Item> {
+        self.units.into_iter().map(|unit| unit.item).collect()
+    }
+
+    /// The units, for the next stage to answer for: give them back by [`answered`](Self::answered), or by
+    /// [`not_answered`](Self::not_answered).
+    pub(crate) fn ask(&mut self) -> Arc<Vec<Unit>> {
+        Arc::new(std::mem::take(&mut self.units))
+    }
+
+    pub(crate) fn not_answered(&mut self, units: Arc<Vec<Unit>>) {
+        self.units = Arc::unwrap_or_clone(units);
+    }
+
+    /// What the answers of a stage make of the units that it was asked about.
+    pub(crate) fn answered(
+        &mut self,
+        stage: &Stage,
+        units: Arc<Vec<Unit>>,
+        answers: Vec<Answer>,
+        reports: &[Report],
+        now: Timestamp,
+    ) {
+        self.stages += 1;
+        if stage.tap.is_on() {
+            stage.tap.offer(&units, &answers, stage.output_names(), now);
+        }
+        let units = Arc::unwrap_or_clone(units);
+        if answers.iter().all(|answer| matches!(answer, Answer::Keep)) {
+            self.units = units;
+            return;
+        }
+        let alone = (units.len() == 1).then(|| units[0].origin);
+        self.units.reserve(units.len());
+        for (unit, answer) in units.into_iter().zip(answers) {
+            self.take(stage, unit, answer);
+        }
+        if let (Some(origin), [report]) = (alone, reports) {
+            self.note(origin, stage, report);
+        }
+        self.settle();
     }
 
     /// What one answer makes of one message.
     pub(crate) fn take(&mut self, stage: &Stage, unit: Unit, answer: Answer) {
-        let room = self.room(unit.origin);
         match answer {
             Answer::Keep => self.units.push(unit),
             Answer::Drop => self.dropped_by[unit.origin] = Some(stage.name.clone()),
@@ -47,7 +99,6 @@ impl Flow {
             }
             Answer::To(ids) => self.spread(
                 stage,
-                room,
                 unit.origin,
                 ids.len(),
                 ids.iter().map(|id| {
@@ -58,7 +109,6 @@ impl Flow {
             ),
             Answer::Emitted(emitted) => self.spread(
                 stage,
-                room,
                 unit.origin,
                 emitted.len(),
                 emitted.into_iter().map(|output| {
@@ -83,15 +133,10 @@ impl Flow {
     }
 
     /// One message becomes several, while there is room.
-    fn spread(
-        &mut self,
-        stage: &Stage,
-        room: usize,
-        origin: usize,
-        count: usize,
-        made: impl Iterator<Item = Unit>,
-    ) {
-        if count <= room {
+    fn spread(&mut self, stage: &Stage, origin: usize, count: usize, made: impl Iterator<Item = Unit>) {
+        // Messages of one origin lie together, and the latest are last.
+        let before = self.units.iter().rev().take_while(|unit| unit.origin == origin).count();
+        if count <= self.outputs_max.saturating_sub(before) {
             self.units.extend(made);
             return;
         }
@@ -116,7 +161,7 @@ impl Flow {
     }
 
     /// Adds what the call took and wrote, which is known of a message that a stage was given alone.
-    pub(crate) fn note(&mut self, origin: usize, stage: &Stage, report: &Report) {
+    fn note(&mut self, origin: usize, stage: &Stage, report: &Report) {
         let failure = self.failed[origin].as_mut().filter(|failure| failure.stage == stage.name);
         if let Some(step) = failure.and_then(|failure| failure.step.as_mut()) {
             step.note(report);
@@ -133,7 +178,10 @@ impl Flow {
         let mut outputs: Vec<Vec<Output>> = Vec::new();
         outputs.resize_with(self.failed.len(), Vec::new);
         for unit in self.units {
-            outputs[unit.origin].push(Output { message: unit.item.message, to: unit.to });
+            let outputs = &mut outputs[unit.origin];
+            // Most messages stay one: room for four of them would be a kilobyte.
+            outputs.reserve_exact(usize::from(outputs.is_empty()));
+            outputs.push(Output { message: unit.item.message, to: unit.to });
         }
         let settled = outputs.into_iter().zip(self.failed).zip(self.dropped_by);
         settled
@@ -143,13 +191,6 @@ impl Flow {
                 (None, _) => Processed::Passed(outputs),
             })
             .collect()
-    }
-
-    /// How many messages one of the batch may still become.
-    fn room(&self, origin: usize) -> usize {
-        // Messages of one origin lie together, and the latest are last.
-        let made = self.units.iter().rev().take_while(|unit| unit.origin == origin).count();
-        self.outputs_max.saturating_sub(made)
     }
 }
 

@@ -341,6 +341,10 @@ impl From<types::Failure> for Answer {
 }
 
 impl Answer {
+    pub(crate) fn is_fault(&self) -> bool {
+        matches!(self, Self::Fault(..))
+    }
+
     fn routed(verdict: route::Verdict, declared: usize, outputs_max: usize) -> Self {
         let ids = match verdict {
             route::Verdict::Pass => return Self::Keep,

@@ -25,6 +25,7 @@ mod engine;
 mod flow;
 mod grant;
 pub mod harness;
+mod here;
 mod host;
 mod instance;
 mod library;

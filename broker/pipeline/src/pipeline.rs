@@ -10,10 +10,11 @@ use wharf_protocol::{Name, Timestamp};
 use crate::engine::Inner;
 use crate::flow::Flow;
 use crate::harness::Round;
+use crate::here::{LEASH, Leash};
 use crate::instance::{Answer, Report};
 use crate::memory::{Blank, Remembering, Shared, lock};
 use crate::share::Meter;
-use crate::stage::Stage;
+use crate::stage::{Here, Stage};
 use crate::trace::Step;
 use crate::worker::{Weight, aside};
 use crate::{
@@ -44,6 +45,7 @@ struct Core {
     meter: Meter,
     /// Of the time in its stages, what the meter knows, in nanoseconds.
     metered_ns: AtomicU64,
+    leash: Leash,
 }
 
 impl Pipeline {
@@ -68,7 +70,16 @@ impl Pipeline {
         let metered_ns = AtomicU64::default();
         let engine = Arc::clone(engine);
         Ok(Self {
-            core: Arc::new(Core { memory, remembers, spec, stages, engine, meter, metered_ns }),
+            core: Arc::new(Core {
+                memory,
+                remembers,
+                spec,
+                stages,
+                engine,
+                meter,
+                metered_ns,
+                leash: Leash::default(),
+            }),
             share,
         })
     }
@@ -78,8 +89,8 @@ impl Pipeline {
         &self.core.spec
     }
 
-    /// Runs `batch` on the engine's threads: one answer a message, in order. All messages see `now` as the
-    /// time.
+    /// Runs `batch` on the engine's threads, or on this one where that is short: one answer a message, in order. All
+    /// messages see `now` as the time.
     ///
     /// Never fails as a whole: a message that a plugin breaks on has its own failure, and its neighbours do
     /// not notice. Keep the messages: a failure does not give its message back.
@@ -124,11 +135,33 @@ impl Pipeline {
 
     async fn run_at_once(&self, batch: Vec<Item>, now: Timestamp) -> (Vec<Processed>, Duration) {
         let count = batch.len();
-        let timed = move |core: &Core| {
-            let began = Instant::now();
-            (core.process(batch, now), began.elapsed())
+        let (processed, took) = match self.run_here(batch, now) {
+            Ok(through) => through,
+            Err(flow) => {
+                let timed = move |core: &Core| {
+                    let began = Instant::now();
+                    (core.go_on(flow, now, &mut Vec::new()), began.elapsed())
+                };
+                let on_worker = self.on_worker(timed).await;
+                on_worker.unwrap_or_else(|| (self.core.lost(count), Duration::ZERO))
+            }
         };
-        self.on_worker(timed).await.unwrap_or_else(|| (self.core.lost(count), Duration::ZERO))
+        self.core.leash.took(count, took);
+        (processed, took)
+    }
+
+    /// On this thread, where that is short; otherwise what is left to do.
+    fn run_here(&self, batch: Vec<Item>, now: Timestamp) -> Result<(Vec<Processed>, Duration), Flow> {
+        let (core, began, mut flow) = (&self.core, Instant::now(), self.core.flow(batch));
+        if core.remembers || !core.leash.allows(flow.units.len(), began) {
+            return Err(flow);
+        }
+        let Ok(_permit) = self.share.try_acquire() else { return Err(flow) };
+        if !core.pass_here(&mut flow, now) {
+            return Err(flow);
+        }
+        let processed = flow.finish();
+        Ok((processed, began.elapsed()))
     }
 
     /// As [`run`](Self::run) with one message, and tells what each stage was given, said and changed: on the same
@@ -203,7 +236,7 @@ impl Pipeline {
             let mut reports = Vec::new();
             let processed = match self.core.remembers {
                 true => self.core.process_remembering(batch, now, memory, &mut reports),
-                false => alone(self.core.pass(batch, now, None, &mut reports)),
+                false => alone(self.core.pass(self.core.flow(batch), now, None, &mut reports)),
             };
             (processed, Usage::sum(reports))
         };
@@ -326,7 +359,6 @@ impl Usage {
 }
 
 impl Core {
-    /// The way of a batch: each stage answers for every message that came so far.
     fn process(&self, batch: Vec<Item>, now: Timestamp) -> Vec<Processed> {
         self.process_reported(batch, now, &mut Vec::new())
     }
@@ -337,10 +369,15 @@ impl Core {
         now: Timestamp,
         reports: &mut Vec<Report>,
     ) -> Vec<Processed> {
+        self.go_on(self.flow(batch), now, reports)
+    }
+
+    /// The rest of the way of a batch.
+    fn go_on(&self, flow: Flow, now: Timestamp, reports: &mut Vec<Report>) -> Vec<Processed> {
         if !self.remembers {
-            return self.pass(batch, now, None, reports);
+            return self.pass(flow, now, None, reports);
         }
-        let memory = Arc::clone(&self.memory);
+        let (batch, memory) = (flow.into_batch(), Arc::clone(&self.memory));
         self.process_remembering(batch, now, memory, reports)
             .into_iter()
             .map(|(processed, _)| processed)
@@ -357,7 +394,7 @@ impl Core {
     ) -> Vec<(Processed, Recall)> {
         let remembering = Remembering::begin(memory);
         let mut one = |item| {
-            let processed = self.pass(vec![item], now, Some(&remembering), reports).pop();
+            let processed = self.pass(self.flow(vec![item]), now, Some(&remembering), reports).pop();
             let processed = processed.unwrap_or_else(|| self.host_failure());
             let came_through = !matches!(processed, Processed::Failed(_));
             let recall = lock(&remembering).end_message(came_through);
@@ -366,33 +403,47 @@ impl Core {
         batch.into_iter().map(&mut one).collect()
     }
 
+    /// The way of a batch: each stage answers for every message that came so far.
     fn pass(
         &self,
-        batch: Vec<Item>,
+        mut flow: Flow,
         now: Timestamp,
         remembering: Option<&Shared>,
         reports: &mut Vec<Report>,
     ) -> Vec<Processed> {
-        let mut flow = Flow::new(batch, self.engine.limits.outputs);
-        for stage in &self.stages {
-            let units = Arc::new(std::mem::take(&mut flow.units));
+        while let Some(stage) = self.stages.get(flow.stages) {
+            let units = flow.ask();
             let first = reports.len();
             let answers = stage.run(&units, now, remembering, reports);
-            if stage.tap.is_on() {
-                stage.tap.offer(&units, &answers, stage.output_names(), now);
-            }
-            let units = Arc::unwrap_or_clone(units);
-            let alone = (units.len() == 1).then(|| units[0].origin);
-            for (unit, answer) in units.into_iter().zip(answers) {
-                flow.take(stage, unit, answer);
-            }
-            if let (Some(origin), [report]) = (alone, &reports[first..]) {
-                flow.note(origin, stage, report);
-            }
-            flow.settle();
+            flow.answered(stage, units, answers, &reports[first..], now);
         }
         self.meter();
         flow.finish()
+    }
+
+    /// As [`pass`](Self::pass), on this thread and on the leash; false: it is not through, and a guest's thread
+    /// goes on from where it came to.
+    fn pass_here(&self, flow: &mut Flow, now: Timestamp) -> bool {
+        while let Some(stage) = self.stages.get(flow.stages) {
+            let units = flow.ask();
+            match stage.run_here(&units, now, LEASH) {
+                Here::Answered(answers, report) => flow.answered(stage, units, answers, &[report], now),
+                elsewhere => {
+                    flow.not_answered(units);
+                    if let Here::Broke = elsewhere {
+                        self.leash.broke(Instant::now());
+                    }
+                    return false;
+                }
+            }
+        }
+        self.leash.held();
+        self.meter();
+        true
+    }
+
+    fn flow(&self, batch: Vec<Item>) -> Flow {
+        Flow::new(batch, self.engine.limits.outputs)
     }
 
     /// Whether its next job may take the last thread.
@@ -427,7 +478,7 @@ impl Core {
 
     fn account(&self, item: Item, now: Timestamp, remembering: Option<&Shared>) -> Traced {
         let mut circumstances = Circumstances { now, ..Circumstances::default() };
-        let mut flow = Flow::new(vec![item], self.engine.limits.outputs);
+        let mut flow = self.flow(vec![item]);
         let mut steps = Vec::new();
         for stage in &self.stages {
             for unit in std::mem::take(&mut flow.units) {

@@ -53,6 +53,15 @@ struct Run {
     count: usize,
 }
 
+/// What became of a call on the thread of the caller.
+pub(crate) enum Here {
+    Answered(Vec<Answer>, Report),
+    /// It takes a guest's thread: there is no idle instance, or more than one call to make.
+    Elsewhere,
+    /// It did not come back with answers; it is as if it had not been made.
+    Broke,
+}
+
 /// Why there is no initialised instance.
 enum StartError {
     Broken(Broken),
@@ -165,7 +174,8 @@ impl Stage {
                     continue;
                 }
             };
-            let (called, report) = self.call(instance, units, run, now, remembering);
+            let (called, report) = self.call(instance, units, run, now, self.deadline, remembering);
+            self.account(run, &report);
             match called {
                 Ok(answered) => {
                     self.judge(&answered);
@@ -193,6 +203,27 @@ impl Stage {
         answers.into_iter().map(answered).collect()
     }
 
+    /// As [`run`](Self::run), by one call of an idle instance that takes at most `deadline`.
+    pub(crate) fn run_here(&self, units: &Arc<Vec<Unit>>, now: Timestamp, deadline: Duration) -> Here {
+        let run = match runs(units)[..] {
+            [] => return Here::Answered(Vec::new(), Report::default()),
+            [run] if run.count <= self.batch.messages() && self.breaker.is_closed() => run,
+            _ => return Here::Elsewhere,
+        };
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let Some(instance) = idle else { return Here::Elsewhere };
+        let (called, report) = self.call(instance, units, run, now, deadline.min(self.deadline), None);
+        match called {
+            Ok(answers) if !answers.iter().any(Answer::is_fault) => {
+                self.account(run, &report);
+                self.judge(&answers);
+                answers.iter().for_each(|answer| self.count(answer));
+                Here::Answered(answers, report)
+            }
+            _ => Here::Broke,
+        }
+    }
+
     /// Whether it is granted what its pipeline remembers.
     pub(crate) fn remembers(&self) -> bool {
         self.rights.grants.contains(&Grant::Kv)
@@ -218,12 +249,14 @@ impl Stage {
         Duration::from_nanos(self.counters.busy_ns.load(Relaxed))
     }
 
+    /// One call, and the instance back among the idle ones unless it broke. Counted by [`account`](Self::account).
     fn call(
         &self,
         mut instance: Instance,
         units: &Arc<Vec<Unit>>,
         run: Run,
         now: Timestamp,
+        deadline: Duration,
         remembering: Option<&Shared>,
     ) -> (Result<Vec<Answer>, Broken>, Report) {
         let mut call = Call::new(Arc::clone(units), run.first, run.count, now, self.targets.len());
@@ -232,7 +265,7 @@ impl Stage {
             (shared, lock(shared).mark())
         });
         let reads = &self.plugin.description().reads;
-        let (called, report) = instance.process(&self.engine, self.deadline, self.kind, reads, call);
+        let (called, report) = instance.process(&self.engine, deadline, self.kind, reads, call);
 
         let failed =
             |answer: &Answer| matches!(answer, Answer::Reject(_) | Answer::Retry(..) | Answer::Fault(..));
@@ -241,16 +274,19 @@ impl Stage {
         {
             lock(shared).go_back(mark);
         }
+        if matches!(&called, Ok(answers) if !answers.iter().any(Answer::is_fault)) {
+            self.put_back(instance);
+        }
+        (called, report)
+    }
+
+    /// Counts and logs what a call took and wrote.
+    fn account(&self, run: Run, report: &Report) {
         self.counters.called(report.took);
         self.counters.messages.fetch_add(run.count as u64, Relaxed);
         self.counters.log_lines_dropped.fetch_add(report.written.dropped, Relaxed);
         self.counters.add_own(&report.counters, self.engine.limits.counters);
-        self.log(&report);
-        let broke = |answer: &Answer| matches!(answer, Answer::Fault(..));
-        if matches!(&called, Ok(answers) if !answers.iter().any(broke)) {
-            self.put_back(instance);
-        }
-        (called, report)
+        self.log(report);
     }
 
     /// An instance that has taken its configuration: an idle one, or a new one.

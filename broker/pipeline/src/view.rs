@@ -60,16 +60,20 @@ impl Packed {
         View { slots: &self.slots, headers: &self.headers, bytes: &self.bytes }
     }
 
-    /// One walk over the message's headers, however many are read.
+    /// One walk over the message's headers, no further than to the last that is read: no name is there twice.
     fn append_headers(&mut self, message: &wharf_protocol::Message, names: &[String]) {
         if names.is_empty() {
             return;
         }
-        let row = self.headers.len();
-        self.headers.resize(row + names.len(), ABSENT);
-        for (name, value) in message.headers.iter() {
-            if let Some(column) = names.iter().position(|wanted| wanted == name) {
+        let (row, mut missing) = (self.headers.len(), names.len());
+        self.headers.resize(row + missing, ABSENT);
+        for (name, value) in message.headers.iter_bytes() {
+            if let Some(column) = names.iter().position(|wanted| wanted.as_bytes() == name) {
                 self.headers[row + column] = self.append(Some(value));
+                missing -= 1;
+                if missing == 0 {
+                    break;
+                }
             }
         }
     }

@@ -2,6 +2,8 @@
 //! linked, and empty. No environment, no arguments, clocks that stand still, random bits that repeat, output
 //! that goes to the plugin's log. Everything else is refused when a plugin is loaded.
 
+mod io;
+
 use std::time::Duration;
 
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
@@ -11,6 +13,7 @@ use wasmtime_wasi::p2::{DynPollable, bindings};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
 use wasmtime_wasi::{Deterministic, HostWallClock, WasiCtx};
 
+use self::io::Io;
 use crate::Fault;
 use crate::host::{Breach, Host};
 use crate::logbook::Logbook;
@@ -63,8 +66,8 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     use bindings::{cli, clocks, random, sync};
 
     wasmtime_wasi::p2::bindings::io::error::add_to_linker::<_, Table>(linker, |host| &mut host.table)?;
-    sync::io::poll::add_to_linker::<_, Table>(linker, |host| &mut host.table)?;
-    sync::io::streams::add_to_linker::<_, Table>(linker, |host| &mut host.table)?;
+    sync::io::poll::add_to_linker::<_, Io<'static>>(linker, |host| Io(&mut host.table))?;
+    sync::io::streams::add_to_linker::<_, Io<'static>>(linker, |host| Io(&mut host.table))?;
     cli::environment::add_to_linker::<_, WasiCli>(linker, WasiCliView::cli)?;
     cli::exit::add_to_linker::<_, WasiCli>(linker, WasiCliView::cli)?;
     cli::stdin::add_to_linker::<_, WasiCli>(linker, WasiCliView::cli)?;

@@ -55,12 +55,12 @@ impl Headers {
         if bytes.len() > HEADERS_BYTES_MAX {
             return Err(HeadersError::TooLarge(bytes.len()));
         }
-        let mut entries = Entries::open(&bytes)?;
+        let mut entries = Entries::open(&bytes).map_err(HeadersError::Malformed)?;
         if entries.remaining == 0 && entries.rest.is_empty() {
             return Ok(Self::EMPTY);
         }
         let mut seen: Vec<&str> = Vec::new();
-        while let Some((name, _)) = entries.next_entry()? {
+        while let Some((name, _)) = entries.next_entry().map_err(HeadersError::Malformed)? {
             seen.push(name);
         }
         if !entries.rest.is_empty() {
@@ -85,7 +85,7 @@ impl Headers {
 
     /// The value of the header `name`.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find(|(each, _)| *each == name).map(|(_, value)| value)
+        self.iter_bytes().find(|(each, _)| *each == name.as_bytes()).map(|(_, value)| value)
     }
 
     /// The value of the header `name`, where it is UTF-8.
@@ -97,6 +97,13 @@ impl Headers {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let mut entries = if self.0.is_empty() { None } else { Entries::open(&self.0).ok() };
         std::iter::from_fn(move || entries.as_mut()?.next_entry().ok().flatten())
+    }
+
+    /// As [`iter`](Self::iter), with names as the bytes they are: for who compares them only, since text is checked
+    /// wherever it becomes a `str`.
+    pub fn iter_bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut entries = if self.0.is_empty() { None } else { Entries::open(&self.0).ok() };
+        std::iter::from_fn(move || entries.as_mut()?.next_bytes().ok().flatten())
     }
 
     /// A copy to change.
@@ -164,6 +171,9 @@ impl<'a> FromIterator<(&'a str, &'a [u8])> for HeadersBuilder {
     }
 }
 
+/// Why bytes are no map of headers; small, because it is in the way of each entry that is read.
+type Malformed = &'static str;
+
 /// What is left to read of an encoded map.
 struct Entries<'a> {
     remaining: usize,
@@ -171,28 +181,34 @@ struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    fn open(bytes: &'a [u8]) -> Result<Self, HeadersError> {
+    fn open(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut rest = bytes;
         let remaining = match take_byte(&mut rest)? {
             marker @ 0x80..=0x8f => usize::from(marker & 0x0f),
             0xde => take_length(&mut rest, 2)?,
             0xdf => take_length(&mut rest, 4)?,
-            _ => return Err(HeadersError::Malformed("not a map")),
+            _ => return Err("not a map"),
         };
         Ok(Self { remaining, rest })
     }
 
-    fn next_entry(&mut self) -> Result<Option<(&'a str, &'a [u8])>, HeadersError> {
+    fn next_entry(&mut self) -> Result<Option<(&'a str, &'a [u8])>, Malformed> {
+        let Some((name, value)) = self.next_bytes()? else { return Ok(None) };
+        let name = std::str::from_utf8(name).map_err(|_| "a name is not UTF-8")?;
+        Ok(Some((name, value)))
+    }
+
+    #[inline]
+    fn next_bytes(&mut self) -> Result<Option<(&'a [u8], &'a [u8])>, Malformed> {
         if self.remaining == 0 {
             return Ok(None);
         }
         self.remaining -= 1;
-        let name = self.take_bytes(false)?;
-        let name = std::str::from_utf8(name).map_err(|_| HeadersError::Malformed("a name is not UTF-8"))?;
-        Ok(Some((name, self.take_bytes(true)?)))
+        Ok(Some((self.take_bytes(false)?, self.take_bytes(true)?)))
     }
 
-    fn take_bytes(&mut self, binary_allowed: bool) -> Result<&'a [u8], HeadersError> {
+    #[inline]
+    fn take_bytes(&mut self, binary_allowed: bool) -> Result<&'a [u8], Malformed> {
         let length = match take_byte(&mut self.rest)? {
             marker @ 0xa0..=0xbf => usize::from(marker & 0x1f),
             0xd9 => take_length(&mut self.rest, 1)?,
@@ -201,22 +217,23 @@ impl<'a> Entries<'a> {
             0xc4 if binary_allowed => take_length(&mut self.rest, 1)?,
             0xc5 if binary_allowed => take_length(&mut self.rest, 2)?,
             0xc6 if binary_allowed => take_length(&mut self.rest, 4)?,
-            _ => return Err(HeadersError::Malformed("an entry is not a string or binary")),
+            _ => return Err("an entry is not a string or binary"),
         };
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(HeadersError::Malformed("cut short"))?;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or("cut short")?;
         self.rest = rest;
         Ok(taken)
     }
 }
 
-fn take_byte(rest: &mut &[u8]) -> Result<u8, HeadersError> {
-    let (first, others) = rest.split_first().ok_or(HeadersError::Malformed("cut short"))?;
+#[inline]
+fn take_byte(rest: &mut &[u8]) -> Result<u8, Malformed> {
+    let (first, others) = rest.split_first().ok_or("cut short")?;
     *rest = others;
     Ok(*first)
 }
 
 /// A big-endian length of `width` bytes.
-fn take_length(rest: &mut &[u8], width: usize) -> Result<usize, HeadersError> {
+fn take_length(rest: &mut &[u8], width: usize) -> Result<usize, Malformed> {
     (0..width).try_fold(0, |length, _| Ok(length << 8 | usize::from(take_byte(rest)?)))
 }
 
