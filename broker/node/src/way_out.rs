@@ -1,6 +1,6 @@
 //! The pipelines between a lease and a consumer: what they make of deliveries, and of those they stop.
 //!
-//! A batch of deliveries runs through the pipelines that sit at its queue or stream, on the plugins' own threads;
+//! A batch of deliveries runs through the pipelines that sit at its queue or stream;
 //! the next batch begins when it is through, so none overtakes another. Of each message comes one message or none:
 //!
 //! | outcome | of a queue | of a group of a stream | of a reader alone |

@@ -1,5 +1,5 @@
-//! What a stage costs a message in CPU time, everything counted: making the batch, the hop to the guest's thread,
-//! packing, the call, and the answers. `cargo run --release -p wharf-pipeline --example cost [BATCH]`
+//! What a stage costs a message in CPU time, everything counted: making the batch, the hop to the guest's thread where
+//! there is one, packing, the call, and the answers. `cargo run --release -p wharf-pipeline --example cost [BATCH]`
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,8 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Through `Pipeline::run`, as the node does: the hop to the guest's thread and back is part of the price, and
-/// with 64 × 64 messages a run it is small.
+/// Through `Pipeline::run`, as the node does. A batch that is expected to take long, as 64 × 64 messages are, hops to a
+/// guest's thread and back.
 fn cost_us(pipeline: &Arc<Pipeline>, behaviour: &str, messages: usize) -> f64 {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let items: Vec<Item> = (0..messages).map(|_| item(behaviour)).collect();

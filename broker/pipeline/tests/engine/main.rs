@@ -4,6 +4,7 @@ mod answers;
 mod breaking;
 mod contract;
 mod harness;
+mod here;
 mod limits;
 mod loading;
 mod preparing;
