@@ -174,6 +174,9 @@ impl<'a> FromIterator<(&'a str, &'a [u8])> for HeadersBuilder {
 /// Why bytes are no map of headers; small, because it is in the way of each entry that is read.
 type Malformed = &'static str;
 
+/// A name and a value, as they are encoded.
+type Entry<'a> = (&'a [u8], &'a [u8]);
+
 /// What is left to read of an encoded map.
 struct Entries<'a> {
     remaining: usize,
@@ -199,7 +202,7 @@ impl<'a> Entries<'a> {
     }
 
     #[inline]
-    fn next_bytes(&mut self) -> Result<Option<(&'a [u8], &'a [u8])>, Malformed> {
+    fn next_bytes(&mut self) -> Result<Option<Entry<'a>>, Malformed> {
         if self.remaining == 0 {
             return Ok(None);
         }
