@@ -222,11 +222,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = Cache::open(folder.path()).expect("it opens");
         cache.put("k", b"code");
-        let mut value = cache.db.get("k").expect("sled reads").expect("it is there").to_vec();
-        cache.db.insert("moved", value.clone()).expect("sled writes");
+        let db = cache.db.as_ref().expect("it is open");
+        let mut value = db.get("k").expect("sled reads").expect("it is there").to_vec();
+        db.insert("moved", value.clone()).expect("sled writes");
         assert_eq!(cache.get("moved"), None);
         *value.last_mut().expect("not empty") ^= 1;
-        cache.db.insert("k", value).expect("sled writes");
+        db.insert("k", value).expect("sled writes");
         assert_eq!(cache.get("k"), None);
     }
 

@@ -4,9 +4,6 @@ use json_to_protobuf::JsonToProtobuf;
 use serde_json::json;
 use wharf_plugin::harness::Harness;
 
-const READING: proto_value::Reading =
-    proto_value::Reading { unknown: proto_value::Unknown::Reject, zeros: false };
-
 const ORDER: &str = r#"
 syntax = "proto3";
 message Order { int64 id = 1; string note = 2; repeated Line lines = 3; }

@@ -66,7 +66,7 @@ mod tests {
     fn a_stream_is_shown_by_partition_and_its_groups_beside_it() {
         let partition =
             PartitionView { first: 3, next: 10, messages: 7, bytes: 700, oldest_at: None, keys: None };
-        let cursor = CursorView { floor: 8, lag: 2, owner: None, generation: 1 };
+        let cursor = CursorView { floor: 8, lag: 2, failing: 0, owner: None, generation: 1 };
         let group =
             GroupView { name: "billing".parse().expect("a name"), members: vec![], cursors: vec![cursor] };
         let name = "orders".parse().expect("a name");

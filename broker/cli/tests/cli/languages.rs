@@ -12,8 +12,11 @@ fn wharf() -> Command {
     Command::new(env!("CARGO_BIN_EXE_wharf"))
 }
 
-/// The kinds of projects; how many messages each is tested with; a configuration that is wrong, and where.
-const KINDS: [(&str, usize, Option<(&str, &str)>); 3] = [
+/// A configuration that is wrong, and where.
+type Wrong = (&'static str, &'static str);
+
+/// The kinds of projects; how many messages each is tested with; what its configuration refuses.
+const KINDS: [(&str, usize, Option<Wrong>); 3] = [
     ("validator", 2, Some((r#"{"max_bytes":"many"}"#, "/max_bytes"))),
     ("router", 3, None),
     ("transformer", 3, Some((r#"{"keep_empty":"yes"}"#, "/keep_empty"))),

@@ -212,7 +212,7 @@ async fn a_poison_message_holds_its_partition_for_so_many_attempts_whoever_takes
     let stream = client.stream("events").expect("a name");
     let options = ConsumeOptions { prefetch: 1, ..ConsumeOptions::default() };
     for attempts in [1..=2, 3..=3] {
-        let mut member = stream.group("g", Start::First, options.clone()).await.expect("a member");
+        let mut member = stream.group("g", Start::First, options).await.expect("a member");
         for attempt in attempts {
             let poison = member.next().await.expect("a message");
             assert_eq!((poison.offset, poison.attempt), (0, attempt), "counted on by the next member");
