@@ -18,7 +18,7 @@ const HALF: Duration = Duration::from_millis(500);
 /// How many turns each beast has.
 const TURNS: usize = 4;
 
-/// The issue asks that the neighbour's 99th percentile stays below so many times what it was.
+/// A neighbour's 99th percentile is to stay below so many times what it was.
 const RATIO_MAX: f64 = 2.0;
 
 fn main() -> anyhow::Result<ExitCode> {

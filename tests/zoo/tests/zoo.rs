@@ -13,7 +13,7 @@ use wharf_zoo::{Beast, Cage, herd};
 /// How many beasts are provoked at once: more than there are threads for them.
 const AT_ONCE: usize = 4;
 
-/// The issue asks for so many.
+/// At least so many are kept.
 const BEASTS_MIN: usize = 40;
 
 fn main() -> ExitCode {
