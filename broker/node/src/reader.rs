@@ -407,13 +407,14 @@ impl Reader {
     /// Waits until there may be something to do.
     async fn wait(&mut self) {
         let nacked = self.controls.desk.lock().deliveries.next_due();
-        let mut due = nacked.filter(|_| self.controls.desk.lock().credit > 0);
+        let mut due = nacked;
         if let Some(pace) = &mut self.pace {
             let now = Instant::now();
-            let next =
-                self.parts.iter_mut().filter_map(Part::next_stored_at).map(|at| pace.due(at, now)).min();
-            due = due.into_iter().chain(next.filter(|next| *next > now)).min();
+            let next = self.parts.iter_mut().filter_map(Part::next_stored_at).map(|at| pace.due(at, now));
+            // What came due since it was looked for is not passed over: then there is nothing to wait for.
+            due = due.into_iter().chain(next).min();
         }
+        let due = due.filter(|_| self.controls.desk.lock().credit > 0);
         let timer = async {
             match due {
                 Some(due) => sleep_until(due).await,
