@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use wharf_client::{Client, ConnectOptions, Context};
 
+use super::source::Source;
+
 /// A running broker. Killed when it is dropped.
 pub(crate) struct Broker {
     child: Child,
@@ -53,6 +55,17 @@ impl Broker {
             bail!("wharf {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Whether nothing of a queue is left, in a consumer's hands neither. Of a group, who drains it knows.
+    pub(crate) fn is_drained(&self, source: Source) -> Result<bool> {
+        let Source::Queue(queue) = source else { return Ok(true) };
+        let shown = self.command(&["queue", "show", queue])?;
+        let none_is = |what: &str| {
+            let line = shown.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
+            line.map(|count| count.trim() == "0").with_context(|| format!("{what} is not in: {shown}"))
+        };
+        Ok(none_is("ready")? && none_is("leased")? && none_is("delayed")?)
     }
 
     /// `kill -9`.
