@@ -38,7 +38,7 @@ pub struct Options {
     pub log: wharf_log::Options,
     /// What tells it the time; it may jump, and the shard's own time still never goes back.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// A snapshot is due after so many bytes of log, or four times its own size, whichever is more; and when the
+    /// A snapshot is due after so many bytes of log, or 16 times its own size, whichever is more; and when the
     /// last one is old. With what two snapshots do not cover, twice as much, this is how long the log is at least.
     pub snapshot_log_bytes_min: usize,
 }

@@ -16,6 +16,11 @@ const AGE_MAX: Duration = Duration::from_secs(60);
 /// The log that is worth it, or a quarter of the snapshot's own size, whichever is more.
 const AGED_LOG_BYTES_MIN: usize = 1 << 20;
 
+/// A snapshot is due after so many times its own size of log. A walk over all that waits is then paid by messages whose
+/// number grows with what waits; and as a waiting message takes three bytes of snapshot, the log that no snapshot covers
+/// stays short beside the live one.
+const LOG_PER_SNAPSHOT: usize = 16;
+
 /// What the owner knows of its snapshots.
 pub(super) struct Upkeep {
     keeper: Keeper,
@@ -55,7 +60,7 @@ impl Upkeep {
         while let Some(kept) = self.keeper.take() {
             self.take(kept, log, state);
         }
-        let long = self.log_bytes >= self.log_bytes_min.max(4 * self.snapshot_bytes);
+        let long = self.log_bytes >= self.log_bytes_min.max(LOG_PER_SNAPSHOT * self.snapshot_bytes);
         let old = self.next_timer().is_some_and(|due| due <= now);
         if !self.keeper.is_busy() && (long || old) {
             self.begun = now;
