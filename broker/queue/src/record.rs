@@ -2,21 +2,20 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
-use wharf_protocol::{
-    Death, DeathCause, Message, MessageId, Name, Pattern, ProducerId, Session, Settlement, Timestamp,
-};
+use wharf_protocol::{DeathCause, Message, MessageId, Name, ProducerId, Settlement, Timestamp};
 
-use crate::{
-    Deduplication, KvChange, KvPart, LentKind, PipelineEventKind, QueuePolicy, StreamPolicy, Transaction,
-    TrialKind,
-};
+use crate::{KvChange, Transaction};
 
+mod change;
+mod publish;
 mod stream;
+mod transfer;
 
+pub use change::Change;
+pub use publish::{Destination, Entry, Publish};
 pub use stream::{Commit, Failed, JoinGroup, Passed, ResetGroup};
+pub use transfer::{MOVED_MAX, Move, Redrive, Selection};
 pub use wharf_protocol::Start;
 
 /// A record and the moment it is about. A log's stamps never go back.
@@ -148,61 +147,6 @@ impl fmt::Display for ConsumerId {
     }
 }
 
-/// What one published message became: stored as a whole, or not at all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Publish {
-    /// Whose run it belongs to; a sequence already seen is a duplicate.
-    pub session: Option<Session>,
-    /// A hash of topic and message id; the same one within the window is a duplicate.
-    pub dedup: Option<u128>,
-    /// [`Topology::revision`](crate::Topology::revision) by which it was routed and processed.
-    pub topology: u64,
-    /// It is refused when none of its queues has a consumer: a request that nobody would answer.
-    pub needs_consumer: bool,
-    /// What its pipelines read and changed of what they remember.
-    pub kv: Option<Box<KvPart>>,
-    /// The messages it became; at most 65,535. None: nothing is bound to its topic.
-    pub entries: Vec<Entry>,
-}
-
-impl Publish {
-    /// The bytes of all its payloads.
-    pub fn payload_bytes(&self) -> usize {
-        self.entries.iter().map(|entry| entry.message.payload.len()).sum()
-    }
-}
-
-impl From<Entry> for Publish {
-    fn from(entry: Entry) -> Self {
-        Self { entries: vec![entry], ..Self::default() }
-    }
-}
-
-/// One message, stored once, and all the queues it goes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The message as it is stored.
-    pub message: Message,
-    /// Where it goes; at most 65,535. A queue that is gone by now is passed over.
-    pub destinations: Vec<Destination>,
-}
-
-/// One way for a message to go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Destination {
-    /// The queue.
-    pub queue: QueueId,
-    /// Given up on its way there: it goes to that queue's dead-letter queue instead, in the same record.
-    /// `queue`, `original`, `attempts` and both times are filled in when it is applied.
-    pub death: Option<Box<Death>>,
-}
-
-impl From<QueueId> for Destination {
-    fn from(queue: QueueId) -> Self {
-        Self { queue, death: None }
-    }
-}
-
 /// A consumer comes to a queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attach {
@@ -238,266 +182,6 @@ impl Default for Attach {
     }
 }
 
-/// A change of topology. One that cannot be done is refused and changes nothing; one that is already so
-/// changes nothing either.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Change {
-    /// Makes a queue. Refused when there is one of that name with another policy.
-    CreateQueue {
-        /// Its name.
-        name: Name,
-        /// How it treats its messages.
-        policy: QueuePolicy,
-    },
-    /// Removes a queue with all its messages and bindings; its consumers are told.
-    DeleteQueue {
-        /// Its name.
-        name: Name,
-    },
-    /// Settles all that waits in a queue; what consumers hold stays theirs.
-    PurgeQueue {
-        /// Its name.
-        name: Name,
-    },
-    /// Sends messages of matching topics to a queue; a binding of the same pattern and queue is replaced.
-    Bind {
-        /// Which topics.
-        pattern: Pattern,
-        /// Where to.
-        queue: Name,
-        /// Through which pipeline.
-        pipeline: Option<Name>,
-    },
-    /// Removes a binding.
-    Unbind {
-        /// Its pattern.
-        pattern: Pattern,
-        /// Its queue.
-        queue: Name,
-    },
-    /// Registers a plugin's version; the component itself lies elsewhere, by its digest.
-    PutPlugin {
-        /// The plugin's name.
-        name: Name,
-        /// Its version: immutable once registered.
-        version: Name,
-        /// The SHA-256 of the component.
-        digest: [u8; 32],
-        /// The component's size.
-        bytes: u64,
-        /// The kinds it exports: `validator`, `router`, `transformer`, `enricher`.
-        kinds: Vec<String>,
-        /// One line for listings.
-        summary: String,
-        /// Who registered it.
-        by: String,
-    },
-    /// Forgets a plugin's version.
-    RemovePlugin {
-        /// The plugin's name.
-        name: Name,
-        /// Its version.
-        version: Name,
-    },
-    /// Adds a version to a pipeline, made when there is none, and activates it.
-    ApplyPipeline {
-        /// The pipeline's name.
-        name: Name,
-        /// The specification, opaque here.
-        spec: ByteString,
-        /// Topics whose messages pass it on their way in; `None`: bindings name it.
-        ingress: Option<Pattern>,
-        /// Who applied it.
-        by: String,
-        /// Why.
-        note: String,
-        /// Queues and streams whose deliveries pass it on their way out.
-        #[serde(default)]
-        delivery: Vec<Pattern>,
-    },
-    /// Activates an older version. Written before [`Change::ActivatePipeline`] was there.
-    RollbackPipeline {
-        /// The pipeline's name.
-        name: Name,
-        /// The number; `None`: the one that was active before.
-        to: Option<u32>,
-        /// Who asked for it.
-        by: String,
-    },
-    /// Removes a pipeline with its history. Refused while a binding names it.
-    RemovePipeline {
-        /// Its name.
-        name: Name,
-    },
-    /// Publishes a message again and again; a schedule of that name is replaced.
-    PutSchedule {
-        /// Its name.
-        name: Name,
-        /// When: a cron expression, opaque here.
-        cron: ByteString,
-        /// By which clock: the IANA name of a time zone, opaque here.
-        time_zone: ByteString,
-        /// What, as [`Message::encode`] writes it.
-        message: Bytes,
-        /// Who put it.
-        by: String,
-    },
-    /// Stops or resumes a schedule.
-    PauseSchedule {
-        /// Its name.
-        name: Name,
-        /// Whether it is to rest.
-        paused: bool,
-    },
-    /// Removes a schedule.
-    RemoveSchedule {
-        /// Its name.
-        name: Name,
-    },
-    /// Changes how a queue treats its messages, those that wait included. Refused when it changes what
-    /// waiting messages were sorted by ([`QueuePolicy::order`], [`QueuePolicy::fair_by`]) and there are any,
-    /// or [`QueuePolicy::exclusive`] while a consumer is attached.
-    SetPolicy {
-        /// The queue's name.
-        name: Name,
-        /// How it treats its messages from now on.
-        policy: QueuePolicy,
-        /// Refused as a conflict when its policy is another one than this: somebody else changed it meanwhile.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        was: Option<Box<QueuePolicy>>,
-    },
-    /// Says how long message ids are remembered.
-    SetDeduplication(Deduplication),
-    /// Makes a stream. Refused when there is one of that name with another policy, or a queue.
-    CreateStream {
-        /// Its name.
-        name: Name,
-        /// How it keeps its messages.
-        policy: StreamPolicy,
-    },
-    /// Removes a stream with all its messages, groups and bindings; readers and members are told.
-    DeleteStream {
-        /// Its name.
-        name: Name,
-    },
-    /// Gives a stream another policy, by which it keeps its messages at once.
-    SetStreamPolicy {
-        /// Its name.
-        name: Name,
-        /// How it keeps its messages from now on; partitions and what is known of keys stay.
-        policy: StreamPolicy,
-        /// Refused as a conflict when its policy is another one than this: somebody else changed it meanwhile.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        was: Option<Box<StreamPolicy>>,
-    },
-    /// Adds a version to a pipeline that is there, and leaves the one in use in use.
-    StagePipeline {
-        /// The pipeline's name.
-        name: Name,
-        /// The specification, opaque here.
-        spec: ByteString,
-        /// Topics whose messages pass it on their way in.
-        ingress: Option<Pattern>,
-        /// Queues and streams whose deliveries pass it on their way out.
-        delivery: Vec<Pattern>,
-        /// Who staged it.
-        by: String,
-        /// Why.
-        note: String,
-    },
-    /// Activates a version that is there; a trial of the pipeline ends with it.
-    ActivatePipeline {
-        /// The pipeline's name.
-        name: Name,
-        /// Which version.
-        number: u32,
-        /// How the history calls it: [`PipelineEventKind::activates`].
-        how: PipelineEventKind,
-        /// Who asked for it.
-        by: String,
-        /// Why.
-        note: String,
-    },
-    /// Begins a trial of a version beside the one in use. Refused while there is another.
-    BeginTrial {
-        /// The pipeline's name.
-        name: Name,
-        /// The version on trial.
-        number: u32,
-        /// Its share of the messages, in millionths.
-        share_ppm: u32,
-        /// What the trial does with them.
-        kind: TrialKind,
-        /// Who began it.
-        by: String,
-        /// Why.
-        note: String,
-    },
-    /// Lends a table or schema to plugins, in place of the one of that name; the content lies elsewhere, by its digest.
-    Lend {
-        /// What it is.
-        kind: LentKind,
-        /// Its name.
-        name: Name,
-        /// The SHA-256 of the content.
-        digest: [u8; 32],
-        /// The content's size.
-        bytes: u64,
-        /// How the content is written, opaque here.
-        format: String,
-        /// Who put it.
-        by: String,
-    },
-    /// Lends a table or schema no more.
-    TakeBack {
-        /// What it is.
-        kind: LentKind,
-        /// Its name.
-        name: Name,
-    },
-    /// Ends a pipeline's trial: all messages pass the version in use again.
-    EndTrial {
-        /// The pipeline's name.
-        name: Name,
-        /// Who ended it.
-        by: String,
-        /// Why.
-        note: String,
-    },
-    /// Makes a queue or stream as somebody's. Refused when its owner has made as many as it may; one that is there
-    /// already stays whose it is.
-    Own {
-        /// Who makes it.
-        owner: String,
-        /// How many queues and streams it may have made; `None`: any number.
-        most: Option<u32>,
-        /// The [`CreateQueue`](Self::CreateQueue) or [`CreateStream`](Self::CreateStream).
-        make: Box<Self>,
-    },
-    /// Bounds what the queues and streams of an owner hold together: a publish that brings more is refused. What is
-    /// there stays.
-    BoundOwner {
-        /// Whose.
-        owner: String,
-        /// In bytes of messages that are not settled, or kept by a stream; `None`: no bound.
-        stored_bytes_max: Option<u64>,
-    },
-}
-
-/// Sends dead letters on their way again: with a fresh count of failures, and without their death.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Redrive {
-    /// The queue where they lie.
-    pub queue: Name,
-    /// Which of them.
-    pub select: Selection,
-    /// Where to; `None`: each to the queue where it died. One whose queue is gone stays.
-    pub to: Option<Name>,
-    /// One that was redriven as often before stays: it would die again. `None`: however often.
-    #[serde(default)]
-    pub redriven_max: Option<u32>,
-}
-
 /// Puts another message in the place of a dead letter: with its death, its attempts and its past, under a new id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
@@ -524,38 +208,4 @@ pub struct Refused {
     pub stage: String,
     /// The SHA-256 of the stage's plugin, in hexadecimal.
     pub plugin: String,
-}
-
-/// Takes messages that wait, ready or delayed, from one queue to another. They keep their priority, delay,
-/// time to live, attempts and death, and begin anew in the count of failures. Those for which the other queue
-/// has no room stay, and so does what consumers hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Move {
-    /// Where they lie.
-    pub queue: Name,
-    /// Which of them; at most [`MOVED_MAX`] in one record.
-    pub select: Selection,
-    /// Where to: another queue.
-    pub to: Name,
-}
-
-/// The most messages that one [`Move`] looks at: whoever wants more asks again.
-pub const MOVED_MAX: usize = 65_536;
-
-/// Which messages: of the dead letters for a [`Redrive`], of all for a [`Move`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Selection {
-    /// Those with these ids.
-    Ids(Vec<MessageId>),
-    /// The oldest, at most so many.
-    Oldest(u32),
-    /// Those whose offset is at least `from` and less than `to`.
-    Offsets {
-        /// The first offset.
-        from: u64,
-        /// The offset after the last.
-        to: u64,
-    },
-    /// Those with these offsets.
-    At(Vec<u64>),
 }
