@@ -3,56 +3,37 @@
 //! A reader keeps its own place and reads ahead of it in the background; nothing of it is stored. A member has the
 //! partitions that its group gives it: what it settles is a record, and another member goes on from there.
 
+mod controls;
+mod desk;
 mod held;
+mod options;
+mod pace;
 mod part;
 mod settled;
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use wharf_protocol::{Delivery, Name, Outcome, Settlement, Start, Timestamp};
-use wharf_queue::{Commit, ConsumerId, Durability, JoinGroup, Passed, QueueId};
+use wharf_protocol::{Delivery, Name, Start};
+use wharf_queue::{Commit, ConsumerId, JoinGroup, Passed, QueueId};
 use wharf_shard::{Closed, Member, Shard, StreamMessage, StreamRead, Tail};
 
-use self::held::{Deliveries, Held, Told};
+use self::held::Held;
+use self::pace::Pace;
 use self::part::Part;
-use self::settled::Awaited;
 use crate::watcher::Watcher;
 use crate::way_out::{Settler, WayOut};
 use crate::{Action, Event, Node, NodeError, Principal};
 
+pub use self::controls::ReaderControls;
+pub use self::options::ReadOptions;
 pub use self::settled::ReaderSettled;
 
 /// Deliveries handed over together.
 const DELIVERIES_MAX: usize = 512;
-/// The most credit that a reader can have.
-const CREDIT_MAX: u64 = 65_536;
-
-/// How a stream is read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReadOptions {
-    /// As a member of this group, made when there is none; a group has its place at the broker.
-    pub group: Option<Name>,
-    /// Where to begin; a group that is there goes on where it is.
-    pub start: Start,
-    /// How many messages may come before the first credit.
-    pub credit: u32,
-    /// Of these partitions alone; none: of all. Not for a group.
-    pub partitions: Vec<u16>,
-    /// Where to begin in some partitions instead. Not for a group.
-    pub resume: Vec<(u16, u64)>,
-    /// Tell with [`Event::Empty`] when all that was there at the beginning is delivered. Not for a group.
-    pub until_end: bool,
-    /// Deliver with the pauses with which the messages were stored. Not for a group.
-    pub original_pace: bool,
-    /// Nothing but the last message of this key, then [`Event::Empty`].
-    pub last_of: Option<Bytes>,
-}
 
 /// One reader. Dropped, a member leaves its group, and others go on with its partitions.
 pub struct Reader {
@@ -78,37 +59,6 @@ pub struct Reader {
     watcher: Watcher,
 }
 
-/// Credit and settlements of one reader, from any task.
-#[derive(Clone)]
-pub struct ReaderControls {
-    shard: Shard,
-    desk: Arc<Desk>,
-    member: Option<ConsumerId>,
-    durability: Durability,
-}
-
-/// Where the two sides of a reader meet.
-#[derive(Debug, Default)]
-struct Desk {
-    given: Mutex<Given>,
-    /// Credit came, or a nack, or what was read in the background.
-    changed: Arc<Notify>,
-}
-
-#[derive(Debug, Default)]
-struct Given {
-    credit: u64,
-    deliveries: Deliveries,
-    /// Answers about nacks for which nobody waits any more but the reader; at most one for each nack.
-    unheard: Vec<Awaited>,
-}
-
-/// When which message is to be delivered: as long after the first as it was stored after that.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    origin: Option<(Timestamp, Instant)>,
-}
-
 impl Node {
     /// Reads `stream`.
     ///
@@ -126,13 +76,7 @@ impl Node {
         let info = shard.topology().stream(stream.as_str()).cloned().ok_or_else(missing)?;
         options.check(info.policy.partitions)?;
         let tail = shard.watch_stream(info.id);
-        let mut controls = ReaderControls {
-            shard: shard.clone(),
-            desk: Arc::new(Desk::default()),
-            member: None,
-            durability: info.policy.durability,
-        };
-        controls.desk.lock().credit = u64::from(options.credit).min(CREDIT_MAX);
+        let mut controls = ReaderControls::new(shard.clone(), info.policy.durability, options.credit);
         let mut member = None;
         if let Some(group) = options.group.clone() {
             let (stream, start) = (stream.clone(), options.start);
@@ -153,7 +97,7 @@ impl Node {
             single: None,
             ends: options.until_end || options.last_of.is_some(),
             told_empty: false,
-            pace: options.original_pace.then_some(Pace { origin: None }),
+            pace: options.original_pace.then(Pace::default),
             member,
             way_out: WayOut::new(self, stream.clone()),
             reassigned: true,
@@ -166,27 +110,6 @@ impl Node {
             None => {}
         }
         Ok(reader)
-    }
-}
-
-impl ReadOptions {
-    fn check(&self, partitions: u16) -> Result<(), NodeError> {
-        let alone =
-            !self.partitions.is_empty() || !self.resume.is_empty() || self.until_end || self.original_pace;
-        if self.group.is_some() && (alone || self.last_of.is_some()) {
-            let reason =
-                "a member of a group is given its partitions and has no end; read without a group for that";
-            return Err(NodeError::Invalid(reason.into()));
-        }
-        let named = self.partitions.iter().chain(self.resume.iter().map(|(partition, _)| partition));
-        match named.copied().find(|partition| *partition >= partitions) {
-            Some(partition) => {
-                let reason =
-                    format!("there is no partition {partition}: the stream has {partitions}, from 0");
-                Err(NodeError::Invalid(reason))
-            }
-            None => Ok(()),
-        }
     }
 }
 
@@ -446,78 +369,9 @@ impl Reader {
     }
 }
 
-impl Pace {
-    /// When a message stored at `at` is to be delivered.
-    fn due(&mut self, at: Timestamp, now: Instant) -> Instant {
-        let (first, begun) = *self.origin.get_or_insert((at, now));
-        begun + at.since(first)
-    }
-}
-
 fn delivery(tag: u64, partition: u16, message: StreamMessage, attempt: u32, redelivered: bool) -> Delivery {
     let StreamMessage { offset, id, stored_at, message } = message;
     Delivery { tag, id, offset, attempt, redelivered, stored_at, partition, death: None, message }
-}
-
-impl ReaderControls {
-    /// Allows `add` more messages to come.
-    pub fn credit(&self, add: u32) {
-        let mut given = self.desk.lock();
-        given.credit = (given.credit + u64::from(add)).min(CREDIT_MAX);
-        drop(given);
-        self.desk.changed.notify_one();
-    }
-
-    /// What a settlement says, for a transaction's record; nothing is settled by that.
-    pub(crate) fn commit_of(&self, settlement: &Settlement) -> Result<Commit, String> {
-        let member =
-            self.member.ok_or("a reader without a group has nothing to settle; join a group for that")?;
-        let Settlement { first, last, outcome } = settlement;
-        if matches!(outcome, Outcome::Nack { .. }) {
-            return Err("a message of a stream is nacked outside of a transaction".into());
-        }
-        let passed = self.desk.lock().deliveries.passed(settlement);
-        let passed = passed.ok_or_else(|| {
-            format!(
-                "not all deliveries {first} to {last} are held: settled before, or another member has them"
-            )
-        })?;
-        Ok(Commit { member, passed, failed: Vec::new() })
-    }
-
-    /// A transaction settled these.
-    pub(crate) fn forget(&self, settlement: &Settlement) {
-        if let Some(member) = self.member {
-            let settlements = std::slice::from_ref(settlement);
-            drop(self.desk.lock().deliveries.settle(member, settlements, Instant::now()));
-            self.desk.changed.notify_one();
-        }
-    }
-
-    pub(crate) fn durability(&self) -> Durability {
-        self.durability
-    }
-
-    /// Hands settlements on, in order. They are durable when what comes back resolves; what is nacked comes again
-    /// after that, unless it was given up.
-    ///
-    /// # Errors
-    /// The reader is no member of a group; the node is stopping.
-    pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<ReaderSettled, NodeError> {
-        let Some(member) = self.member else {
-            let reason = "a reader without a group has nothing to settle; join a group for that";
-            return Err(NodeError::Invalid(reason.into()));
-        };
-        let told = self.desk.lock().deliveries.settle(member, &settlements, Instant::now());
-        self.desk.changed.notify_one();
-        let Told { commit, tags, nacks, stale } = told;
-        let mut awaited = None;
-        if !commit.passed.is_empty() || !commit.failed.is_empty() {
-            let answer = self.shard.commit(commit, self.durability).await?;
-            awaited = Some(Awaited { answer, tags, nacks });
-        }
-        Ok(ReaderSettled { awaited, stale, desk: Arc::clone(&self.desk) })
-    }
 }
 
 impl fmt::Debug for Reader {
@@ -526,26 +380,5 @@ impl fmt::Debug for Reader {
             .field("stream", &self.name)
             .field("member", &self.member)
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ReaderControls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReaderControls").field("member", &self.member).finish_non_exhaustive()
-    }
-}
-
-impl Desk {
-    fn lock(&self) -> MutexGuard<'_, Given> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ready when an answer has come that is for the reader alone.
-    fn hear(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut given = self.lock();
-        let Given { deliveries, unheard, .. } = &mut *given;
-        let before = unheard.len();
-        unheard.retain_mut(|awaited| awaited.poll(deliveries, context).is_pending());
-        if unheard.len() < before { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -3,6 +3,8 @@
 //! A thread of its own owns both ([`owner`]): it drains what waits, writes it together, syncs once, applies it,
 //! and carries the effects out. The handle hides the channel; waiting for room in it is the back-pressure.
 
+mod consumers;
+mod done;
 mod exact;
 mod keeper;
 mod owner;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::oneshot;
 use wharf_shard::{Committed, ShardError};
 
-use super::Desk;
+use super::desk::Desk;
 use super::held::Deliveries;
 use crate::NodeError;
 

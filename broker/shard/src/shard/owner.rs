@@ -1,6 +1,5 @@
 //! The thread that owns a log and its state: drain, write together, sync once, apply, carry out.
 
-use std::collections::HashMap;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,17 +10,18 @@ use arc_swap::ArcSwap;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use wharf_log::{AppendError, Batch, LocalLog, LogEngine, Replay};
-use wharf_protocol::{Name, Receipt, Timestamp};
-use wharf_queue::{ConsumerId, Deliver, Durability, Effect, Record, Stamped, State, Topology};
+use wharf_protocol::{Message, MessageId, Timestamp};
+use wharf_queue::{Durability, Effect, Record, Stamped, State, Topology};
 
+use super::consumers::Consumers;
+use super::done::Done;
 use super::keeper::Keeper;
-use super::pending::{Pending, Reply, attached, moves_a_lease, rejection};
+use super::pending::{Pending, Reply, attached, moves_a_lease};
 use super::recent::Recent;
 use super::streams::{Committed, Streams};
 use super::upkeep::Upkeep;
-use super::{Changed, Claimed, Command, Queued, ROOM_UNITS, Shard, exact, log_durability};
+use super::{Changed, Claimed, Command, Queued, ROOM_UNITS, Shard, log_durability};
 use crate::error::chain;
-use crate::outlet::{Closed, Outgoing, Outlet};
 use crate::seeded::{self, Fault};
 use crate::{OpenError, Options, ShardError};
 
@@ -36,7 +36,7 @@ struct Owner {
     log: LocalLog,
     state: State,
     commands: mpsc::UnboundedReceiver<Queued>,
-    consumers: HashMap<ConsumerId, Consumer>,
+    consumers: Consumers,
     recent: Recent,
     streams: Streams,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
@@ -45,20 +45,9 @@ struct Owner {
     topology: Arc<ArcSwap<Topology>>,
     batch: Batch,
     effects: Vec<Effect>,
-    /// Consumers whose outlet is to be filled after the batch.
-    touched: Vec<ConsumerId>,
     /// Leases that moved while the disk was full, in order.
     held_back: Vec<Record>,
     upkeep: Upkeep,
-}
-
-struct Consumer {
-    outlet: Arc<Outlet>,
-    /// Its deliveries of the batch being applied.
-    fresh: Vec<Outgoing>,
-    empty: bool,
-    /// Its queue, when a delivery to it settles the message.
-    settles: Option<Name>,
 }
 
 /// Why the owner ends.
@@ -145,12 +134,11 @@ impl Owner {
             state,
             clock: options.clock,
             commands,
-            consumers: HashMap::new(),
+            consumers: Consumers::default(),
             recent: Recent::default(),
             streams: Streams::default(),
             batch: Batch::new(),
             effects,
-            touched: Vec::new(),
             held_back: Vec::new(),
             upkeep,
         };
@@ -214,9 +202,7 @@ impl Owner {
                     pending.add(record, durability, Reply::Settle(reply));
                 }
                 Command::Attach { attach, outlet, reply } => {
-                    let settles = attach.auto_settle.then(|| attach.queue.clone());
-                    let consumer = Consumer { outlet, fresh: Vec::new(), empty: false, settles };
-                    self.consumers.insert(attach.consumer, consumer);
+                    self.consumers.attach(&attach, outlet);
                     pending.add(Record::Attach(attach), Durability::Memory, Reply::Attach(reply));
                 }
                 Command::Renew { consumer, tags, reply } => {
@@ -227,7 +213,7 @@ impl Owner {
                     pending.add_record(Record::Credit { consumer, add, bytes });
                 }
                 Command::Detach { consumer } => {
-                    self.consumers.remove(&consumer);
+                    self.consumers.detach(consumer);
                     pending.add_record(Record::Detach { consumer });
                 }
                 Command::Change { record, reply } => {
@@ -324,7 +310,7 @@ impl Owner {
         }
         self.effects = effects;
         self.settle_before_delivery()?;
-        self.fill_outlets();
+        self.consumers.fill_outlets();
         for (each, index) in stamped.into_iter().zip(first..) {
             self.recent.push(index, each.record);
         }
@@ -334,17 +320,7 @@ impl Owner {
 
     /// At most once: what a delivery settles is settled durably before it is sent, whatever record caused it.
     fn settle_before_delivery(&mut self) -> Result<(), AppendError> {
-        let topology = self.state.topology();
-        let settles = |consumer: &Consumer| {
-            let queue = consumer.settles.as_ref().and_then(|queue| topology.queue(queue.as_str()));
-            !consumer.fresh.is_empty()
-                && queue.is_some_and(|info| info.policy.durability == Durability::Fsync)
-        };
-        if self.touched.iter().filter_map(|id| self.consumers.get(id)).any(settles) {
-            self.log.sync()
-        } else {
-            Ok(())
-        }
+        if self.consumers.wait_for_sync(self.state.topology()) { self.log.sync() } else { Ok(()) }
     }
 
     fn effect(
@@ -357,18 +333,14 @@ impl Owner {
     ) {
         match effect {
             Effect::Receipt(receipt) => done.receipt(receipt, reply),
-            Effect::Deliver(deliver) => self.deliver(deliver, first, applied),
-            Effect::Settled { stale, .. } => done.stale = stale,
-            Effect::Empty { consumer } => {
-                if let Some(entry) = self.consumers.get_mut(&consumer) {
-                    entry.empty = true;
-                    self.touched.push(consumer);
-                }
+            Effect::Deliver(deliver) => {
+                let body = self.body(deliver.id, first, applied);
+                self.consumers.deliver(deliver, body);
             }
+            Effect::Settled { stale, .. } => done.stale = stale,
+            Effect::Empty { consumer } => self.consumers.ran_empty(consumer),
             Effect::Cancelled { consumer } => {
-                if let Some(entry) = self.consumers.remove(&consumer) {
-                    entry.outlet.close(Closed::QueueDeleted);
-                }
+                self.consumers.cancel(consumer);
                 self.streams.cancelled(consumer);
             }
             Effect::TopologyChanged => self.topology.store(Arc::clone(self.state.topology())),
@@ -387,47 +359,21 @@ impl Owner {
                 done.exact.claimed = Some(Claimed { epoch, last_sequence });
             }
             Effect::Refused(refusal) => {
-                let gone = applied.last().and_then(|last| attached(&last.record));
-                gone.and_then(|consumer| self.consumers.remove(&consumer));
+                if let Some(consumer) = applied.last().and_then(|last| attached(&last.record)) {
+                    self.consumers.detach(consumer);
+                }
                 done.refuse(refusal, reply);
             }
         }
     }
 
-    fn deliver(&mut self, deliver: Deliver, first: u64, applied: &[Stamped]) {
-        let Some(consumer) = self.consumers.get_mut(&deliver.consumer) else { return };
-        let id = deliver.id;
-        let body = match id.index.checked_sub(first) {
+    /// The message of a delivery while it is in memory: of this batch, which begins at `first`, or of one before.
+    fn body(&self, id: MessageId, first: u64, applied: &[Stamped]) -> Option<Message> {
+        match id.index.checked_sub(first) {
             None => self.recent.message(id),
             Some(place) => {
-                let place = usize::try_from(place).ok();
-                place.and_then(|place| applied.get(place)?.record.message(id.entry).cloned())
-            }
-        };
-        if consumer.fresh.is_empty() && !consumer.empty {
-            self.touched.push(deliver.consumer);
-        }
-        consumer.empty = false;
-        consumer.fresh.push(Outgoing {
-            tag: deliver.tag,
-            id,
-            offset: deliver.offset,
-            attempt: deliver.attempt,
-            redelivered: deliver.redelivered,
-            stored_at: deliver.stored_at,
-            death: deliver.death,
-            body,
-        });
-    }
-
-    fn fill_outlets(&mut self) {
-        for id in self.touched.drain(..) {
-            let Some(consumer) = self.consumers.get_mut(&id) else { continue };
-            if !consumer.fresh.is_empty() {
-                consumer.outlet.put(&mut consumer.fresh);
-            }
-            if mem::take(&mut consumer.empty) {
-                consumer.outlet.put_empty();
+                let place = usize::try_from(place).ok()?;
+                applied.get(place)?.record.message(id.entry).cloned()
             }
         }
     }
@@ -440,7 +386,7 @@ impl Owner {
         for part in pending.parts {
             for record in records.by_ref().take(part.records) {
                 if let Some(consumer) = attached(&record) {
-                    self.consumers.remove(&consumer);
+                    self.consumers.detach(consumer);
                 }
                 if moves_a_lease(&record) {
                     self.held_back.push(record);
@@ -453,7 +399,7 @@ impl Owner {
     fn refuse(&mut self, pending: Pending, error: &ShardError) {
         for record in &pending.records {
             if let Some(consumer) = attached(record) {
-                self.consumers.remove(&consumer);
+                self.consumers.detach(consumer);
             }
         }
         for part in pending.parts {
@@ -468,9 +414,7 @@ impl Owner {
         } else {
             self.upkeep.finish(&mut self.log, &self.state);
         }
-        for consumer in self.consumers.values() {
-            consumer.outlet.close(Closed::Stopping);
-        }
+        self.consumers.close();
         self.streams.close();
         // A command that is sent just now must not lie in a channel that nobody reads: closed first and then read to
         // its end, each is dropped, and whoever waits for its answer is told that there is none.
@@ -480,45 +424,6 @@ impl Owner {
         if let End::Stopped(reply) = end {
             // Nobody waits any more: stopped all the same.
             let _ = reply.send(());
-        }
-    }
-}
-
-/// What the records of one command did, as far as somebody is told.
-#[derive(Default)]
-struct Done {
-    stale: Vec<u64>,
-    committed: Committed,
-    changed: Changed,
-    refused: Option<ShardError>,
-    exact: exact::Done,
-}
-
-impl Done {
-    fn receipt(&mut self, receipt: Receipt, reply: &mut Reply) {
-        if let Reply::Publish { receipts, .. } = reply {
-            receipts.push(receipt);
-        }
-    }
-
-    fn refuse(&mut self, refusal: wharf_queue::Refusal, reply: &mut Reply) {
-        if let Reply::Publish { receipts, .. } = reply {
-            receipts.push(Receipt::Rejected(rejection(refusal.code, refusal.reason)));
-        } else {
-            self.refused = Some(refusal.into());
-        }
-    }
-
-    /// Answers. Whoever stopped waiting does not need it.
-    fn tell(self, reply: Reply) {
-        match reply {
-            Reply::Publish { receipts, reply } => reply.send(receipts),
-            Reply::Settle(reply) => drop(reply.send(self.refused.map_or(Ok(self.stale), Err))),
-            Reply::Attach(reply) => drop(reply.send(self.refused.map_or(Ok(()), Err))),
-            Reply::Change(reply) => drop(reply.send(self.refused.map_or(Ok(self.changed), Err))),
-            Reply::Exact(reply) => reply.tell(self.exact, self.refused),
-            Reply::Commit(reply) => drop(reply.send(self.refused.map_or(Ok(self.committed), Err))),
-            Reply::Nobody => {}
         }
     }
 }
