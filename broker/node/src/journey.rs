@@ -15,33 +15,24 @@ use wharf_protocol::{
 use wharf_queue::{DEAD_LETTERS, Destination, Durability, Entry, KvPart, QueueId, Topology};
 
 use self::remembering::Recalled;
+use self::route::{Route, durability};
 use crate::memories::Turn;
 use crate::pipelines::{Entered, Run};
 use crate::trace::Accounts;
 use crate::{Node, Principal};
 
+mod mark;
 mod remembering;
+mod route;
 mod traced;
+mod traveller;
 
-/// The header that says which versions of which pipelines a message passed: `orders/3, billing/1`.
-const PIPELINE_HEADER: &str = "wharf-pipeline";
+pub(crate) use self::mark::mark;
+pub(crate) use self::traveller::Traveller;
 
 /// How many messages one publication may become on its way, over all pipelines and hops: a pipeline that sends sixteen
 /// copies back to its own topic would make four thousand million in eight hops.
 const FAN_OUT_MAX: u32 = 1024;
-
-/// One message on its way.
-pub(crate) struct Traveller {
-    /// Which publication of the batch it comes from.
-    origin: usize,
-    message: Message,
-    /// How often a pipeline has sent it to another topic.
-    hops: u8,
-    /// The pipelines of its topic, and how many of them it has passed.
-    ingress: Option<(Arc<[Name]>, usize)>,
-    /// A stage sent it straight to this queue.
-    to: Option<Name>,
-}
 
 /// Everything that is known of the batch.
 pub(crate) struct Journey {
@@ -82,69 +73,6 @@ pub(crate) struct Place {
     pub(crate) durability: Durability,
     /// What live taps are shown of it, when there are any.
     pub(crate) live: Vec<Message>,
-}
-
-/// Where a topic leads.
-struct Route {
-    ingress: Arc<[Name]>,
-    /// Queues that take the message as it is.
-    direct: Vec<Destination>,
-    durability: Durability,
-    /// Queues that take it through a pipeline.
-    piped: Vec<(Name, QueueId)>,
-}
-
-impl Traveller {
-    pub(crate) fn new(origin: usize, message: Message) -> Self {
-        Self { origin, message, hops: 0, ingress: None, to: None }
-    }
-
-    /// The ingress pipeline that it has to pass next.
-    fn next_pipeline(&mut self, journey: &mut Journey) -> Option<Name> {
-        if self.to.is_some() {
-            return None;
-        }
-        let topic = &self.message.topic;
-        let (pipelines, passed) =
-            self.ingress.get_or_insert_with(|| (Arc::clone(&journey.route(topic).ingress), 0));
-        pipelines.get(*passed).cloned()
-    }
-
-    /// What an ingress pipeline made of it.
-    fn go_on(&self, output: Output) -> Self {
-        let (origin, message) = (self.origin, output.message);
-        match output.to {
-            Some(Target::Topic(_)) => Self { origin, message, hops: self.hops + 1, ingress: None, to: None },
-            Some(Target::Queue(queue)) => {
-                Self { origin, message, hops: self.hops, ingress: None, to: Some(queue) }
-            }
-            None => {
-                let ingress = self.ingress.clone().map(|(pipelines, passed)| (pipelines, passed + 1));
-                Self { origin, message, hops: self.hops, ingress, to: None }
-            }
-        }
-    }
-}
-
-impl Route {
-    fn new(topology: &Topology, topic: &Topic) -> Self {
-        let mut route = Self {
-            ingress: topology.ingress(topic).map(|(name, _)| name.clone()).collect(),
-            direct: Vec::new(),
-            durability: Durability::Memory,
-            piped: Vec::new(),
-        };
-        for binding in topology.resolve(topic) {
-            match &binding.pipeline {
-                Some(pipeline) => route.piped.push((pipeline.clone(), binding.queue_id)),
-                None => {
-                    route.direct.push(Destination::from(binding.queue_id));
-                    route.durability = route.durability.max(durability(topology, &binding.queue));
-                }
-            }
-        }
-        route
-    }
 }
 
 impl Journey {
@@ -518,26 +446,6 @@ fn fail(
 
 fn pass_unchanged(message: Message) -> Processed {
     Processed::Passed(vec![Output { message, to: None }])
-}
-
-/// Notes in its headers which version of which pipeline a message passed.
-pub(crate) fn mark(processed: &mut Processed, name: &Name, number: u32) {
-    let Processed::Passed(outputs) = processed else { return };
-    for output in outputs {
-        let headers = &output.message.headers;
-        let passed = match headers.text(PIPELINE_HEADER) {
-            Some(before) => format!("{before}, {name}/{number}"),
-            None => format!("{name}/{number}"),
-        };
-        // Headers at their limit stay as they are: the note is not worth the message.
-        if let Ok(marked) = headers.edit().set(PIPELINE_HEADER, passed).build() {
-            output.message.headers = marked;
-        }
-    }
-}
-
-fn durability(topology: &Topology, queue: &Name) -> Durability {
-    topology.durability(queue.as_str()).unwrap_or(Durability::Fsync)
 }
 
 fn rejection(code: ErrorCode, reason: String) -> Rejection {

@@ -24,6 +24,8 @@ mod change;
 mod death;
 mod edit;
 mod enqueue;
+mod expectation;
+mod group;
 mod kv;
 mod lease;
 mod line;
@@ -33,7 +35,8 @@ mod stream;
 mod transaction;
 mod transfer;
 
-pub use stream::{EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET, StreamPlaces};
+pub use expectation::{EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET};
+pub use stream::StreamPlaces;
 
 /// All delivery state of one shard, as of one record.
 #[derive(Debug, Default)]

@@ -1,0 +1,159 @@
+//! `wharf pipeline try`, and what a stage did, for people.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args as ClapArgs;
+use wharf_admin::message::MessageJson;
+use wharf_admin::pipeline::Try as TryRequest;
+use wharf_admin::trace::{Excerpt, OutputChange, Step, Trace};
+use wharf_protocol::{HeadersBuilder, Message, Name, Topic};
+
+use crate::admin::{Admin, path};
+use crate::commands::publish;
+use crate::output::{self, Format, Output};
+use crate::units;
+
+/// Runs a message through a pipeline and shows what every stage did; delivers nothing
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  wharf pipeline try orders --file message.json            {\"topic\": \"orders.eu\", \"payload\": \"<order/>\"}
+  wharf pipeline try orders --file order.xml --topic orders.eu.created -H tenant=acme
+  wharf pipeline try orders --version 4 --file message.json
+  wharf pipeline try orders --spec orders.toml --file message.json
+  wharf dlq show 4711-0 -o json | jq .message | wharf pipeline try orders --file -
+
+The file is a message as `wharf sub -o json` prints one, or, with --topic, a payload.")]
+pub(super) struct Try {
+    /// The pipeline's name
+    pipeline: Name,
+    /// The message, as JSON or as its payload; `-` is standard input
+    #[arg(long, value_name = "MESSAGE")]
+    file: PathBuf,
+    /// The version [default: the active one]
+    #[arg(long, value_name = "N", conflicts_with = "spec")]
+    version: Option<u32>,
+    /// A pipeline file in place of a version
+    #[arg(long, value_name = "FILE")]
+    spec: Option<PathBuf>,
+    /// The message's topic: the file is its payload
+    #[arg(long)]
+    topic: Option<Topic>,
+    /// A header of the message
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = units::header)]
+    #[arg(requires = "topic")]
+    headers: Vec<(String, String)>,
+    /// The message's key
+    #[arg(long, requires = "topic")]
+    key: Option<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) fn try_message(args: Try, admin: &Admin) -> anyhow::Result<()> {
+    let bytes = publish::read(&args.file)?;
+    let message = match args.topic {
+        Some(topic) => payload(topic, bytes, &args.headers, args.key)?,
+        None => serde_json::from_slice(&bytes).with_context(|| {
+            let file = args.file.display();
+            format!("{file} is not a message as JSON (with --topic, the file is a message's payload)")
+        })?,
+    };
+    let spec = args
+        .spec
+        .as_deref()
+        .map(|file| std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display())));
+    let candidate = TryRequest { message, version: args.version, spec: spec.transpose()? };
+    let trace: Trace = admin.post(&path(["v1", "pipelines", args.pipeline.as_str(), "try"]), &candidate)?;
+    match args.output.output {
+        Format::Json => output::json(&trace),
+        Format::Table => print(&trace),
+    }
+}
+
+/// The message with `bytes` as its payload.
+fn payload(
+    topic: Topic,
+    bytes: Vec<u8>,
+    given: &[(String, String)],
+    key: Option<String>,
+) -> anyhow::Result<MessageJson> {
+    let mut headers = HeadersBuilder::default();
+    for (name, value) in given {
+        headers.set(name, value);
+    }
+    let headers = headers.build()?;
+    Ok(MessageJson::from(&Message { headers, key: key.map(Into::into), ..Message::new(topic, bytes) }))
+}
+
+/// A trace for people: a paragraph for each message at each stage.
+pub(in crate::commands) fn print(trace: &Trace) -> anyhow::Result<()> {
+    for step in &trace.steps {
+        print_step(step)?;
+    }
+    let name = &trace.pipeline;
+    let version = match trace.version {
+        0 => "as in the file".to_owned(),
+        number => format!("version {number}"),
+    };
+    match (trace.result.as_str(), trace.destinations.is_empty()) {
+        ("passed", false) => {
+            output::line(format_args!("{name} {version} lets it pass; it would go"))?;
+            for destination in &trace.destinations {
+                let queues = match destination.queues.as_slice() {
+                    [] => "nowhere: nothing is bound to that topic".to_owned(),
+                    queues => format!("to queue {}", queues.join(", ")),
+                };
+                output::line(format_args!("  {}  {queues}", destination.topic))?;
+            }
+            Ok(())
+        }
+        ("failed", _) => output::line(format_args!("{name} {version} does not let it pass")),
+        (result, _) => output::line(format_args!("{name} {version}: {result}")),
+    }
+}
+
+pub(in crate::commands) fn print_step(step: &Step) -> anyhow::Result<()> {
+    let (stage, verdict, plugin) = (&step.stage, &step.verdict, &step.plugin);
+    let memory = units::show_bytes(step.memory_peak_bytes);
+    output::line(format_args!("{stage}: {verdict}  ({plugin}, {} µs, {memory})", step.took_us))?;
+    if let Some(problem) = &step.problem {
+        let at = problem.path.as_ref().map(|path| format!(" (at {path})")).unwrap_or_default();
+        output::line(format_args!("  {}: {}{at}", problem.code, problem.message))?;
+    }
+    for change in &step.outputs {
+        print_change(change)?;
+    }
+    for line in &step.log {
+        output::line(format_args!("  log {}: {}", line.level, line.text))?;
+    }
+    if step.log_lines_dropped > 0 {
+        output::line(format_args!("  log: {} lines over the limit", step.log_lines_dropped))?;
+    }
+    Ok(())
+}
+
+fn print_change(change: &OutputChange) -> anyhow::Result<()> {
+    if let Some(to) = &change.to {
+        output::line(format_args!("  to {to}"))?;
+    }
+    for (name, value) in &change.headers_set {
+        output::line(format_args!("  + {name}={}", excerpt(value)))?;
+    }
+    for name in &change.headers_removed {
+        output::line(format_args!("  - {name}"))?;
+    }
+    if let Some(payload) = &change.payload {
+        output::line(format_args!("  payload ({} bytes): {}", payload.bytes, excerpt(payload)))?;
+    }
+    Ok(())
+}
+
+fn excerpt(excerpt: &Excerpt) -> String {
+    match (&excerpt.text, &excerpt.hex) {
+        (Some(text), _) if (text.len() as u64) < excerpt.bytes => format!("{text}…"),
+        (Some(text), _) => text.clone(),
+        (None, hex) => format!("hex {}", hex.as_deref().unwrap_or_default()),
+    }
+}
