@@ -16,7 +16,7 @@ struct Arguments {
     /// Which check.
     #[arg(value_enum)]
     check: Check,
-    /// How many cases; each check has a default that takes about a minute.
+    /// How many cases; each check has a default that takes a few minutes, and that of `damage` is all of one seed.
     #[arg(long)]
     cases: Option<u64>,
     /// What chances are drawn from.
@@ -36,7 +36,8 @@ enum Check {
     Crash,
     /// Every operation of the disk fails, once or for good (cases are operations).
     Faults,
-    /// Every byte of a data folder flipped, every file cut off (cases are damages).
+    /// Every byte of a data folder flipped, every file cut off at every byte (cases are damages, those of the next seeds'
+    /// folders too; without --cases, each damage to the one folder of the seed).
     Damage,
     /// Frames, records and snapshots changed at random (cases are executions, shared by the three).
     Fuzz,
@@ -68,7 +69,10 @@ impl Arguments {
         match self.check {
             Check::Crash => told(crash::run(&plan(20_000))?),
             Check::Faults => told(faults::run(&plan(20_000))?),
-            Check::Damage => told(damage::run(&plan(20_000))?),
+            Check::Damage => {
+                let whole = Plan { only: self.at, ..Plan::whole(seed) };
+                told(damage::run(&self.cases.map_or(whole, plan))?)
+            }
             Check::Fuzz => told(fuzz::run(&plan(3_000_000))?),
             Check::Model => told(model::run(&plan(20_000))?),
             Check::Kill => {

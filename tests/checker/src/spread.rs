@@ -1,7 +1,6 @@
 //! Trials over seeds and places, spread over the machine's cores.
 
-use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use anyhow::{Result, anyhow};
@@ -27,6 +26,8 @@ pub struct Plan {
     pub cases: u64,
     /// The first run's seed; the next runs have the next ones.
     pub seed: u64,
+    /// Of how many runs, at most.
+    pub runs: u64,
     /// Only this place of the one run, to look at a violation again.
     pub only: Option<u64>,
     /// The last place of a run that is tried.
@@ -36,15 +37,70 @@ pub struct Plan {
 impl Plan {
     /// So many trials from `seed` on, at every place.
     pub fn new(cases: u64, seed: u64) -> Self {
-        Self { cases, seed, only: None, last: u64::MAX }
+        Self { cases, seed, runs: u64::MAX, only: None, last: u64::MAX }
+    }
+
+    /// Every place of the run of `seed`.
+    pub fn whole(seed: u64) -> Self {
+        Self { runs: 1, ..Self::new(u64::MAX, seed) }
+    }
+}
+
+/// Which trial is next, for all threads.
+struct Cursor<'a> {
+    plan: &'a Plan,
+    next: Mutex<Next>,
+}
+
+struct Next {
+    case: Case,
+    /// Trials that were handed out and are not known to be past the end of their run.
+    tried: u64,
+}
+
+impl Cursor<'_> {
+    /// Hands out the next trial, if there is to be one.
+    fn take(&self) -> Option<Case> {
+        let mut next = self.lock();
+        if next.case.at > self.plan.last {
+            let seed = next.case.seed;
+            next.begin_run_after(seed);
+        }
+        let runs = next.case.seed - self.plan.seed;
+        if runs >= self.plan.runs || next.tried >= self.plan.cases {
+            return None;
+        }
+        next.tried += 1;
+        let case = next.case;
+        next.case.at += 1;
+        Some(case)
+    }
+
+    /// The trial was none: its run ends before.
+    fn past_the_end(&self, case: Case) {
+        let mut next = self.lock();
+        next.tried -= 1;
+        next.begin_run_after(case.seed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Next> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Next {
+    /// Goes on with the run after that of `seed`, unless another thread did so before.
+    fn begin_run_after(&mut self, seed: u64) {
+        if self.case.seed == seed {
+            self.case = Case { seed: seed + 1, at: 1 };
+        }
     }
 }
 
 /// Tries every place of one run after the other, until there were enough, and adds what came of it to `report`.
-pub(crate) fn run<F, T>(plan: &Plan, mut report: Report, trial: F) -> Result<Report>
+pub(crate) fn run<F>(plan: &Plan, mut report: Report, trial: F) -> Result<Report>
 where
-    F: Fn(Case) -> T + Sync,
-    T: Future<Output = Trial>,
+    F: AsyncFn(Case) -> Trial + Sync,
 {
     if let Some(at) = plan.only {
         let case = Case { seed: plan.seed, at };
@@ -52,22 +108,15 @@ where
         add(&mut report, case, runtime.block_on(trial(case)));
         return Ok(report);
     }
-    let (next_seed, tried) = (AtomicU64::new(plan.seed), AtomicU64::new(0));
+    let cursor = Cursor { plan, next: Mutex::new(Next { case: Case { seed: plan.seed, at: 1 }, tried: 0 }) };
     let work = || -> Result<Report> {
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let mut report = Report::new(report.check, report.unit);
-        'seeds: loop {
-            let seed = next_seed.fetch_add(1, Ordering::Relaxed);
-            for at in 1..=plan.last {
-                if tried.fetch_add(1, Ordering::Relaxed) >= plan.cases {
-                    break 'seeds;
-                }
-                let case = Case { seed, at };
-                let trial = runtime.block_on(trial(case));
-                if trial.past_the_end {
-                    tried.fetch_sub(1, Ordering::Relaxed);
-                    break;
-                }
+        while let Some(case) = cursor.take() {
+            let trial = runtime.block_on(trial(case));
+            if trial.past_the_end {
+                cursor.past_the_end(case);
+            } else {
                 add(&mut report, case, trial);
             }
         }
