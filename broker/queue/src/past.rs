@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use wharf_protocol::Death;
 
+use crate::seeded::{self, Fault};
+
 /// Deaths that are remembered of a message: the first, and the newest.
 pub const PAST_DEATHS_MAX: usize = 8;
 
@@ -24,7 +26,8 @@ impl Past {
     /// Another life begins, after `death`.
     pub(crate) fn redriven(past: Option<Box<Self>>, death: Option<Box<Death>>) -> Box<Self> {
         let mut past = past.unwrap_or_default();
-        past.redriven = past.redriven.saturating_add(1);
+        let again = u32::from(!seeded::is(Fault::RedriveUncounted));
+        past.redriven = past.redriven.saturating_add(again);
         if past.deaths.len() >= PAST_DEATHS_MAX {
             past.deaths.remove(1);
         }

@@ -12,6 +12,10 @@
 //! | `id-reused` | the messages of one record share the id of its first |
 //! | `key-order-broken` | a key with a message in flight gives its next one |
 //! | `dead-letter-twice` | a message that is given up is laid in the dead-letter queue twice |
+//! | `group-gives-up-late` | a group tries a message once more than its largest number of attempts |
+//! | `transaction-lease-unchecked` | a transaction settles a range of deliveries of which some are not held |
+//! | `resume-looks-back` | a schedule that goes on publishes what it left out while it was paused |
+//! | `redrive-uncounted` | a dead letter that is sent back does not say how often it was |
 
 #[cfg(feature = "seeded-faults")]
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -34,11 +38,19 @@ pub enum Fault {
     KeyOrderBroken = 6,
     /// Dead letters are laid twice.
     DeadLetterTwice = 7,
+    /// A group's failures are one too many.
+    GroupGivesUpLate = 8,
+    /// Single deliveries of a transaction's range need not be held.
+    TransactionLeaseUnchecked = 9,
+    /// A schedule forgets that it was paused.
+    ResumeLooksBack = 10,
+    /// Redrives are not counted.
+    RedriveUncounted = 11,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::DedupTableNotRestored,
         Self::AttemptForgotten,
         Self::ExpiryByRecordBefore,
@@ -46,6 +58,10 @@ impl Fault {
         Self::IdReused,
         Self::KeyOrderBroken,
         Self::DeadLetterTwice,
+        Self::GroupGivesUpLate,
+        Self::TransactionLeaseUnchecked,
+        Self::ResumeLooksBack,
+        Self::RedriveUncounted,
     ];
 
     /// By which it is known.
@@ -58,6 +74,10 @@ impl Fault {
             Self::IdReused => "id-reused",
             Self::KeyOrderBroken => "key-order-broken",
             Self::DeadLetterTwice => "dead-letter-twice",
+            Self::GroupGivesUpLate => "group-gives-up-late",
+            Self::TransactionLeaseUnchecked => "transaction-lease-unchecked",
+            Self::ResumeLooksBack => "resume-looks-back",
+            Self::RedriveUncounted => "redrive-uncounted",
         }
     }
 }

@@ -4,7 +4,7 @@ use wharf_model::check;
 use wharf_queue::seeded::{Fault, plant};
 
 /// In how many cases of 40 commands a fault has to show.
-const CASES: u64 = 500;
+const CASES: u64 = 2_000;
 
 /// One test: a fault is planted for the whole process.
 #[test]

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use wharf_protocol::{MessageId, Receipt, Start, Timestamp, TransactionReceipt};
 use wharf_queue::{CursorView, Effect, GroupView, QueueId, Stamped, State};
 
-use crate::command::{KEYS, creation, stream_creation};
+use crate::command::{KEYS, attachment, creation, stream_creation};
 use crate::model::Stream;
 use crate::{Command, Draw, History, Model, Place};
 
@@ -14,6 +14,8 @@ use crate::{Command, Draw, History, Model, Place};
 const QUEUES_AT_FIRST: usize = 4;
 /// How many streams there are to begin with, after the queues.
 const STREAMS_AT_FIRST: usize = 2;
+/// How many consumers there are to begin with, one for each of the first queues, after the streams.
+const CONSUMERS_AT_FIRST: usize = 2;
 
 /// What a case did, so that nobody takes a history in which everything is refused for a proof.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,11 +136,14 @@ fn play(seed: u64, commands: &[Command], log: &mut Vec<Stamped>) -> Result<Tally
     let restore_every = 1 + draw.below(11) as usize;
     let (mut state, mut model, mut history) = (State::default(), Model::default(), History::default());
     let (mut effects, mut tally) = (Vec::new(), Tally::default());
-    for step in 0..QUEUES_AT_FIRST + STREAMS_AT_FIRST + commands.len() {
-        let (wait, record) = match step.checked_sub(QUEUES_AT_FIRST + STREAMS_AT_FIRST) {
-            None if step < QUEUES_AT_FIRST => (0, creation(&mut draw, step)),
-            None => (0, stream_creation(&mut draw, step - QUEUES_AT_FIRST)),
-            Some(at) => (commands[at].wait, commands[at].record(&state)),
+    let streams = QUEUES_AT_FIRST + STREAMS_AT_FIRST;
+    let first = streams + CONSUMERS_AT_FIRST;
+    for step in 0..first + commands.len() {
+        let (wait, record) = match step {
+            queue if queue < QUEUES_AT_FIRST => (0, creation(&mut draw, queue)),
+            stream if stream < streams => (0, stream_creation(&mut draw, stream - QUEUES_AT_FIRST)),
+            consumer if consumer < first => (0, attachment(&mut draw, consumer - streams)),
+            command => (commands[command - first].wait, commands[command - first].record(&state)),
         };
         let stamped = Stamped { at: Timestamp(state.now().0 + wait), record };
         let index = state.applied() + 1;
@@ -388,6 +393,12 @@ fn compare_queues(state: &State, model: &Model) -> Result<(), String> {
                 && seen.death.as_ref() == message.death.as_deref();
             if !same {
                 return Err(format!("queue {}: {seen:?}, and the model has {message:?}", queue.name));
+            }
+        }
+        for dead in state.dead_letters(&queue.name, 0, usize::MAX) {
+            let message = &queue.messages[dead.offset as usize];
+            if dead.past.redriven != message.redriven {
+                return Err(format!("queue {}: {dead:?}, and the model has {message:?}", queue.name));
             }
         }
     }

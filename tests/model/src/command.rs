@@ -103,8 +103,23 @@ pub fn creation(draw: &mut Draw, queue: usize) -> Record {
     Record::Topology(Change::CreateQueue { name: queue_name(queue), policy: policy(draw) })
 }
 
+/// The record that attaches one of the first consumers, with room for a few messages.
+pub fn attachment(draw: &mut Draw, consumer: usize) -> Record {
+    Record::Attach(Attach {
+        consumer: ConsumerId(consumer as u64),
+        queue: queue_name(consumer),
+        credit: 2 + small(draw, 8),
+        auto_settle: false,
+        notify_empty: draw.percent(50),
+        credit_bytes: 0,
+    })
+}
+
 /// Publishes, settlements and moved cursors: some of them hold, some do not.
 fn transaction(draw: &mut Draw, state: &State) -> Transaction {
+    if draw.percent(40) {
+        return transaction_of_a_range(draw);
+    }
     let mut publishes: Vec<Publish> =
         (0..draw.one_of(&[0, 1, 1, 2, 3])).map(|_| publish(draw, state)).collect();
     publishes.iter_mut().for_each(|publish| (publish.session, publish.needs_consumer) = (None, false));
@@ -126,6 +141,13 @@ fn transaction(draw: &mut Draw, state: &State) -> Transaction {
     let cursors = (0..draw.one_of(&[0, 0, 1])).map(|_| stream::commit_of_transaction(draw, state)).collect();
     let session = draw.maybe(60, session);
     Transaction { session, publishes, settles, cursors }
+}
+
+/// A range of deliveries and nothing else that could refuse it: in its midst one may be settled or lapsed.
+fn transaction_of_a_range(draw: &mut Draw) -> Transaction {
+    let first = draw.one_of(&[1, 1, 2, 3]);
+    let settlement = Settlement { first, last: first + 1 + draw.below(2), outcome: Outcome::Ack };
+    Transaction { settles: vec![(consumer(draw), vec![settlement])], ..Transaction::default() }
 }
 
 fn session(draw: &mut Draw) -> Session {
@@ -166,7 +188,13 @@ fn policy(draw: &mut Draw) -> QueuePolicy {
 }
 
 fn publish(draw: &mut Draw, state: &State) -> Publish {
-    let entries = (0..draw.one_of(&[1, 1, 1, 2])).map(|_| entry(draw, state)).collect();
+    let mut entries: Vec<Entry> =
+        (0..draw.one_of(&[1, 1, 1, 1, 2, 2, 6])).map(|_| entry(draw, state)).collect();
+    if entries.len() > 2 {
+        // All to one place: so that a consumer holds several, and settles one in their midst.
+        let destinations = entries[0].destinations.clone();
+        entries.iter_mut().for_each(|entry| entry.destinations.clone_from(&destinations));
+    }
     let session = draw.maybe(30, session);
     let dedup = draw.maybe(20, |draw| u128::from(draw.below(4)));
     let needs_consumer = draw.percent(5);
@@ -270,7 +298,8 @@ fn death() -> Death {
 }
 
 fn consumer(draw: &mut Draw) -> ConsumerId {
-    ConsumerId(draw.below(4))
+    // One of them more than the others, so that what is told of a consumer meets.
+    ConsumerId(draw.one_of(&[0, 0, 0, 1, 2, 3]))
 }
 
 fn queue(draw: &mut Draw) -> usize {
@@ -291,7 +320,7 @@ fn queue_name(queue: usize) -> Name {
 }
 
 fn tags(draw: &mut Draw) -> (u64, u64) {
-    let first = draw.below(7);
+    let first = draw.one_of(&[0, 1, 1, 2, 2, 3, 4, 5, 6]);
     (first, first + draw.one_of(&[0, 0, 1, 2, 5]))
 }
 

@@ -84,7 +84,7 @@ pub struct Message {
     expires: Option<Timestamp>,
     pub(crate) death: Option<Box<Death>>,
     /// How often it was redriven.
-    redriven: u32,
+    pub(crate) redriven: u32,
     /// Where it is.
     pub place: Place,
     /// It came as a plain message and has not come back since: of those that run out in one moment, such go last.

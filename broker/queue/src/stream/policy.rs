@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use wharf_protocol::Name;
 
 use crate::Durability;
+use crate::seeded::{self, Fault};
 
 /// The most partitions of a stream.
 pub const PARTITIONS_MAX: u16 = 256;
@@ -72,6 +73,7 @@ impl Default for GiveUp {
 impl GiveUp {
     /// Whether so many failures are enough.
     pub(crate) fn is_due(self, failures: u32) -> bool {
+        let failures = failures.saturating_sub(u32::from(seeded::is(Fault::GroupGivesUpLate)));
         self.max_attempts > 0 && failures >= self.max_attempts
     }
 

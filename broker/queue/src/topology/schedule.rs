@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Topology;
 use crate::effect::Refusal;
+use crate::seeded::{self, Fault};
 
 /// The most schedules.
 pub const SCHEDULES_MAX: usize = 1_024;
@@ -92,7 +93,7 @@ impl Topology {
             return Ok(false);
         }
         schedule.paused = paused;
-        if !paused {
+        if !paused && !seeded::is(Fault::ResumeLooksBack) {
             schedule.since = at;
         }
         Ok(true)
