@@ -16,6 +16,8 @@ const QUEUES_AT_FIRST: usize = 4;
 const STREAMS_AT_FIRST: usize = 2;
 /// How many consumers there are to begin with, one for each of the first queues, after the streams.
 const CONSUMERS_AT_FIRST: usize = 2;
+/// How many records come before the commands of a history.
+pub const RECORDS_AT_FIRST: usize = QUEUES_AT_FIRST + STREAMS_AT_FIRST + CONSUMERS_AT_FIRST;
 
 /// What a case did, so that nobody takes a history in which everything is refused for a proof.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,13 +139,15 @@ fn play(seed: u64, commands: &[Command], log: &mut Vec<Stamped>) -> Result<Tally
     let (mut state, mut model, mut history) = (State::default(), Model::default(), History::default());
     let (mut effects, mut tally) = (Vec::new(), Tally::default());
     let streams = QUEUES_AT_FIRST + STREAMS_AT_FIRST;
-    let first = streams + CONSUMERS_AT_FIRST;
-    for step in 0..first + commands.len() {
+    for step in 0..RECORDS_AT_FIRST + commands.len() {
         let (wait, record) = match step {
             queue if queue < QUEUES_AT_FIRST => (0, creation(&mut draw, queue)),
             stream if stream < streams => (0, stream_creation(&mut draw, stream - QUEUES_AT_FIRST)),
-            consumer if consumer < first => (0, attachment(&mut draw, consumer - streams)),
-            command => (commands[command - first].wait, commands[command - first].record(&state)),
+            consumer if consumer < RECORDS_AT_FIRST => (0, attachment(&mut draw, consumer - streams)),
+            command => {
+                let command = &commands[command - RECORDS_AT_FIRST];
+                (command.wait, command.record(&state))
+            }
         };
         let stamped = Stamped { at: Timestamp(state.now().0 + wait), record };
         let index = state.applied() + 1;

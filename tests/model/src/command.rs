@@ -104,7 +104,7 @@ pub fn creation(draw: &mut Draw, queue: usize) -> Record {
 }
 
 /// The record that attaches one of the first consumers, with room for a few messages.
-pub fn attachment(draw: &mut Draw, consumer: usize) -> Record {
+pub(crate) fn attachment(draw: &mut Draw, consumer: usize) -> Record {
     Record::Attach(Attach {
         consumer: ConsumerId(consumer as u64),
         queue: queue_name(consumer),

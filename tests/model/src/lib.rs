@@ -16,7 +16,7 @@ mod draw;
 mod history;
 mod model;
 
-pub use case::{Disagreement, Tally, check, commands_of};
+pub use case::{Disagreement, RECORDS_AT_FIRST, Tally, check, commands_of};
 pub use command::{Command, MESSAGE_BYTES, QUEUES, STREAMS, creation, stream_creation};
 pub use draw::Draw;
 pub use history::History;
