@@ -1,22 +1,32 @@
 //! Measures a quiet neighbour beside each beast: `cargo run --release -p wharf-zoo [PART OF A NAME]`.
 //!
-//! For each beast that is let in, the neighbour is timed alone and while the beast is fed without pause, in turns, so
-//! that whatever else the machine does meets both alike. The columns are the 99th percentiles over all turns, and how
-//! often one is the other; `calm` is the ratio of two halves of the time alone, which shows what the machine is worth.
+//! For each beast that is let in, the neighbour is timed alone, beside a plugin that harms nobody, and beside the beast,
+//! in turns, so that whatever else the machine does meets all alike. Both plugins are fed the same messages at the same
+//! pace. The columns are the 99th percentiles over all turns; `ratio` is the beast's to that of the harmless plugin, and
+//! `calm` that of two halves of the time alone, which shows what the machine is worth.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use tokio::time::{MissedTickBehavior, interval};
 use wharf_pipeline::{COMPILE_SUBCOMMAND, compile_plugin_main};
+use wharf_zoo::beast::Fate;
 use wharf_zoo::cage::BAIT;
 use wharf_zoo::{Beast, Cage, herd};
 
-/// How long each half of a turn takes.
-const HALF: Duration = Duration::from_millis(500);
+/// How long each part of a turn takes.
+const PART: Duration = Duration::from_millis(500);
 
 /// How many turns each beast has.
 const TURNS: usize = 4;
+
+/// How many messages come at once, how often.
+const FED_AT_ONCE: usize = 16;
+const FED_EVERY: Duration = Duration::from_millis(20);
+
+/// What harms nobody, and lets everything pass.
+const TAME: Beast = Beast::guest("harmless", "calm", "works as it should", Fate::Passes(1));
 
 /// A neighbour's 99th percentile is to stay below so many times what it was.
 const RATIO_MAX: f64 = 2.0;
@@ -35,23 +45,26 @@ async fn measure(filter: &str) -> anyhow::Result<()> {
     let exe = std::env::current_exe()?;
     let cage = Cage::open(&exe.to_string_lossy()).await;
     println!(
-        "{:<26} {:>10} {:>10} {:>6} {:>6}  {:>7} {:>9}",
-        "beast", "alone p99", "beside p99", "ratio", "calm", "fed", "memory"
+        "{:<26} {:>10} {:>10} {:>10} {:>6} {:>6}  {:>6} {:>9}",
+        "beast", "alone p99", "harmless", "beast's", "ratio", "calm", "fed", "memory"
     );
+    cage.admit(&TAME)
+        .await
+        .map_err(|(_, error)| anyhow::anyhow!("the harmless plugin is refused: {error}"))?;
     let (mut measured, mut within) = (0, 0);
     for beast in herd::all().into_iter().filter(|beast| beast.name.contains(filter)) {
         if cage.admit(&beast).await.is_err() {
             continue;
         }
-        let Turns { alone, beside, fed } = take_turns(&cage, &beast).await;
+        let Turns { alone, tame, beside, fed } = take_turns(&cage, &beast).await;
         let calm = ratio(p99(&alone[..TURNS / 2].concat())?, p99(&alone[TURNS / 2..].concat())?);
-        let (alone, beside) = (p99(&alone.concat())?, p99(&beside.concat())?);
-        let ratio = ratio(alone, beside);
+        let [alone, tame, beside] = [p99(&alone.concat())?, p99(&tame)?, p99(&beside)?];
+        let ratio = ratio(tame, beside);
         measured += 1;
         within += u32::from(ratio < RATIO_MAX);
         let memory = wharf_node::resident_bytes().unwrap_or_default() >> 20;
         println!(
-            "{:<26} {alone:>10.2?} {beside:>10.2?} {ratio:>6.2} {calm:>6.2}  {fed:>7} {memory:>5} MiB",
+            "{:<26} {alone:>10.2?} {tame:>10.2?} {beside:>10.2?} {ratio:>6.2} {calm:>6.2}  {fed:>6} {memory:>5} MiB",
             beast.name
         );
     }
@@ -60,30 +73,35 @@ async fn measure(filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The neighbour's times in each turn, and how many messages the beast answered.
+/// The neighbour's times, and how many messages the beast answered.
 struct Turns {
     alone: Vec<Vec<Duration>>,
-    beside: Vec<Vec<Duration>>,
+    tame: Vec<Duration>,
+    beside: Vec<Duration>,
     fed: usize,
 }
 
 async fn take_turns(cage: &Cage, beast: &Beast) -> Turns {
-    let mut turns = Turns { alone: Vec::new(), beside: Vec::new(), fed: 0 };
+    let mut turns = Turns { alone: Vec::new(), tame: Vec::new(), beside: Vec::new(), fed: 0 };
     for _ in 0..TURNS {
         cage.neighbour_times();
-        tokio::time::sleep(HALF).await;
+        tokio::time::sleep(PART).await;
         turns.alone.push(cage.neighbour_times());
+        feed(cage, &TAME).await;
+        turns.tame.append(&mut cage.neighbour_times());
         turns.fed += feed(cage, beast).await;
-        turns.beside.push(cage.neighbour_times());
+        turns.beside.append(&mut cage.neighbour_times());
     }
     turns
 }
 
-/// Bait without pause; how many messages were answered.
+/// Bait at a steady pace, which waits for who does not keep up; how many messages were answered.
 async fn feed(cage: &Cage, beast: &Beast) -> usize {
-    let (start, mut fed) = (Instant::now(), 0);
-    while start.elapsed() < HALF {
-        fed += cage.feed(beast, &[BAIT; 16]).await.len();
+    let (start, mut fed, mut pace) = (Instant::now(), 0, interval(FED_EVERY));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while start.elapsed() < PART {
+        pace.tick().await;
+        fed += cage.feed(beast, &[BAIT; FED_AT_ONCE]).await.len();
     }
     fed
 }
