@@ -280,9 +280,15 @@ impl Queue {
     }
 
     /// Delays a message that is nowhere, until a later moment. One that failed here holds its key's others up
-    /// meanwhile.
+    /// meanwhile; one that has run out is told so when the delay is over.
     pub(crate) fn delay(&mut self, offset: u64, until: Timestamp, now: Timestamp, timers: &mut Timers) {
         self.make_unusual(offset, now, timers);
+        let slot = self.backlog.slot(offset).expect("what is delayed is not settled");
+        let end = self.expiry(slot, &self.extras[&offset]).filter(|end| *end <= now);
+        if let Some(end) = end {
+            // Time may have jumped past its end, whose timer is then still to come.
+            timers.cancel(end, Timer::Expire(self.id, offset));
+        }
         let extra = self.extras.get_mut(&offset).expect("just made unusual");
         extra.not_before = Some(until);
         let blocks = extra.failures > 0;

@@ -155,6 +155,23 @@ fn what_expires_before_a_full_dead_letter_queue_is_not_delivered_and_not_lost() 
     assert_eq!(shard.state.dead_letters("dead-letters", 0, 9)[0].death.cause, DeathCause::Expired);
 }
 
+/// Found by a long run against the model: whether it was told at once that its time had run out hung on whether it had
+/// been something out of the common before.
+#[test]
+fn what_runs_out_while_time_jumps_past_its_lease_rests_before_a_full_dead_letter_queue() {
+    for priority in [0, 1] {
+        let policy = QueuePolicy { lease_ms: 50, ttl_ms: 100, ..QueuePolicy::default() };
+        let mut shard = with_full_dead_letters(policy);
+        shard.publish(&["q"], Message { priority, ..message("m") });
+        shard.wait(200);
+        shard.tick();
+        assert_eq!((shard.queue("q").delayed, shard.queue("q").expired), (1, 0), "priority {priority}");
+        shard.wait(1_000);
+        shard.tick();
+        assert_eq!((shard.queue("q").delayed, shard.queue("q").expired), (0, 1), "priority {priority}");
+    }
+}
+
 #[test]
 fn a_full_dead_letter_queue_holds_publishers_back() {
     let mut shard = with_full_dead_letters(limited(1, Overflow::DeadLetter));
