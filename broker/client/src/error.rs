@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wharf_protocol::frame::Refusal;
-use wharf_protocol::{NameError, Part, PatternError, Rejection};
+use wharf_protocol::{NameError, Part, PatternError, PipelineVersion, Rejection};
 
 use crate::ContextError;
 
@@ -85,6 +85,9 @@ pub enum CommitError {
         part: Part,
         /// Why.
         rejection: Rejection,
+        /// Which versions of which pipelines handled its messages, where it
+        /// [asked](crate::Transaction::tell_versions).
+        versions: Vec<PipelineVersion>,
     },
     /// It was not sent: it is larger than the broker takes.
     #[error("the transaction takes {bytes} bytes, and the broker takes {max}")]

@@ -12,8 +12,8 @@ use wharf_protocol::frame::{
     Transact, Transacted,
 };
 use wharf_protocol::{
-    Message, Outcome, ProducerId, Settlement, Stored, TRANSACTION_MESSAGES_MAX, TRANSACTION_RANGES_MAX,
-    TransactionReceipt,
+    Message, Outcome, PipelineVersion, ProducerId, Settlement, Stored, TRANSACTION_MESSAGES_MAX,
+    TRANSACTION_RANGES_MAX, TransactionReceipt,
 };
 use wharf_transport::FrameReader;
 
@@ -52,6 +52,7 @@ pub struct Transaction {
     client: Client,
     messages: Vec<Message>,
     settles: Vec<ConsumerSettlement>,
+    tell_versions: bool,
 }
 
 /// A transaction that happened.
@@ -64,16 +65,28 @@ pub struct CommitReceipt {
     pub duplicates: Vec<u32>,
     /// The messages, from 0, to whose topics nothing is bound.
     pub unrouted: Vec<u32>,
+    /// Which versions of which pipelines handled its messages, each once, where it
+    /// [asked](Transaction::tell_versions); none when it had happened before.
+    pub versions: Vec<PipelineVersion>,
 }
 
 impl Transaction {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, messages: Vec::new(), settles: Vec::new() }
+        Self { client, messages: Vec::new(), settles: Vec::new(), tell_versions: false }
     }
 
     /// Publishes `message`.
     pub fn publish(&mut self, message: Message) -> &mut Self {
         self.messages.push(message);
+        self
+    }
+
+    /// Asks which versions of which pipelines handle its messages: [`CommitReceipt::versions`] then tells, and so does
+    /// [`CommitError::Rejected`].
+    ///
+    /// A broker of before this was there tells none.
+    pub fn tell_versions(&mut self) -> &mut Self {
+        self.tell_versions = true;
         self
     }
 
@@ -116,7 +129,7 @@ impl Transaction {
     /// # Cancel safety
     /// Dropped, it may happen or not.
     pub async fn commit(self) -> Result<CommitReceipt, CommitError> {
-        let Self { client, messages, settles } = self;
+        let Self { client, messages, settles, tell_versions } = self;
         if messages.len() > TRANSACTION_MESSAGES_MAX || settles.len() > TRANSACTION_RANGES_MAX {
             return Err(CommitError::Invalid(format!(
                 "a transaction has at most {TRANSACTION_MESSAGES_MAX} messages and {TRANSACTION_RANGES_MAX} \
@@ -125,18 +138,24 @@ impl Transaction {
                 settles.len()
             )));
         }
-        let transact = Transact { sequence: 0, messages, settles };
-        let receipt = client.transactor().await?.0.commit(transact).await?;
+        let transact = Transact { sequence: 0, messages, settles, tell_versions };
+        let Transacted { receipt, versions, .. } = client.transactor().await?.0.commit(transact).await?;
         match receipt {
             TransactionReceipt::Committed(committed) => Ok(CommitReceipt {
                 stored: Some(committed.stored),
                 duplicates: committed.duplicates,
                 unrouted: committed.unrouted,
+                versions,
             }),
-            TransactionReceipt::Duplicate(stored) => {
-                Ok(CommitReceipt { stored, duplicates: Vec::new(), unrouted: Vec::new() })
+            TransactionReceipt::Duplicate(stored) => Ok(CommitReceipt {
+                stored,
+                duplicates: Vec::new(),
+                unrouted: Vec::new(),
+                versions: Vec::new(),
+            }),
+            TransactionReceipt::Refused { part, rejection } => {
+                Err(CommitError::Rejected { part, rejection, versions })
             }
-            TransactionReceipt::Refused { part, rejection } => Err(CommitError::Rejected { part, rejection }),
         }
     }
 }
@@ -174,11 +193,11 @@ struct State {
 struct Unanswered {
     sequence: u64,
     frame: Bytes,
-    answer: oneshot::Sender<Result<TransactionReceipt, CommitError>>,
+    answer: oneshot::Sender<Result<Transacted, CommitError>>,
 }
 
 impl Transactor {
-    async fn commit(&self, transact: Transact) -> Result<TransactionReceipt, CommitError> {
+    async fn commit(&self, transact: Transact) -> Result<Transacted, CommitError> {
         for message in &transact.messages {
             check(message).map_err(|error| CommitError::Invalid(error.to_string()))?;
         }
@@ -193,7 +212,7 @@ impl Transactor {
     fn push(
         &self,
         mut transact: Transact,
-        answer: oneshot::Sender<Result<TransactionReceipt, CommitError>>,
+        answer: oneshot::Sender<Result<Transacted, CommitError>>,
     ) -> Result<(), CommitError> {
         let mut state = self.lock();
         if let Some(error) = &state.closed {
@@ -243,7 +262,7 @@ impl Transactor {
         let first = state.unanswered.pop_front().expect("it has a sequence");
         drop(state);
         // Whoever dropped the commit does not need it.
-        let _ = first.answer.send(Ok(transacted.receipt));
+        let _ = first.answer.send(Ok(transacted));
         self.changed.notify_waiters();
         Ok(())
     }
@@ -423,7 +442,7 @@ mod tests {
         Transactor { state: Mutex::new(state), filled: Notify::new(), changed: Notify::new(), room }
     }
 
-    fn push(transactor: &Transactor) -> oneshot::Receiver<Result<TransactionReceipt, CommitError>> {
+    fn push(transactor: &Transactor) -> oneshot::Receiver<Result<Transacted, CommitError>> {
         let (answer, answered) = oneshot::channel();
         transactor.push(Transact::default(), answer).expect("open");
         answered
@@ -432,7 +451,7 @@ mod tests {
     fn transacted(sequence: u64) -> Transacted {
         let stored = Stored { index: sequence, entries: 0 };
         let committed = Committed { stored, duplicates: Vec::new(), unrouted: Vec::new() };
-        Transacted { sequence, receipt: TransactionReceipt::Committed(committed) }
+        Transacted { sequence, receipt: TransactionReceipt::Committed(committed), versions: Vec::new() }
     }
 
     #[test]

@@ -61,6 +61,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 mod transact;
+mod versions;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 

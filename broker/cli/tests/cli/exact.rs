@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use wharf_client::{Client, ConsumeOptions, Context, Message};
+use wharf_client::{Client, CommitError, ConsumeOptions, Context, Message, Part, PipelineVersion};
 
 use crate::broker::Broker;
 
@@ -47,6 +47,46 @@ async fn invoice(client: &Client, enough: usize) -> usize {
     // Whatever is still under way when the broker dies is in doubt.
     commits.detach_all();
     committed
+}
+
+/// A pipeline that only lets XML through.
+const CHECKED: &str = "name = \"checked\"\ningress = \"invoices.#\"\n[[stage]]\nplugin = \"xml-check\"\non-failure = \"reject\"\n";
+
+#[test]
+fn a_transaction_tells_the_versions_that_handled_its_messages_also_when_it_is_refused() {
+    let runtime = Runtime::new().expect("a runtime");
+    let broker = Broker::start();
+    broker.file("checked.toml", CHECKED);
+    let setup = [
+        "queue add invoices",
+        "bind # invoices",
+        "pipeline apply checked.toml",
+        "pipeline apply checked.toml",
+    ];
+    setup.iter().for_each(|line| drop(broker.ok(line)));
+
+    let client = runtime.block_on(connect(&broker));
+    let commit = |asks: bool, payloads: &[&'static str]| {
+        let mut transaction = client.transaction();
+        if asks {
+            transaction.tell_versions();
+        }
+        transaction.publish(Message::new("other".parse().expect("a topic"), "no pipeline"));
+        for payload in payloads {
+            transaction.publish(Message::new("invoices.new".parse().expect("a topic"), *payload));
+        }
+        runtime.block_on(transaction.commit())
+    };
+    let told = |versions: &[PipelineVersion]| versions.iter().map(ToString::to_string).collect::<Vec<_>>();
+
+    let receipt = commit(true, &["<invoice/>", "<invoice/>"]).expect("committed");
+    assert_eq!(told(&receipt.versions), ["checked/2"]);
+    assert_eq!(told(&commit(false, &["<invoice/>"]).expect("committed").versions), [""; 0], "nobody asked");
+    let Err(CommitError::Rejected { part, versions, .. }) = commit(true, &["<invoice/>", "no XML"]) else {
+        panic!("the second is not XML")
+    };
+    assert_eq!((part, told(&versions)), (Part::Message(2), vec!["checked/2".into()]));
+    runtime.block_on(client.close());
 }
 
 /// I7, at the points where a kill meets transactions: inputs acked if and only if outputs are there, once.

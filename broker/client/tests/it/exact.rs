@@ -72,7 +72,7 @@ async fn nothing_happens_when_one_part_cannot() {
     let mut transaction = reader.transaction();
     transaction.publish(invoice("a"));
     let error = transaction.commit().await.expect_err("forbidden");
-    let CommitError::Rejected { part: Part::Message(0), rejection } = error else { panic!("{error:?}") };
+    let CommitError::Rejected { part: Part::Message(0), rejection, .. } = error else { panic!("{error:?}") };
     assert_eq!(rejection.code, ErrorCode::Forbidden);
 
     // And one that acks what it does not hold any more.
@@ -80,7 +80,9 @@ async fn nothing_happens_when_one_part_cannot() {
     transaction.ack(&delivery).publish(invoice("a"));
     delivery.ack().await.expect("settled in another way");
     let error = transaction.commit().await.expect_err("stale");
-    let CommitError::Rejected { part: Part::Settlement(0), rejection } = error else { panic!("{error:?}") };
+    let CommitError::Rejected { part: Part::Settlement(0), rejection, .. } = error else {
+        panic!("{error:?}")
+    };
     assert_eq!(rejection.code, ErrorCode::Conflict);
     assert_eq!(broker.depth("invoices").await, 0);
 }

@@ -4,7 +4,7 @@ use quinn::SendStream;
 use tokio::sync::mpsc;
 use wharf_node::{Transact, Transacted};
 use wharf_protocol::frame::{self, Frame, OpenTransactor, Opened, ProducerSession};
-use wharf_protocol::{ErrorCode, Session, TransactionReceipt};
+use wharf_protocol::{ErrorCode, PipelineVersion, Session, TransactionReceipt};
 use wharf_transport::FrameReader;
 
 use crate::connection::Guest;
@@ -12,6 +12,14 @@ use crate::ended::{Ended, write};
 
 /// Transactions that were handed to the node and are not answered.
 const TRANSACTIONS_MAX: usize = 32;
+
+/// A transaction on its way into the log.
+struct Handed {
+    sequence: u64,
+    transacted: Transacted,
+    /// By which versions its messages were handled; empty when its client does not ask.
+    versions: Vec<PipelineVersion>,
+}
 
 /// Serves a transactor until its client ends it.
 pub(crate) async fn serve(
@@ -42,7 +50,7 @@ async fn transact(
     reader: &mut FrameReader,
     session: ProducerSession,
     guest: &Guest,
-    handed: mpsc::Sender<(u64, Transacted)>,
+    handed: mpsc::Sender<Handed>,
 ) -> Result<(), Ended> {
     let mut last = 0;
     loop {
@@ -51,7 +59,7 @@ async fn transact(
             Some(other) => return Err(Ended::unexpected(&other, "transactor")),
             None => return Ok(()),
         };
-        let frame::Transact { sequence, messages, settles } = transact;
+        let frame::Transact { sequence, messages, settles, tell_versions } = transact;
         if sequence <= last {
             let reason = format!("sequence {sequence} follows {last}; it must rise with each transaction");
             return Err(Ended::refused(ErrorCode::Malformed, reason));
@@ -62,17 +70,18 @@ async fn transact(
         let settle =
             |each: frame::ConsumerSettlement| (guest.consumers.named(each.consumer), each.settlement);
         let settles = settles.into_iter().map(settle).collect();
-        let transact = Transact { session, messages, settles, tell_versions: false };
-        let transacted = guest.node.transact(&guest.principal, transact).await;
-        if handed.send((sequence, transacted)).await.is_err() {
+        let transact = Transact { session, messages, settles, tell_versions };
+        let mut transacted = guest.node.transact(&guest.principal, transact).await;
+        let versions = transacted.take_versions();
+        if handed.send(Handed { sequence, transacted, versions }).await.is_err() {
             return Err(Ended::Lost);
         }
     }
 }
 
 /// Waits for what becomes of transactions, and tells.
-async fn answer(send: &mut SendStream, mut answers: mpsc::Receiver<(u64, Transacted)>) -> Result<(), Ended> {
-    while let Some((sequence, transacted)) = answers.recv().await {
+async fn answer(send: &mut SendStream, mut answers: mpsc::Receiver<Handed>) -> Result<(), Ended> {
+    while let Some(Handed { sequence, transacted, versions }) = answers.recv().await {
         let receipt = transacted.await;
         if let TransactionReceipt::Refused { rejection, .. } = &receipt {
             match rejection.code {
@@ -84,7 +93,7 @@ async fn answer(send: &mut SendStream, mut answers: mpsc::Receiver<(u64, Transac
                 _ => {}
             }
         }
-        write(send, &Frame::Transacted(frame::Transacted { sequence, receipt })).await?;
+        write(send, &Frame::Transacted(frame::Transacted { sequence, receipt, versions })).await?;
     }
     Ok(())
 }

@@ -2,9 +2,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::head::at_least;
-use super::{FrameError, pack};
-use crate::{PipelineVersion, Receipt, Stored, VERSIONS_TOLD_MAX};
+use super::{FrameError, pack, versions};
+use crate::{PipelineVersion, Receipt, Stored};
 
 const FRAME: &str = "Confirm";
 
@@ -109,29 +108,9 @@ pub(super) fn write(runs: &[Confirmation], out: &mut BytesMut) {
             out[start - 8..start].copy_from_slice(&length.to_le_bytes());
         }
         if !run.versions.is_empty() {
-            write_versions(&run.versions, out);
+            versions::write(&run.versions, out);
         }
     }
-}
-
-fn write_versions(versions: &[PipelineVersion], out: &mut BytesMut) {
-    let start = out.len();
-    out.put_u32_le(0);
-    pack::write(&&versions[..versions.len().min(VERSIONS_TOLD_MAX)], out);
-    let length = u32::try_from(out.len() - start - 4).expect("64 names of 255 bytes are under 4 GiB");
-    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
-}
-
-fn read_versions(body: &mut Bytes) -> Result<Vec<PipelineVersion>, FrameError> {
-    at_least(FRAME, body, 4)?;
-    let length = body.get_u32_le() as usize;
-    at_least(FRAME, body, length)?;
-    let versions: Vec<PipelineVersion> = pack::read(FRAME, &body.split_to(length))?;
-    if versions.len() > VERSIONS_TOLD_MAX {
-        let value = versions.len() as u64;
-        return Err(FrameError::Field { frame: FRAME, field: "the number of versions", value });
-    }
-    Ok(versions)
 }
 
 pub(super) fn read(mut body: Bytes) -> Result<Vec<Confirmation>, FrameError> {
@@ -163,7 +142,7 @@ pub(super) fn read(mut body: Bytes) -> Result<Vec<Confirmation>, FrameError> {
         };
         let versions = match flags & FLAG_VERSIONS {
             0 => Vec::new(),
-            _ => read_versions(&mut body)?,
+            _ => versions::read(FRAME, &mut body)?,
         };
         runs.push(Confirmation { first, count, receipt, versions });
     }
@@ -173,7 +152,7 @@ pub(super) fn read(mut body: Bytes) -> Result<Vec<Confirmation>, FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ErrorCode, Rejection};
+    use crate::{ErrorCode, Rejection, VERSIONS_TOLD_MAX};
 
     fn stored(index: u64, entries: u16) -> Receipt {
         Receipt::Stored(Stored { index, entries })

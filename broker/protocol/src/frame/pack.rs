@@ -17,13 +17,22 @@ pub(super) fn write(body: &impl Serialize, out: &mut BytesMut) {
 
 /// The value that is all of `bytes`.
 pub(super) fn read<T: DeserializeOwned>(frame: &'static str, bytes: &[u8]) -> Result<T, FrameError> {
+    let (value, rest) = read_first(frame, bytes)?;
+    if rest > 0 {
+        return Err(FrameError::Body { frame, what: format!("{rest} bytes follow it") });
+    }
+    Ok(value)
+}
+
+/// The value at the beginning of `bytes`, and how many of them follow it.
+pub(super) fn read_first<T: DeserializeOwned>(
+    frame: &'static str,
+    bytes: &[u8],
+) -> Result<(T, usize), FrameError> {
     let mut rest = bytes;
     let mut deserializer = Deserializer::new(&mut rest);
     deserializer.set_max_depth(DEPTH_MAX);
     let value = T::deserialize(&mut deserializer)
         .map_err(|error| FrameError::Body { frame, what: error.to_string() })?;
-    if !rest.is_empty() {
-        return Err(FrameError::Body { frame, what: format!("{} bytes follow it", rest.len()) });
-    }
-    Ok(value)
+    Ok((value, rest.len()))
 }

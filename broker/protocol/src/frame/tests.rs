@@ -54,8 +54,14 @@ fn any_settlement() -> impl Strategy<Value = Settlement> {
 fn any_transact() -> impl Strategy<Value = Transact> {
     let settle = (any::<u64>(), any_settlement())
         .prop_map(|(consumer, settlement)| ConsumerSettlement { consumer, settlement });
-    (any::<u64>(), vec(any_message(), 0..4), vec(settle, 0..4))
-        .prop_map(|(sequence, messages, settles)| Transact { sequence, messages, settles })
+    (any::<u64>(), vec(any_message(), 0..4), vec(settle, 0..4), any::<bool>()).prop_map(
+        |(sequence, messages, settles, tell_versions)| Transact {
+            sequence,
+            messages,
+            settles,
+            tell_versions,
+        },
+    )
 }
 
 fn any_transacted() -> impl Strategy<Value = Transacted> {
@@ -77,7 +83,11 @@ fn any_transacted() -> impl Strategy<Value = Transacted> {
         option::of(stored()).prop_map(TransactionReceipt::Duplicate),
         refused,
     ];
-    (any::<u64>(), receipt).prop_map(|(sequence, receipt)| Transacted { sequence, receipt })
+    (any::<u64>(), receipt, vec(any_version(), 0..3)).prop_map(|(sequence, receipt, versions)| Transacted {
+        sequence,
+        receipt,
+        versions,
+    })
 }
 
 fn any_death() -> impl Strategy<Value = Death> {
@@ -164,10 +174,13 @@ fn any_opening() -> impl Strategy<Value = Frame> {
     ]
 }
 
+fn any_version() -> impl Strategy<Value = PipelineVersion> {
+    ("[a-z]{1,9}", any::<u32>())
+        .prop_map(|(name, number)| PipelineVersion { pipeline: name.parse().expect("a name"), number })
+}
+
 fn any_confirmation() -> impl Strategy<Value = Confirmation> {
-    let version = ("[a-z]{1,9}", any::<u32>())
-        .prop_map(|(name, number)| PipelineVersion { pipeline: name.parse().expect("a name"), number });
-    (0..u64::MAX / 2, 1..u32::MAX, any_receipt(), vec(version, 0..3))
+    (0..u64::MAX / 2, 1..u32::MAX, any_receipt(), vec(any_version(), 0..3))
         .prop_map(|(first, count, receipt, versions)| Confirmation { first, count, receipt, versions })
 }
 
