@@ -15,6 +15,8 @@ use crate::NodeError;
 
 /// Dead letters that the shard looks at in one turn.
 const LOOKED_MAX: usize = 4_096;
+/// Letters whose headers are read in one turn, however few are wanted: rare ones would be looked for one by one else.
+const READ_MAX: usize = 1_024;
 /// Bytes of messages that are read at once for their headers, unless one is larger.
 const READ_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// The most headers that a search names.
@@ -109,25 +111,32 @@ impl Matcher {
         max: usize,
     ) -> Result<Found, ShardError> {
         let (matcher, queue) = (self.clone(), queue.clone());
+        let by_headers = !self.filter.headers.is_empty();
+        let candidates = if by_headers { max.max(READ_MAX) } else { max };
         let ask = move |state: &wharf_queue::State, _: &wharf_log::Stats| {
             let wanted = |death: &Death| matcher.matches(death);
-            state.find_dead_letters(queue.as_str(), from, LOOKED_MAX, max, wanted)
+            state.find_dead_letters(queue.as_str(), from, LOOKED_MAX, candidates, wanted)
         };
         let (letters, next) = shard.query(ask).await?;
-        if self.filter.headers.is_empty() {
-            return Ok(Found { letters, next });
-        }
-        let mut found = Found { letters: Vec::new(), next };
-        let mut rest = letters.as_slice();
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = rest.iter().take_while(|letter| {
-                bytes += u64::from(letter.bytes);
-                bytes <= READ_BYTES_MAX
-            });
-            let (now, later) = rest.split_at(fits.count().max(1));
-            found.letters.extend(self.with_headers(shard, now).await?);
-            rest = later;
+        let mut found = Found { letters, next };
+        if by_headers {
+            let candidates = std::mem::take(&mut found.letters);
+            let mut rest = candidates.as_slice();
+            while !rest.is_empty() && found.letters.len() <= max {
+                let mut bytes = 0;
+                let fits = rest.iter().take_while(|letter| {
+                    bytes += u64::from(letter.bytes);
+                    bytes <= READ_BYTES_MAX
+                });
+                let (now, later) = rest.split_at(fits.count().max(1));
+                found.letters.extend(self.with_headers(shard, now).await?);
+                rest = later;
+            }
+            // One more than is wanted: the next page begins with it.
+            if let Some(over) = found.letters.get(max) {
+                found.next = Some(over.offset);
+                found.letters.truncate(max);
+            }
         }
         Ok(found)
     }
