@@ -35,6 +35,7 @@ mod link;
 mod options;
 mod publisher;
 mod request;
+mod shared_state;
 mod stream;
 mod tap;
 mod transaction;

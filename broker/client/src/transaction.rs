@@ -2,7 +2,7 @@
 //! connection.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,6 +19,7 @@ use wharf_transport::FrameReader;
 
 use crate::link::{self, Backoff, Ended, Link, Up, unexpected};
 use crate::publisher::check;
+use crate::shared_state::SharedState;
 use crate::{Client, CommitError, Delivery};
 
 /// Transactions of one client that are not answered; more wait.
@@ -167,11 +168,9 @@ pub(crate) struct Shared(Arc<Transactor>);
 /// Where commits and the task that carries them meet.
 #[derive(Debug)]
 struct Transactor {
-    state: Mutex<State>,
+    state: SharedState<State>,
     /// There is something to write.
     filled: Notify,
-    /// The broker has taken or refused the transactor, or the last answer came.
-    changed: Notify,
     room: Semaphore,
 }
 
@@ -214,7 +213,7 @@ impl Transactor {
         mut transact: Transact,
         answer: oneshot::Sender<Result<Transacted, CommitError>>,
     ) -> Result<(), CommitError> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(error) = &state.closed {
             return Err(error.clone());
         }
@@ -233,7 +232,7 @@ impl Transactor {
 
     /// The frame to write next, if there is one.
     fn take(&self) -> Option<Bytes> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let frame = state.unanswered.get(state.written)?.frame.clone();
         state.written += 1;
         Some(frame)
@@ -241,16 +240,16 @@ impl Transactor {
 
     /// A new stream stands: everything unanswered is to be written on it.
     fn open(&self, frame_bytes_max: usize) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         (state.opened, state.written, state.frame_bytes_max) = (true, 0, frame_bytes_max);
         drop(state);
-        self.changed.notify_waiters();
+        self.state.notify();
         self.filled.notify_one();
     }
 
     /// Passes an answer on. They come in the order of the sequences.
     fn answer(&self, transacted: Transacted) -> Result<(), String> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let next = state.unanswered.front().map(|first| first.sequence);
         if next != Some(transacted.sequence) || state.written == 0 {
             return Err(format!(
@@ -263,42 +262,27 @@ impl Transactor {
         drop(state);
         // Whoever dropped the commit does not need it.
         let _ = first.answer.send(Ok(transacted));
-        self.changed.notify_waiters();
+        self.state.notify();
         Ok(())
     }
 
     /// Takes nothing more, and answers everything with `error`.
     fn close(&self, error: CommitError) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.closed.get_or_insert_with(|| error.clone());
         let unanswered = std::mem::take(&mut state.unanswered);
         drop(state);
         for each in unanswered {
             let _ = each.answer.send(Err(error.clone()));
         }
-        self.changed.notify_waiters();
-    }
-
-    async fn wait_until(&self, condition: impl Fn(&State) -> bool) {
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if condition(&self.lock()) {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.notify();
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.0.lock().left = true;
-        self.0.changed.notify_waiters();
+        self.0.state.lock().left = true;
+        self.0.state.notify();
     }
 }
 
@@ -314,9 +298,8 @@ pub(crate) async fn open(client: &Client) -> Result<Shared, CommitError> {
         closed: None,
     };
     let transactor = Arc::new(Transactor {
-        state: Mutex::new(state),
+        state: SharedState::new(state),
         filled: Notify::new(),
-        changed: Notify::new(),
         room: Semaphore::new(UNANSWERED_MAX),
     });
     let session = ProducerSession { producer: ProducerId(rand::random()), epoch: 1 };
@@ -324,8 +307,8 @@ pub(crate) async fn open(client: &Client) -> Result<Shared, CommitError> {
     let role = Role { session, transactor: Arc::clone(&transactor), link: client.link(), backoff };
     client.spawn(role.run());
     let shared = Shared(transactor);
-    shared.0.wait_until(|state| state.opened || state.closed.is_some()).await;
-    let closed = shared.0.lock().closed.clone();
+    shared.0.state.wait_until(|state| state.opened || state.closed.is_some()).await;
+    let closed = shared.0.state.lock().closed.clone();
     closed.map_or(Ok(shared), Err)
 }
 
@@ -350,9 +333,9 @@ impl Role {
         let left = async {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = transactor.wait_until(|state| state.left) => {}
+                () = transactor.state.wait_until(|state| state.left) => {}
             }
-            transactor.wait_until(|state| state.unanswered.is_empty()).await;
+            transactor.state.wait_until(|state| state.unanswered.is_empty()).await;
         };
         tokio::select! {
             () = left => {}
@@ -439,7 +422,7 @@ mod tests {
             closed: None,
         };
         let room = Semaphore::new(UNANSWERED_MAX);
-        Transactor { state: Mutex::new(state), filled: Notify::new(), changed: Notify::new(), room }
+        Transactor { state: SharedState::new(state), filled: Notify::new(), room }
     }
 
     fn push(transactor: &Transactor) -> oneshot::Receiver<Result<Transacted, CommitError>> {
@@ -488,6 +471,6 @@ mod tests {
         let transact = Transact { messages: vec![message], ..Transact::default() };
         let refused = transactor.push(transact, oneshot::channel().0);
         assert!(matches!(refused, Err(CommitError::TooLarge { max: 200, .. })));
-        assert_eq!(transactor.lock().next, 1);
+        assert_eq!(transactor.state.lock().next, 1);
     }
 }

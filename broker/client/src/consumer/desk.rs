@@ -8,8 +8,8 @@
 mod tests;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
@@ -19,6 +19,7 @@ use wharf_protocol::{Delivery, Outcome, Settlement};
 
 use super::renewals::Renewals;
 use super::settle::{Batch, Settle};
+use crate::shared_state::SharedState;
 use crate::{ConsumeError, ConsumeOptions, SettleError};
 
 /// Ranges in one `Settle` frame: with the longest reasons it stays below a frame's bound.
@@ -29,13 +30,11 @@ const UNSETTLED_SPAN_MAX: u64 = 65_536;
 
 #[derive(Debug)]
 pub(super) struct Desk {
-    state: Mutex<State>,
+    state: SharedState<State>,
     /// The number of the subscription: raised whenever it is lost, and its deliveries with it.
     round: AtomicU64,
     /// There is something to write.
     filled: Notify,
-    /// Something was answered, or the state has changed otherwise.
-    changed: Notify,
     /// Credit is given back when so much has come together.
     credit_step: u32,
     prefetch: u32,
@@ -130,10 +129,9 @@ impl Desk {
         let wanted = limit.unwrap_or(u64::MAX);
         let state = State { allowance: wanted, ..State::default() };
         Self {
-            state: Mutex::new(state),
+            state: SharedState::new(state),
             round: AtomicU64::new(0),
             filled: Notify::new(),
-            changed: Notify::new(),
             credit_step: (prefetch / 4).max(1),
             prefetch,
             prefetch_bytes,
@@ -145,7 +143,7 @@ impl Desk {
 
     /// Fetches all that lies there into `ready`; `false` when there will be no more.
     pub(super) fn poll_fetch(&self, ready: &mut Fetched, cx: &Context<'_>) -> Poll<bool> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !state.inbox.is_empty() {
             std::mem::swap(&mut state.inbox, &mut ready.deliveries);
             ready.round = self.round.load(Ordering::Acquire);
@@ -160,7 +158,7 @@ impl Desk {
 
     /// Settles a delivery of subscription `round`; or all up to it that are not settled.
     pub(super) fn settle(&self, round: u64, held: Held, extent: Extent, outcome: Outcome) -> Settle {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if round != self.round.load(Ordering::Acquire) || state.ended {
             return Settle::known(Err(SettleError::Stale));
         }
@@ -181,13 +179,13 @@ impl Desk {
 
     /// By which the broker knows subscription `round`, unless it is lost.
     pub(super) fn number(&self, round: u64) -> Option<u64> {
-        let state = self.lock();
+        let state = self.state.lock();
         (round == self.round.load(Ordering::Acquire) && !state.ended).then_some(state.consumer)
     }
 
     /// Lets the lease of a delivery begin anew.
     pub(super) fn renew(&self, round: u64, tag: u64) -> Settle {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if round != self.round.load(Ordering::Acquire) || state.ended {
             return Settle::known(Err(SettleError::Stale));
         }
@@ -202,7 +200,7 @@ impl Desk {
 
     /// A delivery was dropped unsettled: another may come.
     pub(super) fn forget(&self, round: u64, held: Held) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if round == self.round.load(Ordering::Acquire) && self.give_back(&mut state, held) {
             self.filled.notify_one();
         }
@@ -241,12 +239,12 @@ impl Desk {
     }
 
     pub(super) fn end(&self) -> Option<ConsumeError> {
-        self.lock().end.clone()
+        self.state.lock().end.clone()
     }
 
     pub(super) async fn opened(&self) -> Result<(), ConsumeError> {
-        self.wait_until(|state| state.opened || state.ended).await;
-        let state = self.lock();
+        self.state.wait_until(|state| state.opened || state.ended).await;
+        let state = self.state.lock();
         match &state.end {
             Some(error) if !state.opened => Err(error.clone()),
             _ => Ok(()),
@@ -255,10 +253,11 @@ impl Desk {
 
     /// Waits until every settlement is answered.
     pub(super) async fn flush(&self) {
-        self.wait_until(|state| {
-            state.sent.is_empty() && state.unwritten.is_empty() && state.filling.settlements.is_empty()
-        })
-        .await;
+        self.state
+            .wait_until(|state| {
+                state.sent.is_empty() && state.unwritten.is_empty() && state.filling.settlements.is_empty()
+            })
+            .await;
     }
 }
 
@@ -268,16 +267,16 @@ impl Desk {
     pub(super) fn first_credit(&self) -> u32 {
         let wanted = self.wanted.load(Ordering::Acquire);
         let credit = u32::try_from(wanted).unwrap_or(u32::MAX).min(self.prefetch);
-        self.lock().allowance = wanted - u64::from(credit);
+        self.state.lock().allowance = wanted - u64::from(credit);
         credit
     }
 
     /// A subscription stands; the broker knows it by `number`.
     pub(super) fn open(&self, number: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         (state.opened, state.consumer) = (true, number);
         drop(state);
-        self.changed.notify_waiters();
+        self.state.notify();
     }
 
     /// Lays `deliveries` down for the user.
@@ -285,7 +284,7 @@ impl Desk {
         if deliveries.is_empty() {
             return;
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if self.renew {
             deliveries.iter().for_each(|delivery| state.renewals.hold(delivery.tag));
         }
@@ -297,7 +296,7 @@ impl Desk {
 
     /// Nothing is left to deliver.
     pub(super) fn exhausted(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.exhausted = true;
         let waker = state.waker.take();
         drop(state);
@@ -306,7 +305,7 @@ impl Desk {
 
     /// Encodes all that is to be written.
     pub(super) fn take(&self, out: &mut BytesMut) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if self.is_due(&state) {
             let messages = std::mem::take(&mut state.credit);
             let bytes = std::mem::take(&mut state.credit_bytes);
@@ -329,7 +328,7 @@ impl Desk {
     /// Passes the answer to a `Settle` frame on. They come in their order.
     pub(super) fn settled(&self, settled: Settled) -> Result<(), String> {
         let mut wakers = Vec::new();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let batch = match state.sent.front() {
             Some((number, _)) if *number == settled.number => state.sent.pop_front(),
             _ => return Err(format!("the broker answered settle {}, which is not the next", settled.number)),
@@ -338,7 +337,7 @@ impl Desk {
             batch.answer(Ok(settled.stale), &mut wakers);
         }
         drop(state);
-        self.changed.notify_waiters();
+        self.state.notify();
         wakers.into_iter().for_each(Waker::wake);
         Ok(())
     }
@@ -346,14 +345,14 @@ impl Desk {
     /// Passes the answer to a `Renew` frame on.
     pub(super) fn renewed(&self, renewed: Settled) -> Result<(), String> {
         let mut wakers = Vec::new();
-        self.lock().renewals.answered(renewed, &mut wakers)?;
+        self.state.lock().renewals.answered(renewed, &mut wakers)?;
         wakers.into_iter().for_each(Waker::wake);
         Ok(())
     }
 
     /// Asks for the leases of all that is held to begin anew, where that goes by itself.
     pub(super) fn renew_held(&self) {
-        if self.renew && self.lock().renewals.renew_held() {
+        if self.renew && self.state.lock().renewals.renew_held() {
             self.filled.notify_one();
         }
     }
@@ -361,17 +360,17 @@ impl Desk {
     /// The subscription is lost, and with it the leases of its deliveries.
     pub(super) fn lose(&self) {
         let mut wakers = Vec::new();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         self.lose_locked(&mut state, &mut wakers);
         drop(state);
-        self.changed.notify_waiters();
+        self.state.notify();
         wakers.into_iter().for_each(Waker::wake);
     }
 
     /// There are no more deliveries.
     pub(super) fn close(&self, end: ConsumeError) {
         let mut wakers = Vec::new();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !state.ended {
             // The user still gets what was delivered, and learns by its ack that it is stale.
             let inbox = std::mem::take(&mut state.inbox);
@@ -382,7 +381,7 @@ impl Desk {
             wakers.extend(state.waker.take());
         }
         drop(state);
-        self.changed.notify_waiters();
+        self.state.notify();
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -398,21 +397,6 @@ impl Desk {
         while let Some(filling) = state.next_unwritten() {
             filling.batch.answer(Err(SettleError::Stale), wakers);
         }
-    }
-
-    async fn wait_until(&self, condition: impl Fn(&State) -> bool) {
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if condition(&self.lock()) {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,7 @@
 //! message costs one copy and no allocation of its own.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -16,6 +16,7 @@ use wharf_transport::WRITE_BYTES;
 
 use super::batch::Batch;
 use crate::PublishError;
+use crate::shared_state::SharedState;
 
 /// Messages that may be unconfirmed.
 const UNCONFIRMED_MAX: u64 = 8_192;
@@ -25,11 +26,9 @@ const UNCONFIRMED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Window {
-    state: Mutex<State>,
+    state: SharedState<State>,
     /// There is something to write.
     filled: Notify,
-    /// Something was answered, or the state has changed otherwise.
-    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -87,18 +86,18 @@ impl Window {
             shut: None,
             closed: None,
         };
-        Self { state: Mutex::new(state), filled: Notify::new(), changed: Notify::new() }
+        Self { state: SharedState::new(state), filled: Notify::new() }
     }
 
     /// The first message comes after `last`: an earlier life of the producer ended there.
     pub(super) fn begin_after(&self, last: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         debug_assert_eq!((state.next, state.confirmed), (1, 0), "nothing was taken yet");
         (state.next, state.confirmed, state.begun_after) = (last + 1, last, last);
     }
 
     pub(super) fn begun_after(&self) -> u64 {
-        self.lock().begun_after
+        self.state.lock().begun_after
     }
 
     /// Takes one message, waiting for room.
@@ -123,7 +122,7 @@ impl Window {
             if let Some(taken) = self.try_push(bytes, &encode)? {
                 return Ok(taken);
             }
-            self.wait_until(|state| state.shut.is_some() || state.has_room(bytes)).await;
+            self.state.wait_until(|state| state.shut.is_some() || state.has_room(bytes)).await;
         }
     }
 
@@ -132,7 +131,7 @@ impl Window {
         bytes: usize,
         encode: impl Fn(u64, &mut BytesMut),
     ) -> Result<Option<(Arc<Batch>, u64)>, PublishError> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(error) = &state.shut {
             return Err(error.clone());
         }
@@ -162,7 +161,7 @@ impl Window {
 
     /// The frames to write next, if there are any.
     pub(super) fn take(&self) -> Option<Bytes> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(frames) = state.unwritten.pop_front() {
             return Some(frames);
         }
@@ -176,19 +175,19 @@ impl Window {
 
     /// A new stream stands: everything unanswered is to be written on it.
     pub(super) fn open(&self, frame_bytes_max: usize) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let confirmed = state.confirmed;
         state.frame_bytes_max = frame_bytes_max;
         state.opened = true;
         state.unwritten = state.kept.iter().map(|kept| after(kept.frames.clone(), confirmed)).collect();
         drop(state);
-        self.changed.notify_waiters();
+        self.state.notify();
     }
 
     /// Waits until the broker has taken the publisher.
     pub(super) async fn opened(&self) -> Result<(), PublishError> {
-        self.wait_until(|state| state.opened || state.closed.is_some()).await;
-        match &self.lock().closed {
+        self.state.wait_until(|state| state.opened || state.closed.is_some()).await;
+        match &self.state.lock().closed {
             Some(error) => Err(error.clone()),
             None => Ok(()),
         }
@@ -197,7 +196,7 @@ impl Window {
     /// Passes the broker's answers on. They come in the order of the sequences, each once.
     pub(super) fn confirm(&self, runs: Vec<Confirmation>) -> Result<(), String> {
         let mut wakers = Vec::new();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         for run in runs {
             let (first, last) = (run.first, run.last());
             let (confirmed, sent) = (state.confirmed, state.kept.back().map_or(0, |kept| kept.last));
@@ -209,16 +208,16 @@ impl Window {
             state.answer(run, &mut wakers);
         }
         drop(state);
-        self.changed.notify_waiters();
+        self.state.notify();
         wakers.into_iter().for_each(Waker::wake);
         Ok(())
     }
 
     /// Waits until everything taken so far is answered.
     pub(super) async fn flush(&self) -> Result<(), PublishError> {
-        let last = self.lock().next - 1;
-        self.wait_until(|state| state.confirmed >= last || state.closed.is_some()).await;
-        let state = self.lock();
+        let last = self.state.lock().next - 1;
+        self.state.wait_until(|state| state.confirmed >= last || state.closed.is_some()).await;
+        let state = self.state.lock();
         match &state.closed {
             Some(error) if state.confirmed < last => Err(error.clone()),
             _ => Ok(()),
@@ -227,14 +226,14 @@ impl Window {
 
     /// Takes nothing more.
     pub(super) fn shut(&self) {
-        self.lock().shut.get_or_insert(PublishError::Closed);
-        self.changed.notify_waiters();
+        self.state.lock().shut.get_or_insert(PublishError::Closed);
+        self.state.notify();
     }
 
     /// Takes nothing more, and answers everything with `error`.
     pub(super) fn close(&self, error: PublishError) {
         let mut wakers = Vec::new();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closed.is_none() {
             state.shut = Some(error.clone());
             state.closed = Some(error.clone());
@@ -243,23 +242,8 @@ impl Window {
             std::mem::take(&mut state.filling).batch.fail(error, &mut wakers);
         }
         drop(state);
-        self.changed.notify_waiters();
+        self.state.notify();
         wakers.into_iter().for_each(Waker::wake);
-    }
-
-    async fn wait_until(&self, condition: impl Fn(&State) -> bool) {
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if condition(&self.lock()) {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -392,7 +376,7 @@ mod tests {
         window.confirm(vec![stored(1, 2, 40)]).expect("in order");
         assert_eq!(poll(&first, one), Poll::Ready(Ok(Receipt::Stored(Stored { index: 40, entries: 1 }))));
         assert_eq!(poll(&second, two), Poll::Ready(Ok(Receipt::Stored(Stored { index: 41, entries: 1 }))));
-        assert_eq!(window.lock().bytes, 0);
+        assert_eq!(window.state.lock().bytes, 0);
     }
 
     #[test]
