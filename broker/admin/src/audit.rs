@@ -24,7 +24,7 @@ use crate::error::{ErrorBody, Problem};
 use crate::extract::Query;
 use crate::listener::Peer;
 use crate::page;
-use crate::traces::moment;
+use crate::trace::moment;
 
 /// The ends of paths that are posted to and change nothing.
 const READING_POSTS: [&str; 4] = ["/search", "/try", "/replay", "/rerun"];

@@ -18,8 +18,8 @@ use crate::error::{ErrorBody, Problem};
 use crate::extract::{Json, Path, Query};
 use crate::message::{MessageJson, PayloadEncoding};
 use crate::page;
-use crate::trace::word;
-use crate::traces::moment;
+use crate::step::word;
+use crate::trace::moment;
 
 /// A dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -2,7 +2,7 @@
 //!
 //! A request is authenticated (`auth`), noted where it changes something ([`audit`]), bounded in size and time (here),
 //! parsed at the edge (`extract`), answered by the route of its noun ([`queue`], [`messages`], [`binding`], [`schedule`],
-//! [`stream`], [`plugin`], [`pipeline`], [`trial`], [`kv`], [`lent`], [`dead_letter`], [`traces`], [`rerun`],
+//! [`stream`], [`plugin`], [`pipeline`], [`trial`], [`kv`], [`lent`], [`dead_letter`], [`trace`], [`step`], [`rerun`],
 //! [`status`], `metrics`), and what goes wrong is an [`error::Problem`]. The routes describe themselves: `/v1/openapi.json` is
 //! made from them. The types of the bodies are public: the command line reads what this crate writes.
 
@@ -30,9 +30,9 @@ pub mod recording;
 pub mod rerun;
 pub mod schedule;
 pub mod status;
+pub mod step;
 pub mod stream;
 pub mod trace;
-pub mod traces;
 pub mod trial;
 mod version;
 
@@ -114,7 +114,7 @@ fn routes(plugin_bytes_max: usize) -> (Router<Node>, Router<Node>, OpenApi) {
         .merge(lent::routes())
         .merge(recording::routes())
         .merge(dead_letter::routes())
-        .merge(traces::routes())
+        .merge(trace::routes())
         .merge(rerun::routes())
         .merge(audit::routes())
         .merge(dedup::routes())

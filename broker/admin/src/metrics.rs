@@ -18,7 +18,7 @@ use wharf_node::{
 };
 
 use crate::error::Problem;
-use crate::trace::word;
+use crate::step::word;
 
 /// <https://prometheus.io/docs/instrumenting/exposition_formats/>, text format 0.0.4.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";

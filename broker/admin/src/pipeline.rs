@@ -18,7 +18,7 @@ use wharf_protocol::{Message, Name};
 use crate::error::{Code, ErrorBody, Problem};
 use crate::extract::{Body, Json, Path, Query, content_type};
 use crate::message::MessageJson;
-use crate::trace::{Trace, word};
+use crate::step::{Trace, word};
 use crate::trial::{Trial, candidate};
 
 /// A pipeline, as its active version has it.

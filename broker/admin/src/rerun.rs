@@ -11,7 +11,7 @@ use wharf_protocol::Name;
 
 use crate::error::{ErrorBody, Problem};
 use crate::extract::{Json, Path};
-use crate::trace::Step;
+use crate::step::Step;
 
 /// What of a trace is run again, and by which version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -1,4 +1,4 @@
-//! What every stage of a pipeline did with a message, as `try` tells it.
+//! What a stage of a pipeline did with a message, and the way through all of them, as `try` tells it.
 
 use std::collections::BTreeMap;
 

@@ -14,7 +14,7 @@ use wharf_protocol::{Name, Timestamp};
 use crate::error::{ErrorBody, Problem};
 use crate::extract::{Path, Query};
 use crate::page;
-use crate::trace::{Snapshot, Step, excerpts, word};
+use crate::step::{Snapshot, Step, excerpts, word};
 
 /// The longest that a request waits for a trace.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);

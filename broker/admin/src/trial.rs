@@ -16,7 +16,7 @@ use wharf_protocol::{Name, Start};
 use crate::error::{ErrorBody, Problem};
 use crate::extract::{Json, Path, Query};
 use crate::pipeline::Pipeline;
-use crate::trace::word;
+use crate::step::word;
 
 /// How many messages are replayed when nothing is said.
 const REPLAYED: u64 = 1_000;

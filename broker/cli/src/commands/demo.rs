@@ -10,7 +10,7 @@ use clap::Args as ClapArgs;
 use serde_json::{Value, json};
 use wharf_admin::dead_letter::Page;
 use wharf_admin::pipeline::Change;
-use wharf_admin::trace::Trace;
+use wharf_admin::step::Trace;
 use wharf_client::{Client, Confirmed, ConsumeOptions, Delivery, Message, MessageId, PublishError};
 
 use crate::admin::{Admin, path};

@@ -3,7 +3,7 @@
 mod rerun;
 
 use clap::{Args as ClapArgs, Subcommand};
-use wharf_admin::traces::{Page, Sequel, StoredTrace, TraceLine};
+use wharf_admin::trace::{Page, Sequel, StoredTrace, TraceLine};
 use wharf_node::TraceKey;
 use wharf_protocol::{Name, Timestamp};
 

@@ -10,8 +10,8 @@ use wharf_admin::dead_letter::{self, DeadLetter, Page};
 use wharf_admin::message::PayloadEncoding;
 use wharf_admin::page::PAGE_MAX;
 use wharf_admin::pipeline::Try as TryRequest;
-use wharf_admin::trace::Trace;
-use wharf_admin::traces::StoredTrace;
+use wharf_admin::step::Trace;
+use wharf_admin::trace::StoredTrace;
 use wharf_protocol::{MessageId, Name, QueueName, Topic};
 
 use super::filter;

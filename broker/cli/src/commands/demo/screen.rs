@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use wharf_admin::trace::Step;
+use wharf_admin::step::Step;
 
 /// How much of a payload is shown.
 const PAYLOAD_CHARS_MAX: usize = 150;

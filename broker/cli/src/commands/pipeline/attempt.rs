@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args as ClapArgs;
 use wharf_admin::message::MessageJson;
 use wharf_admin::pipeline::Try as TryRequest;
-use wharf_admin::trace::{Excerpt, OutputChange, Step, Trace};
+use wharf_admin::step::{Excerpt, OutputChange, Step, Trace};
 use wharf_protocol::{HeadersBuilder, Message, Name, Topic};
 
 use crate::admin::{Admin, path};
