@@ -268,7 +268,7 @@ async fn show(
 
 /// Applies a pipeline file as the next version, and activates it at one position in the log.
 ///
-/// Messages in flight finish with the version they began with. The file as it is active changes nothing.
+/// Messages in flight finish with the version they began with.
 #[utoipa::path(
     put, path = "/v1/pipelines/{name}", tag = "pipelines",
     params(("name" = String, Path, description = "the pipeline"), Note),
