@@ -108,6 +108,14 @@ pub(crate) fn show_bytes(bytes: u64) -> String {
     }
 }
 
+/// So many of something: `1 message`, `2 messages`. `what` is a word that takes an s.
+pub(crate) fn show_count(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use wharf_protocol::{Name, Start};
 use crate::admin::path;
 use crate::connection::Connection;
 use crate::output::{self, Output};
+use crate::units::show_count;
 
 /// Shows, resets and removes the groups that read a stream
 #[derive(Debug, ClapArgs)]
@@ -102,7 +103,8 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
             let to = path(["v1", "streams", reset.stream.as_str(), "groups", reset.group.as_str(), "reset"]);
             let body = Reset { to: reset.to.to_string(), partition: reset.partition };
             let group: Group = admin.post(&to, &body)?;
-            output::line(format_args!("group {} has {} messages before it", group.name, group.lag))
+            let lag = show_count(group.lag, "message");
+            output::line(format_args!("group {} has {lag} before it", group.name))
         }
         Command::Rm(remove) => {
             admin.delete(&group_path(&remove.stream, &remove.group), &[])?;

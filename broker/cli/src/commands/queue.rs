@@ -12,7 +12,7 @@ use wharf_protocol::QueueName;
 use crate::admin::path;
 use crate::connection::Connection;
 use crate::output::{self, Output};
-use crate::units::show_bytes;
+use crate::units::{show_bytes, show_count};
 
 /// Makes, shows and removes queues
 #[derive(Debug, ClapArgs)]
@@ -157,7 +157,8 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
         Command::Purge(purge) => {
             let path = path(["v1", "queues", purge.queue.as_str(), "purge"]);
             let dropped: Count = admin.post(&path, &Map::new())?;
-            output::line(format_args!("{} messages dropped from queue {}", dropped.messages, purge.queue))
+            let dropped = show_count(dropped.messages, "message");
+            output::line(format_args!("{dropped} dropped from queue {}", purge.queue))
         }
         Command::Rm(remove) => {
             admin.delete(&path(["v1", "queues", remove.queue.as_str()]), &[])?;

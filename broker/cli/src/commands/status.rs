@@ -6,7 +6,7 @@ use wharf_admin::status::{PrincipalUse, Status};
 use crate::admin::path;
 use crate::connection::Connection;
 use crate::output::{self, Output};
-use crate::units::show_bytes;
+use crate::units::{show_bytes, show_count};
 
 /// Shows how the broker is
 #[derive(Debug, ClapArgs)]
@@ -30,7 +30,12 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
         ("messages", status.messages.to_string()),
         (
             "log",
-            format!("{} in {} segments, last index {}", show_bytes(log.bytes), log.segments, log.last_index),
+            format!(
+                "{} in {}, last index {}",
+                show_bytes(log.bytes),
+                show_count(log.segments, "segment"),
+                log.last_index
+            ),
         ),
         ("memory", status.memory_bytes.map(show_bytes).unwrap_or_default()),
         ("alarm", status.alarm.clone().unwrap_or_else(|| "none".into())),
@@ -48,7 +53,7 @@ fn principal(each: &PrincipalUse) -> Option<String> {
     if each.connections == 0 && each.waits == 0 && each.queues == 0 {
         return None;
     }
-    let mut uses = vec![format!("{} connections", each.connections)];
+    let mut uses = vec![show_count(each.connections.into(), "connection")];
     if each.waits > 0 {
         uses.push(format!("waited {} times for its rate", each.waits));
     }

@@ -48,8 +48,8 @@ fn messages_are_looked_at_and_moved() {
     assert_eq!(browsed[2]["state"], "delayed");
     let two = browsed[0]["id"].as_str().expect("an id");
 
-    assert_eq!(broker.ok(&format!("queue move a b --id {two}")), "1 messages moved\n");
-    assert_eq!(broker.ok("queue move a b --limit 1 --rate 100/s"), "1 messages moved\n");
+    assert_eq!(broker.ok(&format!("queue move a b --id {two}")), "1 message moved\n");
+    assert_eq!(broker.ok("queue move a b --limit 1 --rate 100/s"), "1 message moved\n");
     assert_eq!(broker.ok("sub b --exit-when-empty -o raw"), "two\none\n");
     assert_eq!(broker.ok("queue move a b"), "2 messages moved\n");
     assert!(broker.fails("queue move a a").contains("itself"));
@@ -75,5 +75,5 @@ fn dead_letters_go_back_at_a_rate_and_keep_their_history() {
         assert!(!death[field].is_null(), "{field}: {letter}");
     }
     let said = broker.ok("dlq redrive --all --queue jobs-dead --rate 100/s");
-    assert_eq!(said, "1 messages sent back from jobs-dead\n");
+    assert_eq!(said, "1 message sent back from jobs-dead\n");
 }

@@ -87,7 +87,7 @@ fn queues_and_bindings_are_listed_and_removed() {
     assert!(broker.ok("queue ls").starts_with("NAME"));
     assert_eq!(broker.json("bindings -o json")[0]["pattern"], "orders.#");
 
-    assert!(broker.ok("queue purge orders").contains("1 messages"));
+    assert!(broker.ok("queue purge orders").contains("1 message dropped"));
     broker.ok("unbind orders.# orders");
     assert_eq!(broker.json("bindings -o json"), serde_json::json!([]));
     broker.ok("queue rm orders");

@@ -119,7 +119,9 @@ pub(in crate::commands) fn print_step(step: &Step) -> anyhow::Result<()> {
     let memory = units::show_bytes(step.memory_peak_bytes);
     output::line(format_args!("{stage}: {verdict}  ({plugin}, {} µs, {memory})", step.took_us))?;
     if let Some(problem) = &step.problem {
-        let at = problem.path.as_ref().map(|path| format!(" (at {path})")).unwrap_or_default();
+        // The path of the payload itself is empty.
+        let at = problem.path.as_deref().filter(|path| !path.is_empty());
+        let at = at.map(|path| format!(" (at {path})")).unwrap_or_default();
         output::line(format_args!("  {}: {}{at}", problem.code, problem.message))?;
     }
     for change in &step.outputs {

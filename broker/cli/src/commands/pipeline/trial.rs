@@ -268,13 +268,15 @@ pub(super) fn describe(trial: &Trial) -> String {
 /// A comparison for people: the counts, the times, and a paragraph for each class.
 pub(super) fn print(comparison: &Comparison) -> anyhow::Result<()> {
     let Comparison { compared, same, different, live_time, candidate_time, .. } = comparison;
-    output::line(format_args!("{compared} messages: {same} the same, {different} otherwise"))?;
+    let messages = units::show_count(*compared, "message");
+    output::line(format_args!("{messages}: {same} the same, {different} otherwise"))?;
     let time = |time: &Time| format!("p50 {} µs, p99 {} µs", time.p50_us, time.p99_us);
     if *compared > 0 {
         output::line(format_args!("time: active {}; candidate {}", time(live_time), time(candidate_time)))?;
     }
     for class in &comparison.classes {
-        output::line(format_args!("\n{} {}: {} messages", class.aspect, class.of, class.messages))?;
+        let messages = units::show_count(class.messages, "message");
+        output::line(format_args!("\n{} {}: {messages}", class.aspect, class.of))?;
         for example in &class.examples {
             let at = if example.at.is_empty() { String::new() } else { format!(" at {}", example.at) };
             output::line(format_args!("  {}{at}", example.message))?;

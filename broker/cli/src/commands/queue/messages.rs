@@ -12,7 +12,7 @@ use wharf_protocol::{Message, MessageId, QueueName};
 
 use crate::admin::{Admin, path};
 use crate::output::{self, Format, Output};
-use crate::units::{self, show_bytes};
+use crate::units::{self, show_bytes, show_count};
 
 /// How long a request for the state of a transfer waits for its end.
 const PATIENCE_MS: &str = "1000";
@@ -152,7 +152,7 @@ pub(crate) fn follow(admin: &Admin, begun: Transfer, done: &str) -> anyhow::Resu
         output::note(format_args!("{looping} stay: redriven often enough; --force sends them all the same"));
     }
     let stopped = if transfer.state == TransferState::Stopped { ", then stopped" } else { "" };
-    output::line(format_args!("{} messages {done}{stopped}", transfer.moved))?;
+    output::line(format_args!("{} {done}{stopped}", show_count(transfer.moved, "message")))?;
     match transfer.problem {
         Some(problem) => bail!("it could not go on: {problem}"),
         None => Ok(()),
