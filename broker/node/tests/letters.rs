@@ -68,10 +68,16 @@ impl Broker {
     }
 
     async fn find(&self, filter: LetterFilter) -> Vec<u64> {
+        self.find_by(100, filter).await
+    }
+
+    /// Page by page, of at most `limit` letters.
+    async fn find_by(&self, limit: usize, filter: LetterFilter) -> Vec<u64> {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
-            let page = self.node.find_dead_letters(&me(), None, filter.clone(), after, 100).await;
+            let page = self.node.find_dead_letters(&me(), None, filter.clone(), after, limit).await;
             let page = page.expect("allowed");
+            assert!(page.letters.len() <= limit);
             found.extend(page.letters.iter().map(|letter| letter.offset));
             after = page.next;
             if after.is_none() {
@@ -106,6 +112,23 @@ async fn letters_are_found_by_what_their_deaths_and_headers_say() {
         LetterFilter { plugin: Some("nobody".parse().expect("a plugin")), ..LetterFilter::default() };
     let refused = broker.node.find_dead_letters(&me(), None, nobody, None, 9).await;
     assert!(matches!(refused, Err(NodeError::NotFound { kind: "plugin", .. })));
+}
+
+/// A search by headers looks at more letters than it was asked for.
+#[tokio::test]
+async fn a_page_of_a_search_by_headers_ends_where_the_next_one_begins() {
+    let broker = Broker::start().await;
+    broker.publish(250).await;
+    broker.refuse_all("no total").await;
+    for (tenant, count) in [("acme", 3), ("other", 247), ("nobody", 0)] {
+        let headers = vec![("tenant".to_owned(), tenant.to_owned())];
+        let filter = LetterFilter { headers, ..LetterFilter::default() };
+        for limit in [1, 2, 3, 100, 247, 300] {
+            let found = broker.find_by(limit, filter.clone()).await;
+            assert_eq!(found.len(), count, "{tenant}, by {limit}");
+            assert!(found.is_sorted_by(|one, next| one < next), "{tenant}, by {limit}: {found:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ A pipeline file:
   [[stage]]
   plugin = \"xml-to-json\"
   on-failure = \"dead-letter\"     # or \"reject\": the publisher is told
-  config = { force-list = [\"line\"] }")]
+  config = { arrays = [\"line\"] }")]
 struct Apply {
     /// The pipeline file: TOML, or JSON when it ends in .json
     file: PathBuf,
