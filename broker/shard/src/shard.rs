@@ -40,9 +40,13 @@ pub struct Options {
     pub log: wharf_log::Options,
     /// What tells it the time; it may jump, and the shard's own time still never goes back.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// A snapshot is due after so many bytes of log, or 16 times its own size, whichever is more; and when the
-    /// last one is old. With what two snapshots do not cover, twice as much, this is how long the log is at least.
+    /// A snapshot is due after so many bytes of log, or so many [times](Self::snapshot_log_times) its own size, whichever
+    /// is more; and when the last one is old. With what two snapshots do not cover, twice as much, this is how long the log is at least.
     pub snapshot_log_bytes_min: usize,
+    /// After how many times its own size of log a snapshot is due. It walks over all that waits, for which as many more
+    /// messages pay as there are more that wait; and one that waits takes three bytes of snapshot, so that the log which
+    /// none covers stays short beside what is live.
+    pub snapshot_log_times: usize,
 }
 
 /// What may wait for the owner, in units of [`ROOM_UNIT_BYTES`]; a command takes one, and one more for each
@@ -163,6 +167,7 @@ impl Default for Options {
             log: wharf_log::Options::default(),
             clock: Arc::new(Timestamp::wall_clock),
             snapshot_log_bytes_min: 128 << 20,
+            snapshot_log_times: 16,
         }
     }
 }

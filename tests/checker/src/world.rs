@@ -47,6 +47,8 @@ pub(crate) const QUEUES: [Queue; 5] = ["plain", "fancy", "quick", "once", "dead"
 const BEGIN: u64 = 1_700_000_000_000;
 /// Small, so that a run of a hundred steps rolls, seals and recycles several.
 const SEGMENT_BYTES: u32 = 8 * 1024;
+/// Small, so that it meets snapshots, trimming and compaction.
+const SNAPSHOT_LOG_TIMES: usize = 4;
 
 /// A shard and all who use it.
 pub(crate) struct World {
@@ -174,8 +176,12 @@ impl World {
             let _ = &farewell;
             Timestamp(clock.load(Ordering::SeqCst))
         };
-        let options =
-            Options { log: log_options(&self.disk), clock: Arc::new(clock), snapshot_log_bytes_min: 1 };
+        let options = Options {
+            log: log_options(&self.disk),
+            clock: Arc::new(clock),
+            snapshot_log_bytes_min: 1,
+            snapshot_log_times: SNAPSHOT_LOG_TIMES,
+        };
         let opened = Shard::open(Path::new(FOLDER), options).await;
         let shard = match opened {
             Ok(shard) => shard,

@@ -112,7 +112,7 @@ impl Owner {
         let mut state = State::default();
         let mut effects = Vec::new();
         let keeper = Keeper::new(options.log.prepare_ahead, poke);
-        let mut upkeep = Upkeep::new(keeper, (options.clock)(), options.snapshot_log_bytes_min);
+        let mut upkeep = Upkeep::new(keeper, (options.clock)(), &options);
         let log = LocalLog::open(folder, options.log, &mut |replay| {
             match replay {
                 Replay::Snapshot { bytes, .. } => {

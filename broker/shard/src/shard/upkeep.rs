@@ -7,6 +7,7 @@ use wharf_log::{LocalLog, LogEngine, Snapshot, Written};
 use wharf_protocol::Timestamp;
 use wharf_queue::State;
 
+use super::Options;
 use super::keeper::{Job, Keeper, Kept};
 use crate::error::chain;
 
@@ -15,11 +16,6 @@ use crate::error::chain;
 const AGE_MAX: Duration = Duration::from_secs(60);
 /// The log that is worth it, or a quarter of the snapshot's own size, whichever is more.
 const AGED_LOG_BYTES_MIN: usize = 1 << 20;
-
-/// A snapshot is due after so many times its own size of log. A walk over all that waits is then paid by messages whose
-/// number grows with what waits; and as a waiting message takes three bytes of snapshot, the log that no snapshot covers
-/// stays short beside the live one.
-const LOG_PER_SNAPSHOT: usize = 16;
 
 /// What the owner knows of its snapshots.
 pub(super) struct Upkeep {
@@ -32,11 +28,14 @@ pub(super) struct Upkeep {
     begun: Timestamp,
     /// See [`Options::snapshot_log_bytes_min`](crate::Options::snapshot_log_bytes_min).
     log_bytes_min: usize,
+    /// See [`Options::snapshot_log_times`](crate::Options::snapshot_log_times).
+    log_times: usize,
 }
 
 impl Upkeep {
-    pub(super) fn new(keeper: Keeper, now: Timestamp, log_bytes_min: usize) -> Self {
-        Self { keeper, log_bytes: 0, snapshot_bytes: 0, begun: now, log_bytes_min }
+    pub(super) fn new(keeper: Keeper, now: Timestamp, options: &Options) -> Self {
+        let Options { snapshot_log_bytes_min: log_bytes_min, snapshot_log_times: log_times, .. } = *options;
+        Self { keeper, log_bytes: 0, snapshot_bytes: 0, begun: now, log_bytes_min, log_times }
     }
 
     /// The state was restored from a snapshot of so many bytes.
@@ -60,7 +59,7 @@ impl Upkeep {
         while let Some(kept) = self.keeper.take() {
             self.take(kept, log, state);
         }
-        let long = self.log_bytes >= self.log_bytes_min.max(LOG_PER_SNAPSHOT * self.snapshot_bytes);
+        let long = self.log_bytes >= self.log_bytes_min.max(self.log_times * self.snapshot_bytes);
         let old = self.next_timer().is_some_and(|due| due <= now);
         if !self.keeper.is_busy() && (long || old) {
             self.begun = now;
