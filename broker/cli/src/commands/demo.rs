@@ -63,12 +63,12 @@ async fn demo() -> anyhow::Result<()> {
 fn start(screen: &Screen, folder: &std::path::Path) -> anyhow::Result<OwnBroker> {
     screen.part("A broker, with the plugins that come with it")?;
     let started = Instant::now();
-    screen.doing("starting it; at its first start it compiles the plugins…");
+    screen.doing("starting it…");
     let broker = OwnBroker::start(folder)?;
     let plugins: Vec<Value> = broker.connection().admin()?.get(&path(["v1", "plugins"]))?;
     for plugin in &plugins {
         let text = |key| plugin[key].as_str().unwrap_or_default();
-        screen.line(format_args!("{:<12} {:<6} {}", text("name"), text("version"), text("summary")))?;
+        screen.line(format_args!("{:<16} {:<6} {}", text("name"), text("version"), text("summary")))?;
     }
     screen.done(format_args!(
         "ready in {:.1} s, process {}",
@@ -80,6 +80,7 @@ fn start(screen: &Screen, folder: &std::path::Path) -> anyhow::Result<OwnBroker>
 
 fn apply_topology(screen: &Screen, admin: &Admin) -> anyhow::Result<()> {
     screen.part("Queues, bindings, and two pipelines")?;
+    screen.doing("compiling the plugins that they use…");
     for (name, spec) in [("intake", INTAKE), ("check", CHECK)] {
         apply(admin, name, spec)?;
     }
