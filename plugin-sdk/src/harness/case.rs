@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! cases/
-//!   stage.json             the stage of all cases: config, outputs, grants, deadline_ms, now_ms, budget; may be missing
+//!   stage.json             the stage of all cases: config, outputs, kv, tables, grants, now_ms, budget; may be missing
 //!   a-plain-order/
 //!     message.json         topic, key, headers, message_id, reply_to, attempt, payload; may be missing
 //!     payload.xml          the payload, in a file of its own: `payload.` and anything
 //!     stage.json           in place of the one above, for this case
-//!     expected.json        what becomes of it, as `written` has it; UPDATE_GOLDEN=1 writes it
+//!     kv.json              what the pipeline remembers before, in place of the `kv` of the stage; may be missing
+//!     expected.json        what becomes of it, and what it leaves in `kv`, as `written` has it; UPDATE_GOLDEN=1 writes it
 //! ```
 
 use std::collections::BTreeMap;
@@ -18,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::harness::wire::from_base64;
-use crate::harness::written::{differences, written};
-use crate::harness::{Budget, Input, Outcome, Setup, Subject};
+use crate::harness::written::{differences, written_with_kv};
+use crate::harness::{Budget, Input, Memory, Outcome, Setup, Subject};
 
 /// How many cases a folder holds at most.
 const CASES_MAX: usize = 10_000;
@@ -102,7 +103,7 @@ pub fn case_inputs(folder: &Path, setup: &Setup) -> Result<Vec<(Setup, Input)>, 
 
 impl Case {
     fn judge(self, outcome: &Outcome, update: bool) -> Result<CaseReport, String> {
-        let is = written(&outcome.result);
+        let is = written_with_kv(outcome);
         let mut report = CaseReport { name: self.name, wrong: self.budget.excess(outcome), written: false };
         if update {
             fs::write(&self.expected, format!("{is:#}\n"))
@@ -142,7 +143,11 @@ fn read_cases(folder: &Path, setup: &Setup) -> Result<Vec<Case>, String> {
 }
 
 fn read_case(folder: &Path, setup: &Setup, budget: &Budget) -> Result<Case, String> {
-    let (setup, budget) = read_stage(folder, setup, budget)?;
+    let (mut setup, budget) = read_stage(folder, setup, budget)?;
+    let kv = folder.join("kv.json");
+    if kv.is_file() {
+        setup.kv = parse::<Memory>(&kv)?;
+    }
     let file = folder.join("message.json");
     let message = if file.is_file() { parse::<MessageFile>(&file)? } else { MessageFile::default() };
     let mut input = message.input().map_err(|error| format!("{}: {error}", file.display()))?;

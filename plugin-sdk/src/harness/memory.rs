@@ -12,7 +12,8 @@ pub type Memory = BTreeMap<String, Remembered>;
 /// What a message leaves under the keys that it changes; `None`: it removes them.
 pub type Changes = BTreeMap<String, Option<Remembered>>;
 
-/// A value in the pipeline's `kv`. In JSON it is a text, or `{"base64": "…", "expires_ms": 1767225600000}`.
+/// A value in the pipeline's `kv`. In JSON it is a text, or `{"base64": "…"}`, or `{"text": "…"}`, with its
+/// `expires_ms` where it has an end: `{"text": "1", "expires_ms": 1767225600000}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Remembered {
@@ -26,8 +27,13 @@ pub struct Remembered {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Written {
-    Text(String),
-    Whole {
+    Bare(String),
+    Text {
+        text: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_ms: Option<u64>,
+    },
+    Bytes {
         base64: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_ms: Option<u64>,
@@ -56,14 +62,15 @@ impl TryFrom<Written> for Remembered {
 
     fn try_from(written: Written) -> Result<Self, String> {
         match written {
-            Written::Text(text) => Ok(Self::new(text)),
-            Written::Whole { base64, expires_ms } => Ok(Self { value: from_base64(&base64)?, expires_ms }),
+            Written::Bare(text) => Ok(Self::new(text)),
+            Written::Text { text, expires_ms } => Ok(Self { value: text.into(), expires_ms }),
+            Written::Bytes { base64, expires_ms } => Ok(Self { value: from_base64(&base64)?, expires_ms }),
         }
     }
 }
 
 impl From<Remembered> for Written {
     fn from(remembered: Remembered) -> Self {
-        Self::Whole { base64: to_base64(&remembered.value), expires_ms: remembered.expires_ms }
+        Self::Bytes { base64: to_base64(&remembered.value), expires_ms: remembered.expires_ms }
     }
 }

@@ -1,13 +1,13 @@
 //! What holds for every plugin, whatever it does: checked on the messages of a test, and on what is made of them.
 //!
 //! - *It never breaks*: no payload makes it trap, run over a limit, or answer what the contract does not allow.
-//! - *It is the same in any batch*: a message's outcome does not hang on its neighbours.
+//! - *It is the same in any batch*: a message's outcome does not hang on its neighbours, but by what they left in `kv`.
 //! - *It is the same on any instance*: two new instances say the same, byte by byte.
 //! - *It is the same natively*, for a component whose function is there to compare.
 
 use crate::harness::outcome::Result as Verdict;
-use crate::harness::written::{differences, written};
-use crate::harness::{Input, Outcome, Setup, Subject, Trouble};
+use crate::harness::written::{differences, written_with_kv};
+use crate::harness::{Input, Outcome, Setup, Subject, Trouble, memory};
 
 /// How many payloads are made of each of the test's messages.
 const MADE_OF_EACH: usize = 24;
@@ -40,9 +40,14 @@ pub fn check_properties(
             return Err(format!("the plugin breaks: {problem}\n  on {}", shown(input)));
         }
     }
-    for (input, outcome) in inputs.iter().zip(&outcomes) {
-        let alone = subject.run(setup, std::slice::from_ref(input)).map_err(said)?;
+    let mut remembering = setup.clone();
+    for (at, (input, outcome)) in inputs.iter().zip(&outcomes).enumerate() {
+        if at % BATCH == 0 {
+            remembering.kv.clone_from(&setup.kv);
+        }
+        let alone = subject.run(&remembering, std::slice::from_ref(input)).map_err(said)?;
         same("alone, a message becomes something else than in a batch", input, outcome, alone.first())?;
+        memory::apply(&mut remembering.kv, &outcome.changes);
     }
     subject.renew();
     let again = in_batches(subject, setup, &inputs).map_err(said)?;
@@ -68,10 +73,10 @@ fn in_batches(subject: &mut dyn Subject, setup: &Setup, inputs: &[Input]) -> Res
 
 fn same(property: &str, input: &Input, first: &Outcome, second: Option<&Outcome>) -> Result<(), String> {
     let Some(second) = second else { return Err(format!("there is no outcome for {}", shown(input))) };
-    if first.result == second.result {
+    if first.result == second.result && first.changes == second.changes {
         return Ok(());
     }
-    let lines = differences(&written(&first.result), &written(&second.result));
+    let lines = differences(&written_with_kv(first), &written_with_kv(second));
     let lines = if lines.is_empty() { vec!["the bytes of a payload or header".to_owned()] } else { lines };
     Err(format!("{property}\n  on {}\n  {}", shown(input), lines.join("\n  ")))
 }
@@ -166,7 +171,7 @@ impl Bits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::harness::{Changes, Usage};
+    use crate::harness::{Changes, Remembered, Usage};
 
     /// Says of each message what its function says, given how many came before it on this instance.
     struct Fake(fn(&[u8], usize, usize) -> Verdict, usize);
@@ -216,5 +221,36 @@ mod tests {
         let mut other = Fake(|_, _, _| Verdict::Passed(Vec::new()), 0);
         let compared = check_properties(&mut one, Some(&mut other), &Setup::default(), &[Input::new("x")]);
         assert!(compared.is_err_and(|error| error.contains("natively")));
+    }
+
+    /// Counts its messages in `kv`; forgetful, it does so only within a batch.
+    struct Counting {
+        forgetful: bool,
+    }
+
+    impl Subject for Counting {
+        fn run(&mut self, setup: &Setup, inputs: &[Input]) -> Result<Vec<Outcome>, Trouble> {
+            let kept = setup.kv.get("count").filter(|_| !self.forgetful);
+            let before = kept.map_or(0, |kept| kept.value[0]);
+            let outcomes = (before + 1..).zip(inputs).map(|(count, _)| Outcome {
+                result: Verdict::Rejected(crate::Problem::new("counted", count.to_string())),
+                changes: Changes::from([("count".into(), Some(Remembered::new([count])))]),
+                log: Vec::new(),
+                usage: Usage::default(),
+                given_bytes: 0,
+            });
+            Ok(outcomes.collect())
+        }
+
+        fn renew(&mut self) {}
+    }
+
+    #[test]
+    fn alone_a_message_finds_what_those_before_it_left_in_kv() {
+        let checked = |forgetful| {
+            check_properties(&mut Counting { forgetful }, None, &Setup::default(), &[Input::new("an order")])
+        };
+        assert!(checked(false).is_ok_and(|inputs| inputs > 30));
+        assert!(checked(true).is_err_and(|error| error.contains("alone")));
     }
 }

@@ -4,9 +4,10 @@
 //! {"passed": [{"to": "eu", "headers": {"content-type": "application/json"}, "json": {"total": 12}}]}
 //! {"rejected": {"code": "not-xml", "message": "…", "path": "line 3, column 7"}}
 //! "dropped"
+//! {"dropped": true, "kv": {"seen/A-7": {"text": "", "expires_ms": 1767229200000}, "last": "A-7", "first": null}}
 //! ```
 //!
-//! A payload is `json` where it is an object or array of it, so that its spacing and the order of its members do not
+//! `kv` is what the message left there, under the keys that it changed; null: it removed them. A payload is `json` where it is an object or array of it, so that its spacing and the order of its members do not
 //! matter; `text` where it is UTF-8; else `base64`.
 
 use std::collections::BTreeMap;
@@ -14,8 +15,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::Problem;
-use crate::harness::outcome::{Emitted, Result};
+use crate::harness::outcome::{Emitted, Outcome, Result};
 use crate::harness::wire::to_base64;
+use crate::harness::{Changes, Remembered};
 
 /// How many differences are told.
 const DIFFERENCES_MAX: usize = 20;
@@ -34,6 +36,36 @@ pub(crate) fn written(result: &Result) -> Value {
             json!({"retry": retry})
         }
         Result::Fault(said) => json!({"fault": problem(said)}),
+    }
+}
+
+/// The outcome with what it left in `kv`, in the words of a golden file.
+pub(crate) fn written_with_kv(outcome: &Outcome) -> Value {
+    let is = written(&outcome.result);
+    if outcome.changes.is_empty() {
+        return is;
+    }
+    let mut whole = match is {
+        Value::Object(whole) => whole,
+        word => Map::from_iter([(word.as_str().unwrap_or_default().to_owned(), json!(true))]),
+    };
+    whole.insert("kv".into(), changes(&outcome.changes));
+    whole.into()
+}
+
+fn changes(changes: &Changes) -> Value {
+    changes.iter().map(|(key, left)| (key.clone(), left.as_ref().map_or(Value::Null, remembered))).collect()
+}
+
+fn remembered(remembered: &Remembered) -> Value {
+    let value = bytes(&remembered.value);
+    match (remembered.expires_ms, value) {
+        (None, value) => value,
+        (Some(expires_ms), Value::String(text)) => json!({"text": text, "expires_ms": expires_ms}),
+        (Some(expires_ms), mut value) => {
+            value["expires_ms"] = json!(expires_ms);
+            value
+        }
     }
 }
 
@@ -64,7 +96,7 @@ fn payload(payload: &[u8]) -> (&'static str, Value) {
     }
 }
 
-/// A header's value: a text, or `{"base64": "…"}`.
+/// The value of a header, or of a key in `kv`: a text, or `{"base64": "…"}`.
 fn bytes(value: &[u8]) -> Value {
     std::str::from_utf8(value).map_or_else(|_| json!({"base64": to_base64(value)}), |text| json!(text))
 }
@@ -135,6 +167,26 @@ mod tests {
         assert_eq!(passed(b"{ a"), json!({"text": "{ a"}));
         assert_eq!(passed(b"12"), json!({"text": "12"}), "a number keeps how it was written");
         assert_eq!(passed(&[0xff]), json!({"base64": "/w=="}));
+    }
+
+    #[test]
+    fn what_is_left_in_kv_is_written_as_it_can_be_given() {
+        let kept = |value: &[u8], expires_ms| Some(Remembered { value: value.to_vec(), expires_ms });
+        let changes = Changes::from([
+            ("count".into(), kept(b"42", None)),
+            ("seen".into(), kept(b"", Some(7))),
+            ("raw".into(), kept(b"\xff", Some(7))),
+            ("old".into(), None),
+        ]);
+        let is = super::changes(&changes);
+        let text = json!({
+            "count": "42",
+            "seen": {"text": "", "expires_ms": 7},
+            "raw": {"base64": "/w==", "expires_ms": 7},
+            "old": null
+        });
+        assert_eq!(is, text);
+        assert_eq!(serde_json::from_value::<Changes>(is).expect("it is read again"), changes);
     }
 
     #[test]

@@ -97,7 +97,9 @@ impl Broker {
 
     /// Writes a file beside the data, for commands to name.
     pub(crate) fn file(&self, name: &str, text: impl AsRef<[u8]>) {
-        std::fs::write(self.folder.path().join(name), text).expect("written");
+        let file = self.folder.path().join(name);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+        std::fs::write(file, text).expect("written");
     }
 
     /// Asks it to stop, and gives its data back once it has.

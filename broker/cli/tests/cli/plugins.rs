@@ -6,11 +6,16 @@ use serde_json::{Value, json};
 
 use crate::broker::Broker;
 
-/// A broker, with the component of a plugin that comes with it as `plugin.wasm`.
+/// A broker, with the component of `xml-to-json` as `plugin.wasm`.
 fn broker_and_component() -> Broker {
+    broker_and_component_of("xml-to-json")
+}
+
+/// A broker, with the component of a plugin that comes with it as `plugin.wasm`.
+fn broker_and_component_of(plugin: &str) -> Broker {
     let broker = Broker::start();
-    let digest =
-        broker.json("plugin show xml-to-json -o json")["digest"].as_str().expect("a digest").to_owned();
+    let shown = broker.json(&format!("plugin show {plugin} -o json"));
+    let digest = shown["digest"].as_str().expect("a digest").to_owned();
     let folder = broker.folder.path();
     let stored = fs::read_dir(folder.join("data/plugins")).expect("they are there");
     let stored = stored.map(|entry| entry.expect("it can be read").path());
@@ -49,6 +54,43 @@ fn a_component_is_tested_by_cases_that_update_writes() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!output.status.success());
     assert!(said.contains("/passed/0/json/order/total: to be \"20\", and is \"19\""), "{said}");
+}
+
+#[test]
+fn a_case_gives_kv_before_and_tells_what_is_left_there() {
+    let broker = broker_and_component_of("dedupe");
+    broker.file("cases/stage.json", r#"{"config": {"window-s": 10}, "now_ms": 1000000}"#);
+    case(&broker, "first", "an order");
+    broker.ok("plugin test plugin.wasm --cases cases --update --no-properties");
+    let read = |file: &str| -> Value {
+        let bytes = fs::read(broker.folder.path().join("cases").join(file)).expect("it is there");
+        serde_json::from_slice(&bytes).expect("JSON")
+    };
+    let first = read("first/expected.json");
+    let left = first["kv"].as_object().expect("it remembers").clone();
+    let (key, value) = left.iter().next().expect("one key");
+    assert_eq!((left.len(), &value["expires_ms"]), (1, &json!(1_010_000)), "{first}");
+
+    // What the first leaves is what the second finds.
+    case(&broker, "second", "an order");
+    broker.file("cases/second/kv.json", &Value::from(left.clone()).to_string());
+    broker.ok("plugin test plugin.wasm --cases cases --update --no-properties");
+    assert_eq!(read("first/expected.json"), first, "another case's memory is its own");
+    let second = json!({"dropped": true, "kv": {key: {"text": "2", "expires_ms": 1_010_000}}});
+    assert_eq!(read("second/expected.json"), second, "it is counted with the first, until the window ends");
+    broker.ok("plugin test plugin.wasm --cases cases");
+
+    // What is left and not expected is told, and what is expected and not left.
+    broker.file("cases/first/expected.json", &json!({"passed": first["passed"]}).to_string());
+    broker.file("cases/second/expected.json", r#"{"dropped": true, "kv": {"count": "2"}}"#);
+    let output = broker.run("plugin test plugin.wasm --cases cases --no-properties", "");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success());
+    assert!(said.contains("/kv: not to be there") && said.contains(key.as_str()), "{said}");
+    assert!(said.contains("case second ... WRONG"), "{said}");
+
+    broker.file("cases/second/kv.json", r#"{"count": 2}"#);
+    assert!(broker.fails("plugin test plugin.wasm --cases cases").contains("second/kv.json"));
 }
 
 #[test]
