@@ -3,12 +3,16 @@
 //! ```text
 //! NAME/
 //!   plugin.c             a small plugin of the kind: the same one in every language
-//!   wharf.c  wharf.h     what it stands on
+//!   wharf.c  wharf.h …   what it stands on
 //!   Makefile             makes NAME.wasm
 //!   cases/               messages, and what becomes of them: the same in every language
 //!   README.md  .gitignore
-//!   .wharf/wit           the contract
+//!   wit/deps/wharf       the contract
+//!   wit/plugin.wit       what of it the plugin uses
 //! ```
+//!
+//! A module of C says by its imports what it uses, so there is no `plugin.wit`. What makes components of JavaScript and
+//! Python imports all that a world names, used or not; so each project has a world of its own.
 
 use std::io;
 use std::path::Path;
@@ -48,6 +52,9 @@ macro_rules! plugin {
             Kind::Transformer => {
                 include_str!(concat!("../../template/", $folder, "/transformer.", $extension, ".in"))
             }
+            Kind::Enricher => {
+                include_str!(concat!("../../template/", $folder, "/enricher.", $extension, ".in"))
+            }
         }
     };
 }
@@ -56,11 +63,18 @@ impl Language {
     /// What is the same for all kinds. The first is the one that another project would have.
     fn files(self) -> &'static [File] {
         match self {
-            Self::C => files!("c": "Makefile", "README.md", "wharf.h", "wharf.c", "text.c"),
+            Self::C => files!("c": "Makefile", "README.md", "wharf.h", "wharf.c", "granted.c", "text.c"),
             Self::JavaScript => files!(
-                "js": "package.json", "README.md", "build.sh", "wharf.js", "wharf.d.ts", "jsconfig.json"
+                "js": "package.json", "README.md", "build.sh", "wharf.js", "wharf.d.ts", "jsconfig.json",
+                "wharf/absence.js", "wharf/bytes.js", "wharf/clock.js", "wharf/contract.d.ts", "wharf/kv.js",
+                "wharf/log.js", "wharf/lookup.js", "wharf/metrics.js", "wharf/problem.js", "wharf/random.js",
+                "wharf/schema.js", "wharf/secrets.js"
             ),
-            Self::Python => files!("python": "requirements.txt", "README.md", "build.sh", "wharf.py"),
+            Self::Python => files!(
+                "python": "requirements.txt", "README.md", "build.sh", "wharf/__init__.py", "wharf/clock.py",
+                "wharf/kv.py", "wharf/log.py", "wharf/lookup.py", "wharf/metrics.py", "wharf/random.py",
+                "wharf/schema.py", "wharf/secrets.py"
+            ),
         }
     }
 
@@ -69,6 +83,14 @@ impl Language {
             Self::C => ("plugin.c", plugin!(kind, "c", "c")),
             Self::JavaScript => ("plugin.js", plugin!(kind, "js", "js")),
             Self::Python => ("plugin.py", plugin!(kind, "python", "py")),
+        }
+    }
+
+    /// Whether a project has a world of its own.
+    fn has_world(self) -> bool {
+        match self {
+            Self::C => false,
+            Self::JavaScript | Self::Python => true,
         }
     }
 
@@ -98,6 +120,10 @@ fn cases(kind: Kind) -> &'static [File] {
             "empty-lines/payload.txt", "empty-lines/stage.json", "empty-lines/expected.json",
             "not-text/message.json", "not-text/expected.json"
         ),
+        Kind::Enricher => files!(
+            "cases/enricher": "acme/message.json", "acme/expected.json", "known/message.json",
+            "known/expected.json", "nobody/message.json", "nobody/expected.json"
+        ),
     }
 }
 
@@ -108,21 +134,25 @@ fn cases(kind: Kind) -> &'static [File] {
 pub fn write_project_in(language: Language, folder: &Path, name: &Name, kind: Kind) -> io::Result<()> {
     let name = package_name(name);
     let sources = kind.sources();
+    let source = language.plugin(kind);
     let fill = |text: &str| {
-        let text = text.replace("{{stage}}", sources.stage.trim_end());
-        text.replace("{{kind}}", sources.word).replace("{{name}}", &name)
+        let text = text.replace("{{stage}}", sources.stage.trim_end()).replace("{{source}}", source.0);
+        text.replace("{{interface}}", sources.interface)
+            .replace("{{kind}}", sources.word)
+            .replace("{{name}}", &name)
     };
-    for (path, text) in language.files().iter().copied().chain([language.plugin(kind)]) {
+    let world = ("wit/plugin.wit", include_str!("../../template/plugin.wit.in"));
+    let world = language.has_world().then_some(world);
+    for (path, text) in language.files().iter().copied().chain([source]).chain(world) {
         write(&folder.join(path), &fill(text))?;
     }
     write(&folder.join(".gitignore"), &fill(language.ignored()))?;
     for (path, text) in cases(kind) {
         write(&folder.join("cases").join(path), text)?;
     }
-    for (path, text) in TRAVELLING.iter().filter(|(path, _)| path.starts_with("wit/")) {
-        write(&folder.join(".wharf").join(path), text)?;
-    }
-    Ok(())
+    let contract = TRAVELLING.iter().find(|(path, _)| *path == "wit/wharf.wit");
+    let (_, contract) = contract.expect("the contract is inside this binary");
+    write(&folder.join("wit/deps/wharf/wharf.wit"), contract)
 }
 
 #[cfg(test)]
@@ -132,7 +162,7 @@ mod tests {
     #[test]
     fn no_blank_is_left_and_nothing_is_overwritten() {
         for language in [Language::C, Language::JavaScript, Language::Python] {
-            for kind in [Kind::Validator, Kind::Router, Kind::Transformer] {
+            for kind in [Kind::Validator, Kind::Router, Kind::Transformer, Kind::Enricher] {
                 let folder = tempfile::tempdir().expect("a folder");
                 let name = "strip-pii".parse().expect("a name");
                 write_project_in(language, folder.path(), &name, kind).expect("written");
@@ -141,8 +171,9 @@ mod tests {
                     assert!(!text.contains("{{"), "{file}: {text}");
                 }
                 assert!(folder.path().join("cases").is_dir());
-                assert!(folder.path().join(".wharf/wit/wharf.wit").is_file());
-                assert!(!folder.path().join(".wharf/sdk").exists());
+                assert!(folder.path().join("wit/deps/wharf/wharf.wit").is_file());
+                assert_eq!(folder.path().join("wit/plugin.wit").is_file(), language != Language::C);
+                assert!(!folder.path().join(".wharf").exists());
 
                 let error =
                     write_project_in(language, folder.path(), &name, kind).expect_err("it is refused");

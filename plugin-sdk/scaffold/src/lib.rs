@@ -30,6 +30,8 @@ pub enum Kind {
     Router,
     /// Makes zero, one or many messages of one.
     Transformer,
+    /// Sets headers.
+    Enricher,
 }
 
 /// The SDK's sources and the contract, by their path in `.wharf`.
@@ -74,15 +76,18 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
 /// What differs between the kinds.
 struct Sources {
     word: &'static str,
+    /// What it exports, as the contract names it.
+    interface: &'static str,
     plugin: &'static str,
     tests: &'static str,
     stage: &'static str,
 }
 
 macro_rules! sources {
-    ($kind:literal) => {
+    ($kind:literal, $interface:literal) => {
         Sources {
             word: $kind,
+            interface: $interface,
             plugin: include_str!(concat!("../../template/", $kind, "/lib.rs.in")),
             tests: include_str!(concat!("../../template/", $kind, "/plugin.rs.in")),
             stage: include_str!(concat!("../../template/", $kind, "/stage.toml.in")),
@@ -93,9 +98,10 @@ macro_rules! sources {
 impl Kind {
     fn sources(self) -> Sources {
         match self {
-            Self::Validator => sources!("validator"),
-            Self::Router => sources!("router"),
-            Self::Transformer => sources!("transformer"),
+            Self::Validator => sources!("validator", "validate"),
+            Self::Router => sources!("router", "route"),
+            Self::Transformer => sources!("transformer", "transform"),
+            Self::Enricher => sources!("enricher", "enrich"),
         }
     }
 }
@@ -160,7 +166,7 @@ mod tests {
 
     #[test]
     fn no_blank_is_left() {
-        for kind in [Kind::Validator, Kind::Router, Kind::Transformer] {
+        for kind in [Kind::Validator, Kind::Router, Kind::Transformer, Kind::Enricher] {
             let folder = tempfile::tempdir().expect("a folder");
             write_project(folder.path(), &"strip-pii".parse().expect("a name"), kind).expect("written");
             for file in ["Cargo.toml", "README.md", "src/lib.rs", "tests/plugin.rs", ".wharf/sdk/Cargo.toml"]

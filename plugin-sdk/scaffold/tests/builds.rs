@@ -6,8 +6,12 @@ use std::process::Command;
 
 use wharf_scaffold::{Kind, write_project};
 
-const KINDS: [(&str, Kind); 3] =
-    [("a-validator", Kind::Validator), ("a-router", Kind::Router), ("a-transformer", Kind::Transformer)];
+const KINDS: [(&str, Kind); 4] = [
+    ("a-validator", Kind::Validator),
+    ("a-router", Kind::Router),
+    ("a-transformer", Kind::Transformer),
+    ("an-enricher", Kind::Enricher),
+];
 
 #[test]
 fn projects_of_all_kinds_compile_to_components_and_their_logic_passes() {

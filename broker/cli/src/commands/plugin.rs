@@ -111,6 +111,8 @@ enum Kind {
     Router,
     /// Makes zero, one or many messages of one
     Transformer,
+    /// Sets headers, and leaves the payload as it is
+    Enricher,
 }
 
 impl From<Kind> for wharf_scaffold::Kind {
@@ -119,6 +121,7 @@ impl From<Kind> for wharf_scaffold::Kind {
             Kind::Validator => Self::Validator,
             Kind::Router => Self::Router,
             Kind::Transformer => Self::Transformer,
+            Kind::Enricher => Self::Enricher,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 fn wharf() -> Command {
@@ -16,11 +17,22 @@ fn wharf() -> Command {
 type Wrong = (&'static str, &'static str);
 
 /// The kinds of projects; how many messages each is tested with; what its configuration refuses.
-const KINDS: [(&str, usize, Option<Wrong>); 3] = [
+const KINDS: [(&str, usize, Option<Wrong>); 4] = [
     ("validator", 2, Some((r#"{"max_bytes":"many"}"#, "/max_bytes"))),
     ("router", 3, None),
     ("transformer", 3, Some((r#"{"keep_empty":"yes"}"#, "/keep_empty"))),
+    ("enricher", 3, Some((r#"{"header":7}"#, "/header"))),
 ];
+
+/// A plugin that uses `kv` and a table, its messages, and what is to become of them: the same in every language.
+const NUMBERED: [(&str, &str, &str); 3] = [
+    ("c", "plugin.c", include_str!("languages/numbered.c")),
+    ("js", "plugin.js", include_str!("languages/numbered.js")),
+    ("python", "plugin.py", include_str!("languages/numbered.py")),
+];
+
+/// 2026-01-01T00:00:00Z, which the harness has where nothing else is said, and a second.
+const SECOND_LATER: u64 = 1_767_225_601_000;
 
 /// A new project.
 struct Project {
@@ -54,6 +66,76 @@ impl Project {
             stage["deadline_ms"] = 10_000.into();
             std::fs::write(file, stage.to_string()).expect("written");
         }
+    }
+
+    /// The plugin that uses `kv` and a table in place of the new project's own.
+    fn numbered(language: &str) -> Self {
+        let project = Self::new(language, "enricher");
+        let (_, file, source) =
+            NUMBERED.into_iter().find(|(each, ..)| *each == language).expect("there is one in each language");
+        project.write(file, source);
+        let world = project.folder.join("wit/plugin.wit");
+        if world.is_file() {
+            for interface in ["kv", "lookup"] {
+                edit(
+                    &world,
+                    &format!("// import wharf:plugin/{interface}@"),
+                    &format!("import wharf:plugin/{interface}@"),
+                );
+            }
+        }
+        std::fs::remove_dir_all(project.folder.join("cases")).expect("the new project has cases");
+        let stage = json!({
+            "tables": {"prices": {"A-1": "250"}},
+            "grants": ["log", "kv", "lookup:prices"],
+            "deadline_ms": 10_000,
+        });
+        project.write("cases/stage.json", &stage.to_string());
+        let passed = |number: &str| {
+            let headers = json!({"number": number, "price": "250"});
+            let last = json!({"text": number, "expires_ms": SECOND_LATER});
+            let left = json!({"orders": number, "last/A-1": last, "idle": null});
+            json!({"passed": [{"headers": headers, "text": "A-1"}], "kv": left}).to_string()
+        };
+        project.write("cases/first/payload.txt", "A-1");
+        project.write("cases/first/expected.json", &passed("1"));
+        project.write("cases/later/payload.txt", "A-1");
+        project.write("cases/later/kv.json", r#"{"orders": "41", "idle": "since May"}"#);
+        project.write("cases/later/expected.json", &passed("42"));
+        // What is rejected leaves nothing, though it counted.
+        project.write("cases/unknown/payload.txt", "B-9");
+        let rejected = json!({"rejected": {"code": "no-price", "message": "there is no price of B-9"}});
+        project.write("cases/unknown/expected.json", &rejected.to_string());
+        // An error of `kv` is a verdict.
+        project.write("cases/wrong/payload.txt", "A-1");
+        project.write("cases/wrong/kv.json", r#"{"orders": "many"}"#);
+        let message = "the kv value is no whole number of 64 bits, or would pass its range";
+        let rejected = json!({"rejected": {"code": "kv-not-a-number", "message": message}});
+        project.write("cases/wrong/expected.json", &rejected.to_string());
+        // So is a table that cannot be read.
+        let stage = json!({"unavailable": ["lookup:prices"], "deadline_ms": 10_000});
+        project.write("cases/no-table/stage.json", &stage.to_string());
+        project.write("cases/no-table/payload.txt", "A-1");
+        let message = "table `prices` cannot be read: the test says so";
+        let retry = json!({"retry": {"code": "table-unavailable", "message": message}});
+        project.write("cases/no-table/expected.json", &retry.to_string());
+        project
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let file = self.folder.join(file);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+        std::fs::write(file, text).expect("written");
+    }
+
+    /// What the component uses of the broker.
+    fn needs(&self) -> Vec<String> {
+        let mut inspect = wharf();
+        inspect.args(["plugin", "inspect", "-o", "json"]).arg(self.folder.join("demo.wasm"));
+        let shown = inspect.output().expect("it runs");
+        let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+        let needs = shown["needs"].as_array().expect("a list");
+        needs.iter().map(|need| need.as_str().expect("a name").to_owned()).collect()
     }
 
     /// Builds it and tests it with its cases; what it says.
@@ -93,6 +175,21 @@ fn check(language: &str, kinds: &[&str]) {
     }
 }
 
+/// Builds the plugin that uses `kv` and a table, and has it do so in the broker's engine.
+fn check_numbered(language: &str) {
+    let project = Project::numbered(language);
+    let said = project.test().unwrap_or_else(|said| panic!("{language}: {said}"));
+    let passed = said.lines().filter(|line| line.starts_with("case ") && line.ends_with(" ok")).count();
+    assert_eq!(passed, 5, "{language}: {said}");
+
+    // What it does not use no stage is asked to grant.
+    let needs = project.needs();
+    let granted = |name: &&String| !["log", "metrics"].contains(&name.as_str());
+    let mut granted: Vec<_> = needs.iter().filter(granted).collect();
+    granted.sort();
+    assert_eq!(granted, ["kv", "lookup"], "{language}: {needs:?}");
+}
+
 /// Whether `probe` runs and is content; says that the test is skipped where it is not.
 fn is_installed(what: &str, mut probe: Command) -> bool {
     let ran = probe.stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -128,22 +225,25 @@ fn on_the_path(tool: &str) -> bool {
 #[test]
 fn plugins_in_c_do_as_those_in_rust() {
     if can_build_c() {
-        check("c", &["validator", "router", "transformer"]);
+        check("c", &["validator", "router", "transformer", "enricher"]);
+        check_numbered("c");
     }
 }
 
 #[test]
 fn plugins_in_javascript_do_as_those_in_rust() {
     if on_the_path("componentize-qjs") {
-        check("js", &["validator", "router", "transformer"]);
+        check("js", &["validator", "router", "transformer", "enricher"]);
+        check_numbered("js");
     }
 }
 
-/// One kind of the three: compiling CPython takes its time.
+/// One kind of the four: compiling CPython takes its time.
 #[test]
 fn plugins_in_python_do_as_those_in_rust() {
     if on_the_path("componentize-py") {
         check("python", &["transformer"]);
+        check_numbered("python");
     }
 }
 
@@ -160,6 +260,20 @@ fn a_wrong_answer_and_a_plugin_that_does_not_compile_are_told() {
     edit(&project.folder.join("plugin.c"), "wharf_accept()", "wharf_accepted()");
     let said = project.test().expect_err("there is no such function");
     assert!(said.contains("wharf_accepted") && said.contains("README.md"), "{said}");
+}
+
+#[test]
+fn an_import_that_no_world_names_is_told_when_the_plugin_is_built() {
+    for (language, tool) in [("js", "componentize-qjs"), ("python", "componentize-py")] {
+        if !on_the_path(tool) {
+            continue;
+        }
+        let project = Project::numbered(language);
+        let world = project.folder.join("wit/plugin.wit");
+        edit(&world, "import wharf:plugin/kv@", "// import wharf:plugin/kv@");
+        let said = project.test().expect_err("there is no `kv`");
+        assert!(said.contains("wharf:plugin/kv@0.1.1"), "{language}: {said}");
+    }
 }
 
 #[test]
