@@ -326,13 +326,25 @@ fn push(args: Push, admin: &Admin) -> anyhow::Result<()> {
 }
 
 /// What a plugin uses of the host, and what a stage has to grant for it.
+///
+/// `clock` and `random` are in the contract's worlds, so a component may import them and never call them: a pipeline that
+/// does not grant them is taken, and a call is a fault. The others are imported by who uses them, and asked for when a
+/// pipeline is applied.
 fn uses(plugin: &Plugin) -> String {
     let uses = plugin.uses.as_deref().unwrap_or_default();
-    let beyond = |name: &&str| !["log", "config", "metrics"].contains(name);
-    let grants: Vec<&str> = uses.iter().map(String::as_str).filter(beyond).collect();
-    match grants.as_slice() {
-        [] => uses.join(", "),
-        grants => format!("{} (its stages have to grant {})", uses.join(", "), grants.join(", ")),
+    let those = |are: fn(&str) -> bool| -> Vec<&str> {
+        uses.iter().map(String::as_str).filter(|name| are(name)).collect()
+    };
+    let called = those(|name| ["clock", "random"].contains(&name)).join(", ");
+    let needed = those(|name| ["kv", "lookup", "schema", "secrets"].contains(&name)).join(", ");
+    let uses = uses.join(", ");
+    match (needed.is_empty(), called.is_empty()) {
+        (true, true) => uses,
+        (false, true) => format!("{uses} (its stages have to grant {needed})"),
+        (true, false) => format!("{uses} (its stages have to grant {called} if it calls them)"),
+        (false, false) => {
+            format!("{uses} (its stages have to grant {needed}, and {called} if it calls them)")
+        }
     }
 }
 
