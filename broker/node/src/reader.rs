@@ -10,6 +10,8 @@ mod options;
 mod pace;
 mod part;
 mod settled;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::future::poll_fn;

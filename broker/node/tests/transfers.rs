@@ -1,6 +1,6 @@
 //! What the node promises of messages that are looked at or moved, with a real log.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use wharf_node::{
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Broker {
     node: Node,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 fn me() -> Principal {
@@ -25,18 +25,27 @@ fn name(text: &str) -> Name {
     text.parse().expect("a name")
 }
 
+async fn start(folder: &TempDir) -> Node {
+    Node::start(Config { segment_bytes: 1 << 20, ..Config::new(folder.path()) }).await.expect("it starts")
+}
+
 impl Broker {
     /// A node with these queues, each bound to the topic of its name.
     async fn with_queues(queues: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = Config { segment_bytes: 1 << 20, ..Config::new(folder.path()) };
-        let node = Node::start(config).await.expect("it starts");
+        let node = start(&folder).await;
         for queue in queues {
             node.create_queue(&me(), name(queue), QueuePolicy::default()).await.expect("created");
             let pattern = queue.parse().expect("a pattern");
             node.bind(&me(), Binding { pattern, queue: name(queue), pipeline: None }).await.expect("bound");
         }
-        Self { node, _folder: folder }
+        Self { node, folder }
+    }
+
+    async fn restart(self) -> Self {
+        self.node.shutdown().await;
+        let node = start(&self.folder).await;
+        Self { node, folder: self.folder }
     }
 
     async fn publish(&self, topic: &str, count: usize, change: impl Fn(usize, &mut Message)) {
@@ -116,6 +125,7 @@ async fn a_limit_or_ids_say_which_messages_go() {
 async fn a_slow_transfer_tells_its_progress_and_stops_when_it_is_told_to() {
     let broker = Broker::with_queues(&["a", "b"]).await;
     broker.publish("a", 1000, |_, _| {}).await;
+    let begun = Instant::now();
     let slow = || TransferSpec { per_second: Some(1), ..TransferSpec::default() };
     broker.node.move_messages(&me(), &name("a"), name("b"), slow()).await.expect("begun");
 
@@ -128,6 +138,7 @@ async fn a_slow_transfer_tells_its_progress_and_stops_when_it_is_told_to() {
     assert!(matches!(again, NodeError::Conflict(_)), "{again}");
     assert_eq!(payloads(&first), ["0"]);
     assert_eq!(told.end, Some(TransferEnd::Stopped));
+    assert!(told.moved <= 1 + begun.elapsed().as_secs(), "{} went, one a second", told.moved);
     assert_eq!(broker.ready("a").await, 1000 - told.moved);
     broker.node.move_messages(&me(), &name("a"), name("b"), TransferSpec::default()).await.expect("another");
     assert_eq!(broker.ended("a").await.moved, 1000 - told.moved);
@@ -150,6 +161,45 @@ async fn dead_letters_go_back_to_where_they_died_at_a_rate() {
 
     assert_eq!((told.moved, told.redrive, told.end), (5, true, Some(TransferEnd::Done)));
     assert_eq!(payloads(&broker.consume("a", 5).await.1), ["0", "1", "2", "3", "4"]);
+}
+
+/// A transfer is no record: it ends with its broker, and whoever wanted it asks again.
+#[tokio::test]
+async fn a_transfer_that_a_restart_ends_leaves_each_message_in_one_place_and_another_takes_the_rest() {
+    const MESSAGES: u64 = 400;
+    let broker = Broker::with_queues(&["a"]).await;
+    broker.publish("a", MESSAGES as usize, |_, _| {}).await;
+    let (subscription, deliveries) = broker.consume("a", MESSAGES as u32).await;
+    let outcome = Outcome::DeadLetter { reason: "no total".into() };
+    let last = deliveries.last().expect("some").tag;
+    let settled = subscription.controls().settle(vec![Settlement { first: 1, last, outcome }]).await;
+    settled.expect("open").await.expect("durable");
+    drop(subscription);
+    let begun = Instant::now();
+    let slow = TransferSpec { per_second: Some(1), ..TransferSpec::default() };
+    broker.node.redrive_queue(&me(), &name("dead-letters"), None, slow).await.expect("begun");
+    assert_eq!(payloads(&broker.first("a").await), ["0"], "it is under way");
+
+    let broker = broker.restart().await;
+
+    let none = broker.node.transfer_of(&me(), &name("dead-letters"), PATIENCE).await;
+    assert!(matches!(none, Err(NodeError::NotFound { kind: "transfer", .. })), "{none:?}");
+    let moved = broker.ready("a").await;
+    assert!(
+        (1..=1 + begun.elapsed().as_secs()).contains(&moved),
+        "{moved} went, one a second, and stay there"
+    );
+    assert_eq!(broker.ready("dead-letters").await, MESSAGES - moved);
+    broker
+        .node
+        .redrive_queue(&me(), &name("dead-letters"), None, TransferSpec::default())
+        .await
+        .expect("begun");
+    let told = broker.ended("dead-letters").await;
+    assert_eq!((told.moved, told.kept, told.end), (MESSAGES - moved, 0, Some(TransferEnd::Done)));
+    let (_holds, came) = broker.consume("a", 2 * MESSAGES as u32).await;
+    let each_once = (0..MESSAGES).map(|n| n.to_string()).collect::<Vec<_>>();
+    assert_eq!(payloads(&came), each_once);
 }
 
 #[tokio::test]
