@@ -13,6 +13,7 @@
 //! | [`model`] | random commands | the state machine, beside a naive model of it |
 //! | [`golden`] | a newer version opens an older folder | log and state |
 //! | `seeded` | a fault of our own, planted | all of these |
+//! | `interleave` | threads take turns in many orders | the log's places, an outlet |
 //! | [`kill`] | `kill -9` at random times | the real binary over QUIC |
 
 pub mod crash;
@@ -22,6 +23,8 @@ mod fold;
 pub mod fuzz;
 pub mod golden;
 pub mod history;
+#[cfg(feature = "interleave")]
+pub mod interleave;
 pub mod kill;
 pub mod label;
 pub mod model;

@@ -49,7 +49,10 @@ enum Check {
     GoldenWrite,
     /// Faults of our own, planted one at a time, are caught (needs `--features seeded`).
     Seeded,
-    /// All but the one that needs the binary, each for its default of cases.
+    /// Threads that share a lock, in many orders of their turns (needs `--features interleave`; cases are orders of each
+    /// of two schedulers, for each of two subjects).
+    Interleave,
+    /// All but those that need the binary or a build of their own, each for its default of cases.
     All,
     /// The real binary under load, killed at random times (cases are kills).
     Kill,
@@ -66,6 +69,9 @@ impl Arguments {
     fn run(&self) -> Result<bool> {
         let Self { seed, .. } = *self;
         let plan = |cases| Plan { only: self.at, ..Plan::new(self.cases.unwrap_or(cases), seed) };
+        if cfg!(feature = "interleave") && self.check != Check::Interleave {
+            anyhow::bail!("the locks of this build are a scheduler's: it runs `interleave` alone");
+        }
         match self.check {
             Check::Crash => told(crash::run(&plan(20_000))?),
             Check::Faults => told(faults::run(&plan(20_000))?),
@@ -95,6 +101,7 @@ impl Arguments {
                 Ok(true)
             }
             Check::Seeded => seeded(seed),
+            Check::Interleave => interleave(&plan(50_000)),
         }
     }
 
@@ -133,5 +140,17 @@ fn seeded(seed: u64) -> Result<bool> {
 fn seeded(_: u64) -> Result<bool> {
     anyhow::bail!(
         "this build has no faults to plant: cargo run --release -p wharf-checker --features seeded -- seeded"
+    )
+}
+
+#[cfg(feature = "interleave")]
+fn interleave(plan: &Plan) -> Result<bool> {
+    told(wharf_checker::interleave::run(plan)?)
+}
+
+#[cfg(not(feature = "interleave"))]
+fn interleave(_: &Plan) -> Result<bool> {
+    anyhow::bail!(
+        "this build's locks are the system's: cargo run --release -p wharf-checker --features interleave -- interleave"
     )
 }

@@ -1,16 +1,10 @@
-//! Readers against a writer that appends, snapshots, compacts and trims, in many orders of their locks.
-//!
-//! `cargo test -p wharf-log --features shuttle --test interleavings`; `WHARF_SCHEDULES=50000` for more than the
-//! thousand orders of each scheduler.
-
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+//! Readers of a log against a writer that appends, snapshots, compacts and trims.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shuttle::scheduler::{PctScheduler, RandomScheduler};
-use shuttle::{Runner, thread};
+use shuttle::thread;
 use wharf_disk::SimulatedDisk;
 use wharf_log::{Batch, Durability, Index, LocalLog, LogEngine, LogReader, Options, ReadError};
 
@@ -34,7 +28,7 @@ fn is_live(index: Index) -> bool {
 }
 
 /// One order in which things happen: decided by the scheduler, at every lock.
-fn once() {
+pub(super) fn once() {
     let disk = SimulatedDisk::default();
     let options = Options {
         segment_bytes: 512,
@@ -94,21 +88,4 @@ fn read(reader: &dyn LogReader, number: u64) {
             Err(other) => panic!("record {index}: {other}"),
         }
     }
-}
-
-fn schedules() -> usize {
-    std::env::var("WHARF_SCHEDULES").map_or(1_000, |text| text.parse().unwrap())
-}
-
-#[test]
-fn readers_see_right_records_in_random_orders() {
-    let ran = Runner::new(RandomScheduler::new(schedules()), Default::default()).run(once);
-    println!("{ran} schedules, no record lost or wrong");
-    assert_eq!(ran, schedules());
-}
-
-#[test]
-fn readers_see_right_records_in_orders_with_few_changes_of_turn() {
-    let ran = Runner::new(PctScheduler::new(3, schedules()), Default::default()).run(once);
-    assert_eq!(ran, schedules());
 }
