@@ -66,6 +66,8 @@ pub mod harness;
 mod host;
 mod message;
 mod plugin;
+#[cfg(any(test, all(target_family = "wasm", feature = "pool")))]
+mod pool;
 mod reads;
 #[cfg(any(target_family = "wasm", feature = "harness"))]
 mod run;
