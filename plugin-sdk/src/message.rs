@@ -121,7 +121,7 @@ impl<'a> Message<'a> {
     /// # Errors
     /// Rejects with `not-utf8` and the offset of the first wrong byte.
     pub fn text(&self) -> Result<&str, Failure> {
-        std::str::from_utf8(self.payload()).map_err(|error| {
+        utf8(self.payload()).map_err(|error| {
             let message = format!("the payload is not UTF-8 text: wrong byte at {}", error.valid_up_to());
             Problem::new("not-utf8", message).into()
         })
@@ -150,7 +150,12 @@ impl<'a> Message<'a> {
     /// # Errors
     /// Rejects with `not-json`, what was expected, and the line and column.
     pub fn json<'m, T: Deserialize<'m>>(&'m self) -> Result<T, Failure> {
-        serde_json::from_slice(self.payload()).map_err(|error| json_problem(&error).into())
+        // Checked at once, its strings need not be checked one by one.
+        let read = match utf8(self.payload()) {
+            Ok(text) => serde_json::from_str(text),
+            Err(_) => serde_json::from_slice(self.payload()),
+        };
+        read.map_err(|error| json_problem(&error).into())
     }
 
     /// The value of the header `name`.
@@ -256,6 +261,11 @@ impl<'a> Message<'a> {
                 .expect("the host packs spans within its bytes"),
         )
     }
+}
+
+/// As [`std::str::from_utf8`], which goes byte by byte where text is not ASCII; this goes by sixteen.
+fn utf8(bytes: &[u8]) -> Result<&str, std::str::Utf8Error> {
+    simdutf8::basic::from_utf8(bytes).or_else(|_| std::str::from_utf8(bytes))
 }
 
 /// `not-json`, from what serde_json says.
