@@ -80,6 +80,20 @@ pub mod lifecycle {
     });
 }
 
+/// In no world: which fields an instance reads follows from its configuration.
+pub mod reading {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package wharf:sdk;
+            world reading {
+                export wharf:plugin/reading@0.1.1;
+            }
+        ",
+        pub_export_macro: true,
+    });
+}
+
 pub mod validate {
     wit_bindgen::generate!({
         path: "../wit",

@@ -63,19 +63,20 @@ macro_rules! __export {
         #[allow(unsafe_code, reason = "the canonical ABI's exports are unsafe functions")]
         const _: () = {
             ::std::thread_local! {
-                static INSTANCE: ::std::cell::RefCell<::core::option::Option<$plugin>> =
+                static INSTANCE: ::std::cell::RefCell<::core::option::Option<$crate::guest::Ready<$plugin>>> =
                     const { ::std::cell::RefCell::new(::core::option::Option::None) };
             }
             struct Component;
             impl $crate::guest::Component for Component {
                 type Plugin = $plugin;
-                fn instance()
-                -> &'static ::std::thread::LocalKey<::std::cell::RefCell<::core::option::Option<$plugin>>>
-                {
+                fn instance() -> &'static ::std::thread::LocalKey<
+                    ::std::cell::RefCell<::core::option::Option<$crate::guest::Ready<$plugin>>>,
+                > {
                     &INSTANCE
                 }
             }
     $crate::bindings::lifecycle::export!(Component with_types_in $crate::bindings::lifecycle);
+    $crate::bindings::reading::export!(Component with_types_in $crate::bindings::reading);
     $crate::bindings::$interface::export!(Component with_types_in $crate::bindings::$interface);
         };
     };

@@ -5,11 +5,12 @@ use std::thread::LocalKey;
 
 use crate::bindings::imports::wharf::plugin::types;
 use crate::bindings::outputs::wharf::plugin::emit::Emitter;
-use crate::bindings::{enrich, lifecycle, route, transform, validate};
-use crate::{Enricher, Plugin, Router, Transformer, Validator, run};
+use crate::bindings::{enrich, lifecycle, reading, route, transform, validate};
+use crate::{Enricher, Fields, Plugin, Router, Transformer, Validator, run};
 
 use enrich::exports::wharf::plugin::enrich as enriching;
 use lifecycle::exports::wharf::plugin::lifecycle as life;
+use reading::exports::wharf::plugin::reading as reads;
 use route::exports::wharf::plugin::route as routing;
 use transform::exports::wharf::plugin::transform as transforming;
 use validate::exports::wharf::plugin::validate as validating;
@@ -20,11 +21,21 @@ pub trait Component: 'static {
     type Plugin: Plugin;
 
     /// Where the instance lives: a component has one thread.
-    fn instance() -> &'static LocalKey<RefCell<Option<Self::Plugin>>>;
+    fn instance() -> &'static LocalKey<RefCell<Option<Ready<Self::Plugin>>>>;
 }
 
-fn with<C: Component, R>(run: impl FnOnce(&mut C::Plugin) -> R) -> R {
-    C::instance().with_borrow_mut(|plugin| run(plugin.as_mut().expect("the host calls init first")))
+/// A plugin that has taken its configuration.
+pub struct Ready<P> {
+    plugin: P,
+    /// What the host packs into each call.
+    reads: Fields,
+}
+
+fn with<C: Component, R>(run: impl FnOnce(&mut C::Plugin, &Fields) -> R) -> R {
+    C::instance().with_borrow_mut(|ready| {
+        let Ready { plugin, reads } = ready.as_mut().expect("the host calls init first");
+        run(plugin, reads)
+    })
 }
 
 impl<C: Component> life::Guest for C {
@@ -43,32 +54,44 @@ impl<C: Component> life::Guest for C {
     }
 
     fn init(stage: life::Stage, config: String) -> Result<(), types::Problem> {
-        let plugin = run::init(&stage.into(), &config)?;
-        C::instance().set(Some(plugin));
+        let plugin: C::Plugin = run::init(&stage.into(), &config)?;
+        let reads = plugin.reads();
+        C::instance().set(Some(Ready { plugin, reads }));
         Ok(())
+    }
+}
+
+impl<C: Component> reads::Guest for C {
+    fn reads() -> reads::Fields {
+        with::<C, _>(|_, reads| reads::Fields {
+            topic: reads.topic,
+            key: reads.key,
+            payload: reads.payload,
+            headers: reads.headers.iter().map(|name| String::from(&**name)).collect(),
+        })
     }
 }
 
 impl<C: Component<Plugin: Validator>> validating::Guest for C {
     fn validate(messages: types::View, all: &types::Batch) -> Vec<validating::Verdict> {
-        with::<C, _>(|plugin| run::validate(plugin, &messages, all))
+        with::<C, _>(|plugin, reads| run::validate(plugin, reads, &messages, all))
     }
 }
 
 impl<C: Component<Plugin: Router>> routing::Guest for C {
     fn route(messages: types::View, all: &types::Batch) -> Vec<routing::Verdict> {
-        with::<C, _>(|plugin| run::route(plugin, &messages, all))
+        with::<C, _>(|plugin, reads| run::route(plugin, reads, &messages, all))
     }
 }
 
 impl<C: Component<Plugin: Transformer>> transforming::Guest for C {
     fn transform(messages: types::View, all: &types::Batch, out: &Emitter) -> Vec<transforming::Verdict> {
-        with::<C, _>(|plugin| run::transform(plugin, &messages, all, out))
+        with::<C, _>(|plugin, reads| run::transform(plugin, reads, &messages, all, out))
     }
 }
 
 impl<C: Component<Plugin: Enricher>> enriching::Guest for C {
     fn enrich(messages: types::View, all: &types::Batch) -> Vec<enriching::Verdict> {
-        with::<C, _>(|plugin| run::enrich(plugin, &messages, all))
+        with::<C, _>(|plugin, reads| run::enrich(plugin, reads, &messages, all))
     }
 }

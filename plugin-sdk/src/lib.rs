@@ -80,7 +80,7 @@ pub use failure::{Failure, OrFail, Problem};
 pub use host::{Level, clock, kv, log, lookup, metrics, schema, secrets};
 pub use message::Message;
 pub use plugin::{Enricher, Headers, Plugin, Route, Router, Transformer, Validator};
-pub use reads::Reads;
+pub use reads::{Fields, Reads};
 pub use stage::{Output, Stage};
 
 /// Makes a plugin of a function that accepts messages, or says why not.

@@ -6,14 +6,14 @@ use serde::Deserialize;
 
 use crate::bindings::imports::wharf::plugin::types::{Slot, Span};
 use crate::host::Batch;
-use crate::{Failure, Problem, Reads};
+use crate::{Failure, Fields, Problem};
 
 /// The length of a field that is not there.
 pub(crate) const ABSENT: u32 = u32::MAX;
 
 /// A message as a plugin sees it.
 ///
-/// Fields that the plugin [reads](crate::Plugin::READS) are borrowed from the packed batch, without a copy; others
+/// Fields that the plugin [reads](crate::Plugin::reads) are borrowed from the packed batch, without a copy; others
 /// are fetched from the host at the first access, and kept.
 ///
 /// ```
@@ -53,7 +53,7 @@ pub struct Message<'a> {
     /// One span for each name in `reads.headers`.
     headers: &'a [Span],
     bytes: &'a [u8],
-    reads: &'a Reads,
+    reads: &'a Fields,
     all: &'a Batch,
     fetched: Fetched,
 }
@@ -63,7 +63,7 @@ impl<'a> Message<'a> {
     #[cfg(any(target_family = "wasm", feature = "harness"))]
     pub(crate) fn each(
         view: &'a crate::bindings::imports::wharf::plugin::types::View,
-        reads: &'a Reads,
+        reads: &'a Fields,
         all: &'a Batch,
     ) -> impl Iterator<Item = Message<'a>> + use<'a> {
         let columns = reads.headers.len();
@@ -160,7 +160,7 @@ impl<'a> Message<'a> {
 
     /// The value of the header `name`.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        if let Some(column) = self.reads.headers.iter().position(|&read| read == name) {
+        if let Some(column) = self.reads.headers.iter().position(|read| read == name) {
             return self.headers.get(column).and_then(|&span| self.span(span));
         }
         self.fetched.get_or_fetch(Field::Header(name), || self.all.header(self.index, name))

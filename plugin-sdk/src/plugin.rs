@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::{Failure, Message, Out, Output, Problem, Reads, Stage, Transformed};
+use crate::{Failure, Fields, Message, Out, Output, Problem, Reads, Stage, Transformed};
 
 /// What all plugins have: a configuration, the fields they read, and how one is made.
 ///
@@ -59,7 +59,7 @@ pub trait Plugin: Sized + 'static {
     /// One line for listings.
     const SUMMARY: &'static str;
 
-    /// Which fields the broker packs into each call.
+    /// Which fields the broker packs into each call, as far as it is known without a configuration.
     const READS: Reads = Reads::PAYLOAD;
 
     /// A JSON Schema of the configuration.
@@ -70,6 +70,12 @@ pub trait Plugin: Sized + 'static {
     /// # Errors
     /// What is wrong with the configuration; it refuses the pipeline when it is applied.
     fn init(config: Self::Config, stage: &Stage) -> Result<Self, Problem>;
+
+    /// Which fields the broker packs into each call, where the configuration says it better than [`Plugin::READS`].
+    /// Asked once, after `init`: the same configuration gives the same fields.
+    fn reads(&self) -> Fields {
+        Self::READS.into()
+    }
 }
 
 /// Accepts messages, or says why not.

@@ -1,5 +1,7 @@
 //! Which fields a plugin asks for.
 
+use std::borrow::Cow;
+
 /// The fields that the broker packs into each call, so that reading them costs nothing more.
 ///
 /// What is not named here is not copied into the plugin at all, and can still be had from a
@@ -63,5 +65,65 @@ impl Reads {
     pub const fn with_headers(mut self, names: &'static [&'static str]) -> Self {
         self.headers = names;
         self
+    }
+}
+
+/// The fields that are packed into each call of one instance: its plugin's [`Reads`], or what its configuration names.
+///
+/// ```
+/// use wharf_plugin::{Failure, Fields, Message, Plugin, Problem, Reads, Stage, Validator};
+///
+/// /// Accepts messages that have the header that the configuration names.
+/// struct Marked(String);
+///
+/// impl Plugin for Marked {
+///     type Config = String;
+///     const SUMMARY: &'static str = "accepts messages with a header";
+///     const READS: Reads = Reads::NOTHING;
+///
+///     fn init(config: String, _stage: &Stage) -> Result<Self, Problem> {
+///         Ok(Self(config))
+///     }
+///
+///     fn reads(&self) -> Fields {
+///         Fields::from(Self::READS).with_header(self.0.clone())
+///     }
+/// }
+///
+/// impl Validator for Marked {
+///     fn validate(&self, message: &Message<'_>) -> Result<(), Failure> {
+///         message.require_header(&self.0).map(drop) // packed: no call to the host
+///     }
+/// }
+///
+/// wharf_plugin::export!(Marked as validator);
+/// # fn main() {
+/// assert_eq!(Marked("region".to_owned()).reads().headers, ["region"]);
+/// # }
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fields {
+    /// Where the message was published.
+    pub topic: bool,
+    /// The key that keeps messages in order.
+    pub key: bool,
+    /// The body.
+    pub payload: bool,
+    /// These headers, by name; at most 64.
+    pub headers: Vec<Cow<'static, str>>,
+}
+
+impl Fields {
+    /// These, and the header `name`.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push(name.into());
+        self
+    }
+}
+
+impl From<Reads> for Fields {
+    fn from(Reads { topic, key, payload, headers }: Reads) -> Self {
+        Self { topic, key, payload, headers: headers.iter().map(|&name| name.into()).collect() }
     }
 }

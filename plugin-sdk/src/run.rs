@@ -5,7 +5,7 @@ use crate::bindings::{enrich, route, transform, validate};
 use crate::host::{Batch, Emitter, end_message};
 use crate::plugin::Headers;
 use crate::{
-    Enricher, Failure, Message, Out, Plugin, Problem, Route, Router, Stage, Transformed, Transformer,
+    Enricher, Failure, Fields, Message, Out, Plugin, Problem, Route, Router, Stage, Transformed, Transformer,
     Validator, config,
 };
 
@@ -24,8 +24,8 @@ fn ended<T>(said: Result<T, Failure>) -> Result<T, Failure> {
     said
 }
 
-pub(crate) fn validate<P: Validator>(plugin: &P, view: &View, all: &Batch) -> Vec<Validated> {
-    Message::each(view, &P::READS, all)
+pub(crate) fn validate<P: Validator>(plugin: &P, reads: &Fields, view: &View, all: &Batch) -> Vec<Validated> {
+    Message::each(view, reads, all)
         .map(|message| match ended(plugin.validate(&message)) {
             Ok(()) => Validated::Accept,
             Err(failure) => Validated::Fail(failure.into()),
@@ -33,8 +33,8 @@ pub(crate) fn validate<P: Validator>(plugin: &P, view: &View, all: &Batch) -> Ve
         .collect()
 }
 
-pub(crate) fn route<P: Router>(plugin: &P, view: &View, all: &Batch) -> Vec<Routed> {
-    Message::each(view, &P::READS, all)
+pub(crate) fn route<P: Router>(plugin: &P, reads: &Fields, view: &View, all: &Batch) -> Vec<Routed> {
+    Message::each(view, reads, all)
         .map(|message| match ended(plugin.route(&message)) {
             Ok(Route::Pass) => Routed::Pass,
             Ok(Route::Drop) => Routed::Drop,
@@ -46,11 +46,12 @@ pub(crate) fn route<P: Router>(plugin: &P, view: &View, all: &Batch) -> Vec<Rout
 
 pub(crate) fn transform<P: Transformer>(
     plugin: &mut P,
+    reads: &Fields,
     view: &View,
     all: &Batch,
     emitter: &Emitter,
 ) -> Vec<Transform> {
-    Message::each(view, &P::READS, all)
+    Message::each(view, reads, all)
         .map(|message| {
             let mut out = Out { emitter, parent: message.index(), emitted: false };
             match ended(plugin.transform(&message, &mut out)) {
@@ -64,8 +65,8 @@ pub(crate) fn transform<P: Transformer>(
         .collect()
 }
 
-pub(crate) fn enrich<P: Enricher>(plugin: &P, view: &View, all: &Batch) -> Vec<Enriched> {
-    Message::each(view, &P::READS, all)
+pub(crate) fn enrich<P: Enricher>(plugin: &P, reads: &Fields, view: &View, all: &Batch) -> Vec<Enriched> {
+    Message::each(view, reads, all)
         .map(|message| {
             let mut headers = Headers::default();
             match ended(plugin.enrich(&message, &mut headers)) {

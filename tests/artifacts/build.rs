@@ -13,12 +13,13 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip2";
 
 /// Constant, package, features.
-const COMPONENTS: [(&str, &str, &str); 7] = [
+const COMPONENTS: [(&str, &str, &str); 8] = [
     ("GUEST", "wharf-test-guest", ""),
     ("GUEST_HEADERS_ONLY", "wharf-test-guest", "headers-only"),
     ("GUEST_WITH_FILES", "wharf-test-guest", "files"),
     ("GUEST_WITH_NETWORK", "wharf-test-guest", "network"),
     ("GUEST_WITH_MEMORY", "wharf-test-guest", "remember"),
+    ("GUEST_WITH_READING", "wharf-test-guest", "reading"),
     ("ZOO", "wharf-zoo-guest", ""),
     ("ZOO_WITH_MEMORY", "wharf-zoo-guest", "remember"),
 ];

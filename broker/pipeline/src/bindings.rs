@@ -14,6 +14,7 @@ wasmtime::component::bindgen!({
             import wharf:plugin/kv@0.1.1;
             import wharf:plugin/schema@0.1.1;
             import wharf:plugin/secrets@0.1.1;
+            export wharf:plugin/reading@0.1.1;
         }
     ",
     imports: { default: trappable },

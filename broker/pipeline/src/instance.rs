@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use wasmtime::component::Resource;
 use wasmtime::{Store, Trap};
 
-use crate::bindings::exports::wharf::plugin::{enrich, lifecycle, route, transform, validate};
+use crate::bindings::exports::wharf::plugin::{enrich, lifecycle, reading, route, transform, validate};
 use crate::bindings::wharf::plugin::types;
 use crate::engine::{Inner, Slot};
 use crate::host::{Breach, Call, Emitted, Host, Rights, Tally, with_headers};
@@ -34,6 +34,7 @@ pub(crate) struct Instance {
 
 struct Exports {
     lifecycle: lifecycle::Guest,
+    reading: Option<reading::Guest>,
     validate: Option<validate::Guest>,
     route: Option<route::Guest>,
     transform: Option<transform::Guest>,
@@ -92,6 +93,7 @@ impl Instance {
             let indices = &plugin.indices;
             Ok(Exports {
                 lifecycle: indices.lifecycle.load(&mut *store, &instance)?,
+                reading: indices.reading.as_ref().map(|i| i.load(&mut *store, &instance)).transpose()?,
                 validate: indices.validate.as_ref().map(|i| i.load(&mut *store, &instance)).transpose()?,
                 route: indices.route.as_ref().map(|i| i.load(&mut *store, &instance)).transpose()?,
                 transform: indices.transform.as_ref().map(|i| i.load(&mut *store, &instance)).transpose()?,
@@ -133,6 +135,14 @@ impl Instance {
             enter(engine, &mut self.store, deadline, |store| lifecycle.call_init(store, stage, config));
         self.store.data_mut().call.counters.clear();
         Ok(entered?.map_err(Problem::from))
+    }
+
+    /// Which fields it reads as it is configured; `None`: what its description says.
+    pub(crate) fn reads(&mut self, engine: &Inner, deadline: Duration) -> Result<Option<Reads>, Broken> {
+        let Some(reading) = &self.exports.reading else { return Ok(None) };
+        let (entered, _) = enter(engine, &mut self.store, deadline, |store| reading.call_reads(store));
+        let reading::Fields { topic, key, payload, headers } = entered?;
+        Ok(Some(Reads { topic, key, payload, headers }))
     }
 
     /// Gives the plugin the messages of `call` and takes one answer for each.

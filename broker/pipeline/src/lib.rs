@@ -36,6 +36,7 @@ mod outcome;
 mod pipeline;
 mod plugin;
 mod prepare_error;
+mod reads;
 mod recorder;
 mod share;
 mod spec;
@@ -60,11 +61,9 @@ pub use limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Limits};
 pub use memory::{Blank, Memories, Memory, Recall};
 pub use outcome::{Failure, FailureKind, Fault, Item, Output, Problem, Processed};
 pub use pipeline::Pipeline;
-pub use plugin::{
-    CONTRACT_VERSION, Description, LoadError, Plugin, READ_HEADERS_MAX, Reads, SCHEMA_BYTES_MAX,
-    SUMMARY_BYTES_MAX,
-};
+pub use plugin::{CONTRACT_VERSION, Description, LoadError, Plugin, SCHEMA_BYTES_MAX, SUMMARY_BYTES_MAX};
 pub use prepare_error::PrepareError;
+pub use reads::{READ_HEADERS_MAX, Reads, ReadsError};
 pub use recorder::{RECORDING_VERSION, RecordError, Recorded, Recording, RecordingHead};
 pub use share::{CpuShare, CpuShareError, CpuUse};
 pub use spec::{

@@ -9,27 +9,21 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
-use crate::bindings::exports::wharf::plugin::{enrich, lifecycle, route, transform, validate};
+use crate::bindings::exports::wharf::plugin::{enrich, lifecycle, reading, route, transform, validate};
 use crate::engine::Inner;
 use crate::host::{Host, Rights};
 use crate::instance::Instance;
 use crate::text::printable;
-use crate::{CompileError, Kind, Need, wasi};
+use crate::{CompileError, Kind, Need, Reads, ReadsError, wasi};
 
 /// The version of the contract that this host speaks.
 pub const CONTRACT_VERSION: &str = "0.1.1";
-
-/// How many headers a plugin may have packed with each message; others are had through the batch handle.
-pub const READ_HEADERS_MAX: usize = 64;
 
 /// How long a plugin's line about itself may be.
 pub const SUMMARY_BYTES_MAX: usize = 512;
 
 /// How long the JSON Schema of a plugin's configuration may be.
 pub const SCHEMA_BYTES_MAX: usize = 256 * 1024;
-
-/// How long the name of a header that a plugin reads may be.
-const HEADER_NAME_BYTES_MAX: usize = 256;
 
 /// The most time that a plugin may take to describe itself or to take its configuration: more than a call,
 /// because it happens once, and because the first entry touches every page.
@@ -60,6 +54,7 @@ pub struct Plugin {
 /// Where the exports are.
 pub(crate) struct Indices {
     pub(crate) lifecycle: lifecycle::GuestIndices,
+    pub(crate) reading: Option<reading::GuestIndices>,
     pub(crate) validate: Option<validate::GuestIndices>,
     pub(crate) route: Option<route::GuestIndices>,
     pub(crate) transform: Option<transform::GuestIndices>,
@@ -75,19 +70,6 @@ pub struct Description {
     pub reads: Reads,
     /// A JSON Schema of its configuration.
     pub config_schema: Option<String>,
-}
-
-/// Which fields a plugin gets with each message.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reads {
-    /// The topic.
-    pub topic: bool,
-    /// The key.
-    pub key: bool,
-    /// The payload.
-    pub payload: bool,
-    /// These headers.
-    pub headers: Vec<String>,
 }
 
 /// Why bytes are not a plugin.
@@ -142,15 +124,9 @@ pub enum LoadError {
     /// It broke when it was asked to describe itself.
     #[error("the plugin broke when it was asked to describe itself: {0}")]
     Describe(String),
-    /// What it says of itself is out of bounds.
-    #[error("the plugin asks for {0} headers with each message; at most {READ_HEADERS_MAX}")]
-    Reads(usize),
-    /// A header that no message has.
-    #[error(
-        "the plugin asks for a header named {0:?} with each message; a name has 1 to {HEADER_NAME_BYTES_MAX} bytes \
-         and no control characters"
-    )]
-    HeaderName(String),
+    /// What it says that it reads is out of bounds.
+    #[error(transparent)]
+    Reads(#[from] ReadsError),
     /// The line about itself is longer than a line.
     #[error("the plugin's summary has {0} bytes; at most {SUMMARY_BYTES_MAX}")]
     Summary(usize),
@@ -168,14 +144,14 @@ impl Plugin {
         let digest = hex::encode(Sha256::digest(wasm));
         let component = engine.compile(&digest, wasm)?;
         let needs = check_imports(engine, &component)?;
-        let kinds = check_exports(engine, &component)?;
+        let exports = Exports::check(engine, &component)?;
         let pre = engine.linker.instantiate_pre(&component).map_err(shape)?;
-        let indices = Indices::find(&pre, &kinds).map_err(shape)?;
+        let indices = Indices::find(&pre, &exports).map_err(shape)?;
         let mut plugin = Self {
             pre,
             indices,
             digest,
-            kinds,
+            kinds: exports.kinds,
             needs,
             description: Description::default(),
             imports: import_names(engine, &component),
@@ -241,15 +217,7 @@ impl Plugin {
 impl Description {
     /// Within its bounds, and safe to print.
     fn checked(mut self) -> Result<Self, LoadError> {
-        if self.reads.headers.len() > READ_HEADERS_MAX {
-            return Err(LoadError::Reads(self.reads.headers.len()));
-        }
-        let odd = |name: &&String| {
-            name.is_empty() || name.len() > HEADER_NAME_BYTES_MAX || name.chars().any(char::is_control)
-        };
-        if let Some(name) = self.reads.headers.iter().find(odd) {
-            return Err(LoadError::HeaderName(printable(name, HEADER_NAME_BYTES_MAX)));
-        }
+        self.reads.check()?;
         if self.summary.len() > SUMMARY_BYTES_MAX {
             return Err(LoadError::Summary(self.summary.len()));
         }
@@ -273,10 +241,11 @@ impl fmt::Debug for Plugin {
 }
 
 impl Indices {
-    fn find(pre: &InstancePre<Host>, kinds: &[Kind]) -> wasmtime::Result<Self> {
-        let has = |kind| kinds.contains(&kind);
+    fn find(pre: &InstancePre<Host>, exports: &Exports) -> wasmtime::Result<Self> {
+        let has = |kind| exports.kinds.contains(&kind);
         Ok(Self {
             lifecycle: lifecycle::GuestIndices::new(pre)?,
+            reading: exports.reading.then(|| reading::GuestIndices::new(pre)).transpose()?,
             validate: has(Kind::Validator).then(|| validate::GuestIndices::new(pre)).transpose()?,
             route: has(Kind::Router).then(|| route::GuestIndices::new(pre)).transpose()?,
             transform: has(Kind::Transformer).then(|| transform::GuestIndices::new(pre)).transpose()?,
@@ -329,22 +298,31 @@ fn contract_version(engine: &Inner, component: &Component) -> String {
     version.unwrap_or_default().to_owned()
 }
 
-fn check_exports(engine: &Inner, component: &Component) -> Result<Vec<Kind>, LoadError> {
-    let exports: Vec<String> =
-        component.component_type().exports(&engine.wasmtime).map(|(name, _)| name.to_owned()).collect();
-    let ours = || exports.iter().filter(|name| name.starts_with(OURS));
-    for name in ours() {
-        check_version(name)?;
+/// What of the contract it exports.
+struct Exports {
+    kinds: Vec<Kind>,
+    /// Whether it says of each stage what it reads there.
+    reading: bool,
+}
+
+impl Exports {
+    fn check(engine: &Inner, component: &Component) -> Result<Self, LoadError> {
+        let exports: Vec<String> =
+            component.component_type().exports(&engine.wasmtime).map(|(name, _)| name.to_owned()).collect();
+        let ours = || exports.iter().filter(|name| name.starts_with(OURS));
+        for name in ours() {
+            check_version(name)?;
+        }
+        let has = |interface: &str| {
+            ours().any(|name| name[OURS.len()..].split('@').next().is_some_and(|each| each == interface))
+        };
+        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| has(kind.interface())).collect();
+        if kinds.is_empty() || !has("lifecycle") {
+            let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+            return Err(LoadError::NotAPlugin { exports });
+        }
+        Ok(Self { kinds, reading: has("reading") })
     }
-    let has = |interface: &str| {
-        ours().any(|name| name[OURS.len()..].split('@').next().is_some_and(|each| each == interface))
-    };
-    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| has(kind.interface())).collect();
-    if kinds.is_empty() || !has("lifecycle") {
-        let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
-        return Err(LoadError::NotAPlugin { exports });
-    }
-    Ok(kinds)
 }
 
 /// A newer version of the contract is not served: its plugins may count on what is not here. In 0.x a minor

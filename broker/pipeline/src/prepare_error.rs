@@ -2,7 +2,7 @@
 
 use wharf_protocol::Name;
 
-use crate::{Grant, Kind, Need, Problem, SpecError};
+use crate::{Grant, Kind, Need, Problem, ReadsError, SpecError};
 
 /// Why a pipeline cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,14 @@ pub enum PrepareError {
         stage: Name,
         /// How.
         problem: Problem,
+    },
+    /// What the plugin would read with this configuration is out of bounds.
+    #[error("stage {stage}: with this configuration, {error}")]
+    Reads {
+        /// Which stage.
+        stage: Name,
+        /// Which bound.
+        error: ReadsError,
     },
     /// The host failed.
     #[error("the host failed while it prepared the pipeline")]

@@ -19,7 +19,7 @@ use crate::stats::Counters;
 use crate::wanted::{Lack, lacking};
 use crate::{
     BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Fault, Grant, Kind, Level, OnFailure, Plugin, PluginRef,
-    PrepareError, Problem, StageSpec, StageStats, Target, config_schema,
+    PrepareError, Problem, Reads, StageSpec, StageStats, Target, config_schema,
 };
 
 /// After how many calls an instance is replaced: a random number in this range, so that nobody comes to rely
@@ -35,6 +35,8 @@ pub(crate) struct Stage {
     pub(crate) targets: Vec<Target>,
     pipeline: Name,
     rights: Rights,
+    /// Which fields are packed into each call.
+    reads: Reads,
     deadline: Duration,
     fresh: bool,
     engine: Arc<Inner>,
@@ -105,14 +107,14 @@ impl Stage {
             outputs: output_names,
             config: serde_json::to_string(&spec.config).map_err(|_| PrepareError::Host)?,
         };
-        let stage = Self {
+        let mut stage = Self {
             plugin_ref: spec.plugin.clone(),
-            plugin,
             kind,
             policy: spec.on_failure,
             targets,
             pipeline: pipeline.clone(),
             rights: Rights { grants: spec.grants.as_slice().into(), about: Arc::new(about) },
+            reads: plugin.description().reads.clone(),
             deadline: spec.deadline_ms.map_or(engine.limits.deadline(), Duration::from_millis),
             fresh: spec.fresh,
             engine: Arc::clone(engine),
@@ -121,15 +123,24 @@ impl Stage {
             breaker: Breaker::new(Instant::now()),
             counters: Counters::default(),
             tap: Tap::default(),
+            plugin,
             name,
         };
-        let first = stage.start().map_err(|error| match error {
+        let mut first = stage.start().map_err(|error| match error {
             StartError::Config(problem) => PrepareError::Config { stage: stage.name.clone(), problem },
             StartError::Broken(broken) => PrepareError::Init {
                 stage: stage.name.clone(),
                 problem: broken.fault.problem(broken.message),
             },
         })?;
+        let broke = |broken: Broken| PrepareError::Init {
+            stage: stage.name.clone(),
+            problem: broken.fault.problem(broken.message),
+        };
+        if let Some(reads) = first.reads(engine, START_DEADLINE).map_err(broke)? {
+            reads.check().map_err(|error| PrepareError::Reads { stage: stage.name.clone(), error })?;
+            stage.reads = reads;
+        }
         stage.put_back(first);
         let stage = Arc::new(stage);
         engine.add_stage(&stage);
@@ -264,8 +275,7 @@ impl Stage {
             call.remembering = Some(Remembered(Arc::clone(shared)));
             (shared, lock(shared).mark())
         });
-        let reads = &self.plugin.description().reads;
-        let (called, report) = instance.process(&self.engine, deadline, self.kind, reads, call);
+        let (called, report) = instance.process(&self.engine, deadline, self.kind, &self.reads, call);
 
         let failed =
             |answer: &Answer| matches!(answer, Answer::Reject(_) | Answer::Retry(..) | Answer::Fault(..));

@@ -14,7 +14,7 @@ use crate::harness::{Changes, Input, Setup, Subject, Trouble, memory};
 use crate::host::Emitter;
 use crate::host::backend::{self, Batch, Denied, NOW, Stored, lend, take_changes, take_lines};
 use crate::host::schema::Document;
-use crate::{Enricher, Plugin, Problem, Router, Stage, Transformer, Validator, run};
+use crate::{Enricher, Fields, Plugin, Problem, Router, Stage, Transformer, Validator, run};
 
 /// Implemented by [`export!`](crate::export) outside Wasm: which of the four kinds a plugin is.
 #[doc(hidden)]
@@ -26,6 +26,7 @@ pub trait Tested: Plugin {
 #[doc(hidden)]
 pub struct Answer<'a> {
     view: View,
+    reads: &'a Fields,
     all: &'a Batch,
     emitter: &'a Emitter,
 }
@@ -44,7 +45,7 @@ pub enum Verdict {
 impl Answer<'_> {
     pub fn validate<P: Validator>(&self, plugin: &P) -> Vec<Verdict> {
         use validate::exports::wharf::plugin::validate::Verdict as Said;
-        let said = run::validate(plugin, &self.view, self.all).into_iter();
+        let said = run::validate(plugin, self.reads, &self.view, self.all).into_iter();
         said.map(|said| match said {
             Said::Accept => Verdict::Keep,
             Said::Fail(failure) => Verdict::Fail(failure),
@@ -54,7 +55,7 @@ impl Answer<'_> {
 
     pub fn route<P: Router>(&self, plugin: &P) -> Vec<Verdict> {
         use route::exports::wharf::plugin::route::Verdict as Said;
-        let said = run::route(plugin, &self.view, self.all).into_iter();
+        let said = run::route(plugin, self.reads, &self.view, self.all).into_iter();
         said.map(|said| match said {
             Said::Pass => Verdict::Keep,
             Said::Drop => Verdict::Drop,
@@ -66,7 +67,7 @@ impl Answer<'_> {
 
     pub fn transform<P: Transformer>(&self, plugin: &mut P) -> Vec<Verdict> {
         use transform::exports::wharf::plugin::transform::Verdict as Said;
-        let said = run::transform(plugin, &self.view, self.all, self.emitter).into_iter();
+        let said = run::transform(plugin, self.reads, &self.view, self.all, self.emitter).into_iter();
         said.map(|said| match said {
             Said::Keep => Verdict::Keep,
             Said::Emitted => Verdict::Emitted,
@@ -78,7 +79,7 @@ impl Answer<'_> {
 
     pub fn enrich<P: Enricher>(&self, plugin: &P) -> Vec<Verdict> {
         use enrich::exports::wharf::plugin::enrich::Verdict as Said;
-        let said = run::enrich(plugin, &self.view, self.all).into_iter();
+        let said = run::enrich(plugin, self.reads, &self.view, self.all).into_iter();
         said.map(|said| match said {
             Said::Unchanged => Verdict::Keep,
             Said::Set(headers) => Verdict::Set(headers),
@@ -204,7 +205,8 @@ fn run<P: Tested>(plugin: &mut P, stage: &Stage, inputs: &[Input]) -> Vec<Outcom
     let batch = Batch(inputs.iter().map(stored).collect());
     let payloads = inputs.iter().map(|input| input.payload.clone()).collect();
     let emitter = Emitter { payloads, ..Emitter::default() };
-    let call = Answer { view: batch.view(&P::READS), all: &batch, emitter: &emitter };
+    let reads = plugin.reads();
+    let call = Answer { view: batch.view(&reads), reads: &reads, all: &batch, emitter: &emitter };
     drop(take_lines());
     let begin = Instant::now();
     let verdicts = plugin.answer(&call);

@@ -10,7 +10,7 @@ use crate::host::Level;
 use crate::host::kv::Error;
 use crate::host::schema::Document;
 use crate::message::ABSENT;
-use crate::{Reads, Stage};
+use crate::{Fields, Stage};
 
 /// The time that [`clock::now`](crate::clock::now) gives where nothing else was set, as the engine's harness has it:
 /// 2026-01-01T00:00:00Z.
@@ -131,14 +131,14 @@ impl Batch {
     }
 
     /// Packs what `reads` names, as the broker does.
-    pub(crate) fn view(&self, reads: &Reads) -> View {
+    pub(crate) fn view(&self, reads: &Fields) -> View {
         let mut view = View { slots: Vec::new(), headers: Vec::new(), bytes: Vec::new() };
         for message in &self.0 {
             let mut pack = |field: Option<&[u8]>| pack(&mut view.bytes, field);
             let topic = pack(reads.topic.then_some(message.topic.as_bytes()));
             let key = pack(if reads.key { message.key.as_deref() } else { None });
             let payload = pack(reads.payload.then_some(message.payload.as_slice()));
-            for name in reads.headers {
+            for name in &reads.headers {
                 let value = message.headers.iter().find(|(own, _)| own == name);
                 view.headers.push(pack(value.map(|(_, value)| value.as_slice())));
             }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
-use wharf_plugin::{Failure, Message, Output, Plugin, Problem, Route, Router, Stage};
+use wharf_plugin::{Failure, Fields, Message, Output, Plugin, Problem, Reads, Route, Router, Stage};
 
 /// What an operator writes.
 #[derive(Debug, Clone, Deserialize)]
@@ -103,6 +103,13 @@ impl Plugin for RouteBy {
             Otherwise::To(names) => Fallback::Route(Route::To(outputs(names, "/otherwise/to")?)),
         };
         Ok(Self { by: config.by, routes, otherwise })
+    }
+
+    fn reads(&self) -> Fields {
+        match &self.by {
+            By::Header(name) => Fields::from(Reads::NOTHING).with_header(name.clone()),
+            By::Json(_) => Reads::PAYLOAD.into(),
+        }
     }
 }
 

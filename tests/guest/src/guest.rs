@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 
-#[cfg(not(feature = "remember"))]
+#[cfg(not(any(feature = "remember", feature = "reading")))]
 wit_bindgen::generate!({
     path: "../../wit",
     inline: "
@@ -40,6 +40,27 @@ wit_bindgen::generate!({
     ",
     generate_all,
 });
+
+/// The same, and it says of each stage what it reads there.
+#[cfg(feature = "reading")]
+wit_bindgen::generate!({
+    path: "../../wit",
+    inline: "
+        package wharf:guest;
+        world guest {
+            include wharf:plugin/validator@0.1.1;
+            include wharf:plugin/router@0.1.1;
+            include wharf:plugin/transformer@0.1.1;
+            include wharf:plugin/enricher@0.1.1;
+            export wharf:plugin/reading@0.1.1;
+        }
+    ",
+    generate_all,
+});
+
+#[cfg(feature = "reading")]
+#[path = "reading.rs"]
+mod reading;
 
 #[cfg(feature = "remember")]
 #[path = "remember.rs"]
@@ -81,6 +102,8 @@ impl lifecycle::Guest for Guest {
         if config.contains("\"trap\"") {
             panic!("told to trap in init");
         }
+        #[cfg(feature = "reading")]
+        reading::configure(config);
         Ok(())
     }
 }
