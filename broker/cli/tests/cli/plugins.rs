@@ -73,7 +73,7 @@ fn a_case_gives_kv_before_and_tells_what_is_left_there() {
 
     // What the first leaves is what the second finds.
     case(&broker, "second", "an order");
-    broker.file("cases/second/kv.json", &Value::from(left.clone()).to_string());
+    broker.file("cases/second/kv.json", Value::from(left.clone()).to_string());
     broker.ok("plugin test plugin.wasm --cases cases --update --no-properties");
     assert_eq!(read("first/expected.json"), first, "another case's memory is its own");
     let second = json!({"dropped": true, "kv": {key: {"text": "2", "expires_ms": 1_010_000}}});
@@ -81,7 +81,7 @@ fn a_case_gives_kv_before_and_tells_what_is_left_there() {
     broker.ok("plugin test plugin.wasm --cases cases");
 
     // What is left and not expected is told, and what is expected and not left.
-    broker.file("cases/first/expected.json", &json!({"passed": first["passed"]}).to_string());
+    broker.file("cases/first/expected.json", json!({"passed": first["passed"]}).to_string());
     broker.file("cases/second/expected.json", r#"{"dropped": true, "kv": {"count": "2"}}"#);
     let output = broker.run("plugin test plugin.wasm --cases cases --no-properties", "");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
