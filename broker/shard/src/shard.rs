@@ -167,7 +167,7 @@ impl Default for Options {
             log: wharf_log::Options::default(),
             clock: Arc::new(Timestamp::wall_clock),
             snapshot_log_bytes_min: 128 << 20,
-            snapshot_log_times: 16,
+            snapshot_log_times: 24,
         }
     }
 }
