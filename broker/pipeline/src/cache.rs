@@ -1,199 +1,151 @@
-//! Compiled plugins, kept from one process to the next: in sled, because losing any of it costs a moment of
-//! compiling and nothing else.
+//! Compiled plugins, kept from one process to the next: a file each, which is mapped and not read into memory.
 //!
 //! ```text
-//! key    SHA-256 of the component in hexadecimal, '-', hash of wasmtime's version and settings
-//! value  seal, 32 bytes: HMAC-SHA-256 of key and code under `seal.key` · machine code
+//! seal.key   32 random bytes
+//! KEY        machine code, as wasmtime writes it · seal, 32 bytes: keyed BLAKE3 of KEY and the code
+//! KEY        SHA-256 of the component in hexadecimal, '-', hash of wasmtime's version and settings
 //! ```
 //!
-//! The code runs with the rights of the broker, so what was not sealed here is not used: the folder and the
-//! key are the broker's own, and a value that was changed, or moved to another key, does not open.
+//! The code runs with the rights of the broker, so what was not sealed here is not used: the folder and the key are
+//! the broker's own, and a file that was changed, or has another's name, does not open. It is compiled again then,
+//! which is why nothing here is synced to the disk. A file is written under another name and never changed, so that
+//! what is mapped stays as it is when newer code takes its place, or nobody needs it any more.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use sha2::{Digest, Sha256};
+use blake3::Hasher;
 
-const SEAL_BYTES: usize = 32;
-const KEY_BYTES: usize = 32;
-const HASH_BLOCK_BYTES: usize = 64;
-
-/// How much of what it read sled keeps in memory: what is read here is read once.
-const SLED_CACHE_BYTES: u64 = 1024 * 1024;
-
-/// How long sled may take to write something down, or to end. On damaged files a flush waits for ever, and the end of
-/// the process must not wait with it.
-const SLED_TIME_MAX: Duration = Duration::from_secs(5);
+const SEAL_BYTES: usize = blake3::OUT_LEN;
+const KEY_FILE: &str = "seal.key";
 
 pub(crate) struct Cache {
-    /// Gone only when the cache is dropped.
-    db: Option<sled::Db>,
-    key: [u8; KEY_BYTES],
+    folder: PathBuf,
+    seal_key: [u8; blake3::KEY_LEN],
+    /// How many files were begun, so that no two threads write one.
+    begun: AtomicU64,
 }
 
 impl Cache {
-    /// The cache in `folder`. One that will not open is moved aside and begun again; with no cache at all,
-    /// plugins are compiled at each start.
+    /// The cache in `folder`; with no cache at all, plugins are compiled at each start.
     pub(crate) fn open(folder: &Path) -> Option<Self> {
-        match Self::try_open(folder).or_else(|error| {
-            let aside = move_aside(folder)?;
-            tracing::warn!(%error, aside = %aside.display(), "the cache of compiled plugins did not open and begins anew");
-            Self::try_open(folder)
-        }) {
-            Ok(cache) => Some(cache),
-            Err(error) => {
+        Self::try_open(folder)
+            .inspect_err(|error| {
                 tracing::warn!(%error, folder = %folder.display(), "compiled plugins are not kept");
-                None
-            }
-        }
+            })
+            .ok()
     }
 
-    /// The code under `key`, if it is there and its seal is good.
-    pub(crate) fn get(&self, key: &str) -> Option<Vec<u8>> {
-        let value = catch_unwind(AssertUnwindSafe(|| self.db().get(key))).ok()?.ok()??;
-        let (seal, code) = value.split_at_checked(SEAL_BYTES)?;
-        if !equal(seal, &self.seal(key, code)) {
-            tracing::warn!(key, "a compiled plugin in the cache has a bad seal and is not used");
-            return None;
+    /// Where the code under `key` is, if it is there and its seal is good.
+    pub(crate) fn find(&self, key: &str) -> Option<PathBuf> {
+        let path = self.folder.join(key);
+        match self.is_sealed(key, &path) {
+            Ok(true) => return Some(path),
+            Ok(false) => tracing::warn!(key, "a compiled plugin has a bad seal, and is compiled again"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(key, %error, "a compiled plugin is not readable, and is compiled again")
+            }
         }
-        Some(code.to_vec())
+        None
     }
 
     /// Keeps `code`; when that fails, it is compiled again next time.
     pub(crate) fn put(&self, key: &str, code: &[u8]) {
-        let mut value = Vec::with_capacity(SEAL_BYTES + code.len());
-        value.extend_from_slice(&self.seal(key, code));
-        value.extend_from_slice(code);
-        let (db, key) = (self.db().clone(), key.to_owned());
-        match in_time(move || db.insert(key, value).and_then(|_| db.flush())) {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => tracing::warn!(%error, "a compiled plugin was not kept"),
-            None => tracing::warn!("a compiled plugin was not kept: sled panicked, or did not end"),
+        let new = self.folder.join(format!("{key}.{}.new", self.begun.fetch_add(1, Relaxed)));
+        let seal = self.sealing(key).update(code).finalize();
+        let kept =
+            write(&new, &[code, seal.as_bytes()]).and_then(|()| fs::rename(&new, self.folder.join(key)));
+        if let Err(error) = kept {
+            tracing::warn!(%error, "a compiled plugin was not kept");
+            let _ = fs::remove_file(&new);
         }
     }
 
-    /// Drops the code under every key that is not to be kept; what cannot be dropped stays.
+    /// Drops the code under every key that is not to be kept, and whatever else is in the folder; what cannot be
+    /// dropped stays.
     pub(crate) fn retain(&self, keep: impl Fn(&str) -> bool) {
-        let dropped = catch_unwind(AssertUnwindSafe(|| {
-            for key in self.db().iter().keys() {
-                let key = key?;
-                if !std::str::from_utf8(&key).is_ok_and(&keep) {
-                    self.db().remove(&key)?;
+        let is_kept = |name: &str| name == KEY_FILE || keep(name);
+        let dropped = fs::read_dir(&self.folder).and_then(|mut entries| {
+            entries.try_for_each(|entry| {
+                let entry = entry?;
+                match entry.file_name().to_str() {
+                    Some(name) if is_kept(name) => Ok(()),
+                    _ if entry.file_type()?.is_dir() => fs::remove_dir_all(entry.path()),
+                    _ => fs::remove_file(entry.path()),
                 }
-            }
-            sled::Result::Ok(())
-        }));
-        let db = self.db().clone();
-        let dropped = dropped.map(|dropped| dropped.map(|()| in_time(move || db.flush())));
-        match dropped {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "compiled plugins that nobody uses were not dropped"),
-            Err(_) => tracing::warn!("compiled plugins that nobody uses were not dropped: sled panicked"),
+            })
+        });
+        if let Err(error) = dropped {
+            tracing::warn!(%error, "compiled plugins that nobody uses were not dropped");
         }
     }
 
     fn try_open(folder: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-        let key = read_or_make_key(&folder.join("seal.key"))?;
-        let config = sled::Config::new()
-            .path(folder.join("sled"))
-            .cache_capacity(SLED_CACHE_BYTES)
-            .flush_every_ms(None)
-            .mode(sled::Mode::LowSpace);
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        let db = opened.map_err(|_| io::Error::other("sled panicked"))?.map_err(io::Error::other)?;
-        Ok(Self { db: Some(db), key })
+        let seal_key = read_or_make_key(&folder.join(KEY_FILE))?;
+        Ok(Self { folder: folder.to_owned(), seal_key, begun: AtomicU64::new(0) })
     }
 
-    fn db(&self) -> &sled::Db {
-        self.db.as_ref().expect("it goes when the cache does")
+    fn is_sealed(&self, key: &str, path: &Path) -> io::Result<bool> {
+        let mut file = File::open(path)?;
+        let Some(code_bytes) = file.metadata()?.len().checked_sub(SEAL_BYTES as u64) else {
+            return Ok(false);
+        };
+        let mut sealing = self.sealing(key);
+        sealing.update_reader(Read::by_ref(&mut file).take(code_bytes))?;
+        let mut seal = [0; SEAL_BYTES];
+        file.read_exact(&mut seal)?;
+        // In a time that does not depend on where they differ.
+        Ok(sealing.finalize() == seal)
     }
 
-    fn seal(&self, key: &str, code: &[u8]) -> [u8; SEAL_BYTES] {
-        let length = (key.len() as u64).to_le_bytes();
-        hmac_sha256(&self.key, &[&length, key.as_bytes(), code])
-    }
-}
-
-impl Drop for Cache {
-    fn drop(&mut self) {
-        let db = self.db.take();
-        // What was put is on the disk: nothing is lost when it does not end.
-        if in_time(move || drop(db)).is_none() {
-            tracing::warn!("the cache of compiled plugins did not close");
-        }
+    /// A seal that covers the key, and not yet the code.
+    fn sealing(&self, key: &str) -> Hasher {
+        let mut sealing = Hasher::new_keyed(&self.seal_key);
+        sealing.update(&(key.len() as u64).to_le_bytes()).update(key.as_bytes());
+        sealing
     }
 }
 
-/// What `work` gives, on a thread of its own: `None` when it panics, or takes longer than [`SLED_TIME_MAX`]; then it is
-/// left to itself.
-fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (done, waiting) = mpsc::sync_channel(1);
-    let work = move || {
-        // Nobody may wait any more. A panic drops the sender, which says so.
-        let _ = done.send(work());
-    };
-    std::thread::Builder::new().name("wharf-cache".into()).spawn(work).ok()?;
-    waiting.recv_timeout(SLED_TIME_MAX).ok()
-}
-
-fn read_or_make_key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
-    let mut key = [0; KEY_BYTES];
-    match fs::File::open(path) {
-        Ok(mut file) => {
-            file.read_exact(&mut key)?;
-            Ok(key)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            key = rand::random();
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-            file.write_all(&key)?;
-            Ok(key)
-        }
-        Err(error) => Err(error),
+/// The key of all seals. One of another length is damaged, and begins anew with all that it sealed.
+fn read_or_make_key(path: &Path) -> io::Result<[u8; blake3::KEY_LEN]> {
+    match fs::read(path) {
+        Ok(key) => match key.try_into() {
+            Ok(key) => return Ok(key),
+            Err(_) => {
+                tracing::warn!(path = %path.display(), "the key of compiled plugins is damaged; all are compiled again");
+            }
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
+    let key: [u8; blake3::KEY_LEN] = rand::random();
+    let new = path.with_extension("new");
+    write(&new, &[&key])?;
+    fs::rename(new, path)?;
+    Ok(key)
 }
 
-/// Out of the way, but not lost to whoever wants to know what happened; only the latest is kept.
-fn move_aside(folder: &Path) -> io::Result<PathBuf> {
-    let mut name = folder.file_name().unwrap_or_default().to_owned();
-    name.push(".broken");
-    let aside = folder.with_file_name(name);
-    if aside.exists() {
-        fs::remove_dir_all(&aside)?;
-    }
-    fs::rename(folder, &aside)?;
-    Ok(aside)
-}
-
-/// RFC 2104, for a key no longer than the hash's block.
-fn hmac_sha256(key: &[u8; KEY_BYTES], parts: &[&[u8]]) -> [u8; SEAL_BYTES] {
-    let pad = |with: u8| {
-        let mut block = [with; HASH_BLOCK_BYTES];
-        block.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
-        block
-    };
-    let mut inner = Sha256::new_with_prefix(pad(0x36));
-    for part in parts {
-        inner.update(part);
-    }
-    Sha256::new_with_prefix(pad(0x5c)).chain_update(inner.finalize()).finalize().into()
-}
-
-/// In a time that does not depend on where they differ.
-fn equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+/// A file of these parts that only its owner can read.
+fn write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    parts.iter().try_for_each(|part| file.write_all(part))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn code(cache: &Cache, key: &str) -> Option<Vec<u8>> {
+        let mut file = fs::read(cache.find(key)?).expect("it is there");
+        file.truncate(file.len() - SEAL_BYTES);
+        Some(file)
+    }
 
     #[test]
     fn what_was_put_is_there_after_a_restart() {
@@ -201,54 +153,63 @@ mod tests {
         let path = folder.path().join("cache");
         Cache::open(&path).expect("it opens").put("k", b"code");
         let cache = Cache::open(&path).expect("it opens again");
-        assert_eq!(cache.get("k").as_deref(), Some(&b"code"[..]));
-        assert_eq!(cache.get("other"), None);
-        assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o700);
+        assert_eq!(code(&cache, "k").as_deref(), Some(&b"code"[..]));
+        assert_eq!(cache.find("other"), None);
+        let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!([mode(&path.join("k")), mode(&path.join(KEY_FILE))], [0o600; 2]);
     }
 
     #[test]
-    fn what_is_not_kept_is_gone() {
+    fn what_is_not_kept_is_gone_with_whatever_else_is_there() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = Cache::open(folder.path()).expect("it opens");
         cache.put("aa-1", b"code");
         cache.put("bb-1", b"code");
-        cache.retain(|key| key.starts_with("aa"));
-        assert_eq!(cache.get("aa-1").as_deref(), Some(&b"code"[..]));
-        assert_eq!(cache.get("bb-1"), None);
+        fs::write(folder.path().join("aa-1.0.new"), b"half of th").expect("a file");
+        fs::create_dir_all(folder.path().join("older/things")).expect("a folder");
+        cache.retain(|key| key == "aa-1");
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .expect("a folder")
+            .map(|entry| entry.expect("read").file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["aa-1", KEY_FILE]);
+        assert_eq!(
+            code(&Cache::open(folder.path()).expect("it opens"), "aa-1").as_deref(),
+            Some(&b"code"[..])
+        );
     }
 
     #[test]
-    fn a_changed_or_moved_value_is_not_used() {
+    fn a_changed_cut_or_moved_file_is_not_used() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = Cache::open(folder.path()).expect("it opens");
         cache.put("k", b"code");
-        let db = cache.db.as_ref().expect("it is open");
-        let mut value = db.get("k").expect("sled reads").expect("it is there").to_vec();
-        db.insert("moved", value.clone()).expect("sled writes");
-        assert_eq!(cache.get("moved"), None);
-        *value.last_mut().expect("not empty") ^= 1;
-        db.insert("k", value).expect("sled writes");
-        assert_eq!(cache.get("k"), None);
-    }
-
-    #[test]
-    fn a_cache_that_does_not_open_begins_anew() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("cache");
-        fs::create_dir_all(&path).expect("a folder");
-        fs::write(path.join("seal.key"), b"short").expect("a file");
-        let cache = Cache::open(&path).expect("it begins anew");
+        let sealed = fs::read(folder.path().join("k")).expect("it is there");
+        fs::write(folder.path().join("moved"), &sealed).expect("a file");
+        assert_eq!(cache.find("moved"), None);
+        for place in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[place] ^= 1;
+            fs::write(folder.path().join("k"), &changed).expect("a file");
+            assert_eq!(cache.find("k"), None, "byte {place} changed");
+            fs::write(folder.path().join("k"), &sealed[..place]).expect("a file");
+            assert_eq!(cache.find("k"), None, "cut at {place}");
+        }
         cache.put("k", b"code");
-        assert_eq!(cache.get("k").as_deref(), Some(&b"code"[..]));
-        assert!(folder.path().join("cache.broken/seal.key").exists());
+        assert!(cache.find("k").is_some(), "it is compiled again, and kept");
     }
 
     #[test]
-    fn the_seal_is_hmac_sha256() {
-        // RFC 4231, test case 2 with its key padded by zeros, which HMAC does itself.
-        let mut key = [0; KEY_BYTES];
-        key[..4].copy_from_slice(b"Jefe");
-        let seal = hmac_sha256(&key, &[b"what do ya want ", b"for nothing?"]);
-        assert_eq!(hex::encode(seal), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    fn a_damaged_key_begins_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        Cache::open(folder.path()).expect("it opens").put("k", b"code");
+        fs::write(folder.path().join(KEY_FILE), b"short").expect("a file");
+        let cache = Cache::open(folder.path()).expect("it begins anew");
+        assert_eq!(cache.find("k"), None);
+        cache.put("k", b"code");
+        let again = Cache::open(folder.path()).expect("it opens");
+        assert_eq!(code(&again, "k").as_deref(), Some(&b"code"[..]));
     }
 }

@@ -107,13 +107,18 @@ pub(crate) fn digest_of(key: &str) -> &str {
     key.split('-').next().unwrap_or(key)
 }
 
-#[expect(
-    unsafe_code,
-    reason = "the code is of our own making: just compiled, or from the cache with a good seal"
-)]
+/// A component of code that was just compiled.
+#[expect(unsafe_code, reason = "the code is of our own making")]
 pub(crate) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> Result<Component, CompileError> {
-    // SAFETY: `code` comes from our compiler, directly or through a cache that only this broker can seal.
+    // SAFETY: `code` comes from our compiler.
     unsafe { Component::deserialize(engine, code) }.map_err(invalid)
+}
+
+/// A component of the code in `file`, which stays where it is: only what is used of it comes into memory.
+#[expect(unsafe_code, reason = "the code is of our own making, and its seal is good")]
+pub(crate) fn map(engine: &wasmtime::Engine, file: &Path) -> Result<Component, CompileError> {
+    // SAFETY: `file` comes from our compiler through a cache that only this broker can seal, and is never written again.
+    unsafe { Component::deserialize_file(engine, file) }.map_err(invalid)
 }
 
 fn invalid(error: wasmtime::Error) -> CompileError {

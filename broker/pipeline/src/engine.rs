@@ -196,8 +196,8 @@ impl Inner {
     /// Machine code for `wasm`, from the cache where it is there.
     pub(crate) fn compile(&self, digest: &str, wasm: &[u8]) -> Result<Component, CompileError> {
         let key = compile::cache_key(&self.wasmtime, digest);
-        if let Some(code) = self.cache.as_ref().and_then(|cache| cache.get(&key))
-            && let Ok(component) = compile::deserialize(&self.wasmtime, &code)
+        if let Some(file) = self.cache.as_ref().and_then(|cache| cache.find(&key))
+            && let Ok(component) = compile::map(&self.wasmtime, &file)
         {
             return Ok(component);
         }

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::broker::Broker;
 
-/// The folders that sled keeps: compiled plugins, and traces.
+/// Compiled plugins in files of their own, and traces in sled's.
 const FOLDERS: [&str; 2] = ["cache", "traces"];
 
 /// A pipeline whose compiled plugin is cached.
@@ -105,7 +105,7 @@ fn a_damaged_cache_and_damaged_traces_are_moved_aside_or_do_no_harm() {
 
     let all = std::env::var("WHARF_DAMAGES").is_ok_and(|which| which == "all");
     let files: Vec<PathBuf> = FOLDERS.iter().flat_map(|name| files(&kept.path().join(name))).collect();
-    assert!(files.len() >= 4, "what sled keeps: {files:?}");
+    assert!(files.len() >= 4, "what is kept there: {files:?}");
     let (mut damages, mut aside) = (0, 0);
     for (n, file) in files.iter().enumerate() {
         let file = file.strip_prefix(kept.path()).expect("it is below");
