@@ -214,10 +214,10 @@ impl<'a> Entries<'a> {
     fn take_bytes(&mut self, binary_allowed: bool) -> Result<&'a [u8], Malformed> {
         let length = match take_byte(&mut self.rest)? {
             marker @ 0xa0..=0xbf => usize::from(marker & 0x1f),
-            0xd9 => take_length(&mut self.rest, 1)?,
+            0xd9 => usize::from(take_byte(&mut self.rest)?),
             0xda => take_length(&mut self.rest, 2)?,
             0xdb => take_length(&mut self.rest, 4)?,
-            0xc4 if binary_allowed => take_length(&mut self.rest, 1)?,
+            0xc4 if binary_allowed => usize::from(take_byte(&mut self.rest)?),
             0xc5 if binary_allowed => take_length(&mut self.rest, 2)?,
             0xc6 if binary_allowed => take_length(&mut self.rest, 4)?,
             _ => return Err("an entry is not a string or binary"),
