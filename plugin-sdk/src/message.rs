@@ -49,7 +49,8 @@ pub(crate) const ABSENT: u32 = u32::MAX;
 /// ```
 pub struct Message<'a> {
     index: u32,
-    slot: &'a Slot,
+    /// What is in no column; not packed where none of it is read.
+    slot: Option<&'a Slot>,
     /// One span for each name in `reads.headers`.
     headers: &'a [Span],
     bytes: &'a [u8],
@@ -67,11 +68,15 @@ impl<'a> Message<'a> {
         all: &'a Batch,
     ) -> impl Iterator<Item = Message<'a>> + use<'a> {
         let columns = reads.headers.len();
-        (0..).zip(&view.slots).map(move |(index, slot)| {
-            let row = index as usize * columns;
+        let count = match view.slots.len() {
+            0 => view.headers.len().checked_div(columns).unwrap_or_else(|| all.len() as usize),
+            slots => slots,
+        };
+        (0..).zip(0..count).map(move |(index, i)| {
+            let row = i * columns;
             Message {
                 index,
-                slot,
+                slot: view.slots.get(i),
                 headers: view.headers.get(row..row + columns).unwrap_or_default(),
                 bytes: &view.bytes,
                 reads,
@@ -93,7 +98,7 @@ impl<'a> Message<'a> {
 
     /// Where it was published.
     pub fn topic(&self) -> &str {
-        let packed = if self.reads.topic { self.span(self.slot.topic) } else { None };
+        let packed = self.slot.filter(|_| self.reads.topic).and_then(|slot| self.span(slot.topic));
         let topic = packed.or_else(|| {
             self.fetched.get_or_fetch(Field::Topic, || Some(self.all.topic(self.index).into_bytes()))
         });
@@ -102,15 +107,15 @@ impl<'a> Message<'a> {
 
     /// Messages with the same key keep their order.
     pub fn key(&self) -> Option<&[u8]> {
-        if self.reads.key {
-            return self.span(self.slot.key);
+        if let Some(slot) = self.slot.filter(|_| self.reads.key) {
+            return self.span(slot.key);
         }
         self.fetched.get_or_fetch(Field::Key, || self.all.key(self.index))
     }
 
     /// The body.
     pub fn payload(&self) -> &[u8] {
-        let packed = if self.reads.payload { self.span(self.slot.payload) } else { None };
+        let packed = self.slot.filter(|_| self.reads.payload).and_then(|slot| self.span(slot.payload));
         packed
             .or_else(|| self.fetched.get_or_fetch(Field::Payload, || Some(self.all.payload(self.index))))
             .unwrap_or_default()
@@ -215,14 +220,16 @@ impl<'a> Message<'a> {
         Some(std::str::from_utf8(topic).expect("topics are UTF-8"))
     }
 
-    /// How often it was delivered before: 0 before it is stored.
+    /// How often it was delivered before: 0 before it is stored. Fetched from the host where neither topic, key nor
+    /// payload is read.
     pub fn attempt(&self) -> u32 {
-        self.slot.attempt
+        self.slot.map_or_else(|| self.all.attempt(self.index), |slot| slot.attempt)
     }
 
-    /// When the broker took it, in milliseconds since 1970.
+    /// When the broker took it, in milliseconds since 1970. Fetched from the host where neither topic, key nor payload
+    /// is read.
     pub fn received_at(&self) -> u64 {
-        self.slot.received_at
+        self.slot.map_or_else(|| self.all.published_at(self.index), |slot| slot.received_at)
     }
 
     /// 0 to 31; a higher one is delivered first. Fetched from the host.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use wharf_plugin::harness::{Budget, Harness, Input, Recording, Setup, Subject, run_cases};
 use wharf_plugin::{
-    Config, Emit, Failure, Headers, Message, Out, Output, Plugin, Problem, Route, Transformed, clock,
+    Config, Emit, Failure, Headers, Message, Out, Output, Plugin, Problem, Reads, Route, Transformed, clock,
     enricher, kv, log, lookup, router, transformer, validator,
 };
 
@@ -89,9 +89,23 @@ mod counted_plugin {
     }
 }
 
+mod patient_plugin {
+    use super::*;
+
+    /// Refuses what comes for the first time, by when it came.
+    #[validator]
+    pub(crate) fn patient(message: &Message<'_>) -> Result<(), Problem> {
+        if message.attempt() == 0 {
+            return Err(Problem::new("first-time", format!("taken at {}", message.received_at())));
+        }
+        Ok(())
+    }
+}
+
 use counted_plugin::Counted;
 use fragile_plugin::Fragile;
 use loud_plugin::Loud;
+use patient_plugin::Patient;
 use priced_plugin::Priced;
 use sides_plugin::Sides;
 
@@ -108,6 +122,15 @@ fn a_function_becomes_a_plugin_that_reads_what_its_body_names() {
     let sides = Harness::<Sides>::native().outputs(["left", "right"]);
     sides.send(Input::new("").topic("go.left")).assert_routed(["left"]);
     Harness::<Sides>::native().outputs(["left"]).assert_refused("no-such-output", None);
+}
+
+#[test]
+fn who_reads_nothing_that_is_packed_sees_each_message_all_the_same() {
+    assert_eq!(Patient::READS, Reads::NOTHING);
+    let outcomes = Harness::<Patient>::native().now(7).send_all(["a", "b"]);
+    assert_eq!(outcomes.len(), 2);
+    assert_eq!(outcomes[1].assert_rejected("first-time").message, "taken at 7");
+    Harness::<Patient>::native().send(Input::new("a").attempt(1)).assert_passed();
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::host::{Breach, Call, Emitted, Host, Rights, Tally, with_headers};
 use crate::logbook::Written;
 use crate::plugin::Plugin;
 use crate::ticker::TICK;
-use crate::view::Packed;
+use crate::view::{Packed, Packing};
 use crate::{Description, Fault, Kind, Problem, Reads};
 
 /// How many bytes of what a plugin wrote before it broke are told with the fault.
@@ -151,11 +151,11 @@ impl Instance {
         engine: &Inner,
         deadline: Duration,
         kind: Kind,
-        reads: &Reads,
+        packing: &Packing,
         call: Call,
     ) -> (Result<Vec<Answer>, Broken>, Report) {
         let count = call.count();
-        if let Err(bytes) = self.packed.pack(call.items(), reads, call.now()) {
+        if let Err(bytes) = self.packed.pack(call.items(), packing, call.now()) {
             let message = format!("a batch of {bytes} bytes is more than a plugin can address");
             return (Err(Broken { fault: Fault::Host, message }), Report::default());
         }

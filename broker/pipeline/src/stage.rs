@@ -16,10 +16,11 @@ use crate::memory::{Shared, lock};
 use crate::plugin::START_DEADLINE;
 use crate::recorder::Tap;
 use crate::stats::Counters;
+use crate::view::Packing;
 use crate::wanted::{Lack, lacking};
 use crate::{
     BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Fault, Grant, Kind, Level, OnFailure, Plugin, PluginRef,
-    PrepareError, Problem, Reads, StageSpec, StageStats, Target, config_schema,
+    PrepareError, Problem, StageSpec, StageStats, Target, config_schema,
 };
 
 /// After how many calls an instance is replaced: a random number in this range, so that nobody comes to rely
@@ -36,7 +37,7 @@ pub(crate) struct Stage {
     pipeline: Name,
     rights: Rights,
     /// Which fields are packed into each call.
-    reads: Reads,
+    packing: Packing,
     deadline: Duration,
     fresh: bool,
     engine: Arc<Inner>,
@@ -114,7 +115,7 @@ impl Stage {
             targets,
             pipeline: pipeline.clone(),
             rights: Rights { grants: spec.grants.as_slice().into(), about: Arc::new(about) },
-            reads: plugin.description().reads.clone(),
+            packing: Packing::described(plugin.description().reads.clone()),
             deadline: spec.deadline_ms.map_or(engine.limits.deadline(), Duration::from_millis),
             fresh: spec.fresh,
             engine: Arc::clone(engine),
@@ -139,7 +140,7 @@ impl Stage {
         };
         if let Some(reads) = first.reads(engine, START_DEADLINE).map_err(broke)? {
             reads.check().map_err(|error| PrepareError::Reads { stage: stage.name.clone(), error })?;
-            stage.reads = reads;
+            stage.packing = Packing::configured(reads);
         }
         stage.put_back(first);
         let stage = Arc::new(stage);
@@ -275,7 +276,7 @@ impl Stage {
             call.remembering = Some(Remembered(Arc::clone(shared)));
             (shared, lock(shared).mark())
         });
-        let (called, report) = instance.process(&self.engine, deadline, self.kind, &self.reads, call);
+        let (called, report) = instance.process(&self.engine, deadline, self.kind, &self.packing, call);
 
         let failed =
             |answer: &Answer| matches!(answer, Answer::Reject(_) | Answer::Retry(..) | Answer::Fault(..));

@@ -1,7 +1,7 @@
 //! A batch as the guest sees it: numbers over one run of bytes.
 //!
 //! ```text
-//!  slots    one a message: spans of topic, key, payload · attempt · received-at
+//!  slots    one a message: spans of topic, key, payload · attempt · received-at; none where nothing of it is read
 //!  headers  a row a message: one span for each header that the plugin reads
 //!  bytes    what the spans point into, message by message
 //! ```
@@ -13,6 +13,25 @@ use wharf_protocol::Timestamp;
 
 use crate::bindings::wharf::plugin::types::{Slot, Span, View};
 use crate::{Item, Reads};
+
+/// What goes into the views of a stage.
+#[derive(Clone, Debug)]
+pub(crate) struct Packing {
+    reads: Reads,
+    slots: bool,
+}
+
+impl Packing {
+    /// What a plugin's description says, whose instances count on slots.
+    pub(crate) fn described(reads: Reads) -> Self {
+        Self { reads, slots: true }
+    }
+
+    /// What an instance says since it was configured.
+    pub(crate) fn configured(reads: Reads) -> Self {
+        Self { slots: reads.topic || reads.key || reads.payload, reads }
+    }
+}
 
 /// A field that is not there.
 const ABSENT: Span = Span { start: 0, length: u32::MAX };
@@ -26,28 +45,31 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// Packs what `reads` names of `items`.
+    /// Packs what `packing` names of `items`.
     ///
     /// # Errors
     /// How many bytes there would be, when a span cannot address them.
     pub(crate) fn pack<'a>(
         &mut self,
         items: impl Iterator<Item = &'a Item>,
-        reads: &Reads,
+        packing: &Packing,
         now: Timestamp,
     ) -> Result<(), usize> {
+        let reads = &packing.reads;
         self.slots.clear();
         self.headers.clear();
         self.bytes.clear();
         for Item { message, attempt, published_at } in items {
-            let slot = Slot {
-                topic: self.append(reads.topic.then(|| message.topic.as_str().as_bytes())),
-                key: self.append(reads.key.then_some(message.key.as_deref()).flatten()),
-                payload: self.append(reads.payload.then_some(&*message.payload)),
-                attempt: *attempt,
-                received_at: published_at.unwrap_or(now).0,
-            };
-            self.slots.push(slot);
+            if packing.slots {
+                let slot = Slot {
+                    topic: self.append(reads.topic.then(|| message.topic.as_str().as_bytes())),
+                    key: self.append(reads.key.then_some(message.key.as_deref()).flatten()),
+                    payload: self.append(reads.payload.then_some(&*message.payload)),
+                    attempt: *attempt,
+                    received_at: published_at.unwrap_or(now).0,
+                };
+                self.slots.push(slot);
+            }
             self.append_headers(message, &reads.headers);
             if self.bytes.len() >= u32::MAX as usize {
                 return Err(self.bytes.len());
@@ -103,7 +125,7 @@ mod tests {
             Reads { topic: false, key: true, payload: true, headers: vec!["y".to_owned(), "z".to_owned()] };
 
         let mut packed = Packed::default();
-        packed.pack(items.iter(), &reads, Timestamp(7)).expect("small");
+        packed.pack(items.iter(), &Packing::described(reads), Timestamp(7)).expect("small");
         let view = packed.view();
 
         let read = |span: Span| {
@@ -119,5 +141,19 @@ mod tests {
         let headers: Vec<_> = view.headers.iter().map(|span| read(*span)).collect();
         assert_eq!(headers, [Some("22"), None, None, None]);
         assert_eq!(view.slots[1].received_at, 7);
+    }
+
+    #[test]
+    fn slots_of_which_a_configured_instance_reads_nothing_are_not_packed() {
+        let items = [Item::new(Message::new("a.b".parse().expect("a topic"), "body"))];
+        let mut packed = Packed::default();
+        let mut slots = |packing: Packing| {
+            packed.pack(items.iter(), &packing, Timestamp(7)).expect("small");
+            packed.view().slots.len()
+        };
+        let header = Reads { headers: vec!["y".to_owned()], ..Reads::default() };
+        assert_eq!(slots(Packing::described(header.clone())), 1);
+        assert_eq!(slots(Packing::configured(Reads { key: true, ..header.clone() })), 1);
+        assert_eq!(slots(Packing::configured(header)), 0);
     }
 }

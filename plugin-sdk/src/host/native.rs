@@ -122,6 +122,18 @@ impl Batch {
         self.message(i).payload.clone()
     }
 
+    pub(crate) fn len(&self) -> u32 {
+        length32(self.0.len())
+    }
+
+    pub(crate) fn attempt(&self, i: u32) -> u32 {
+        self.message(i).attempt
+    }
+
+    pub(crate) fn published_at(&self, _i: u32) -> u64 {
+        TIME.get()
+    }
+
     pub(crate) fn priority(&self, i: u32) -> u8 {
         self.message(i).priority
     }
@@ -135,15 +147,17 @@ impl Batch {
         let mut view = View { slots: Vec::new(), headers: Vec::new(), bytes: Vec::new() };
         for message in &self.0 {
             let mut pack = |field: Option<&[u8]>| pack(&mut view.bytes, field);
-            let topic = pack(reads.topic.then_some(message.topic.as_bytes()));
-            let key = pack(if reads.key { message.key.as_deref() } else { None });
-            let payload = pack(reads.payload.then_some(message.payload.as_slice()));
+            if reads.topic || reads.key || reads.payload {
+                let topic = pack(reads.topic.then_some(message.topic.as_bytes()));
+                let key = pack(if reads.key { message.key.as_deref() } else { None });
+                let payload = pack(reads.payload.then_some(message.payload.as_slice()));
+                let received_at = TIME.get();
+                view.slots.push(Slot { topic, key, payload, attempt: message.attempt, received_at });
+            }
             for name in &reads.headers {
                 let value = message.headers.iter().find(|(own, _)| own == name);
                 view.headers.push(pack(value.map(|(_, value)| value.as_slice())));
             }
-            let received_at = TIME.get();
-            view.slots.push(Slot { topic, key, payload, attempt: message.attempt, received_at });
         }
         view
     }

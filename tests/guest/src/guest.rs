@@ -288,7 +288,7 @@ fn recurse_with_locals(n: u64) -> u64 {
 }
 
 fn wants(messages: &View, what: &str) -> bool {
-    (0..messages.slots.len()).any(|i| behaviour(messages, i) == what)
+    (0..messages.headers.len()).any(|i| behaviour(messages, i) == what)
 }
 
 fn behaviour(messages: &View, i: usize) -> &str {
