@@ -20,6 +20,7 @@ pub(crate) use capability::{About, Borrowed, Remembered};
 
 use crate::logbook::Logbook;
 use crate::text::printable;
+use crate::way::Way;
 use crate::{Fault, Grant, Item, Level, Library, Limits, Target, wasi};
 
 /// How long the name of a plugin's own counter may be.
@@ -52,6 +53,7 @@ pub(crate) struct Host {
     pub(crate) memory: Memory,
     pub(crate) logbook: Logbook,
     pub(crate) call: Call,
+    pub(crate) way: Way,
     grants: Arc<[Grant]>,
     about: Arc<About>,
     library: Library,
@@ -138,6 +140,7 @@ impl Host {
             memory: Memory { bytes_max: limits.memory_bytes, all: Arc::clone(all), ..Memory::default() },
             logbook,
             call: Call::default(),
+            way: Way::default(),
             grants: Arc::clone(&rights.grants),
             about: Arc::clone(&rights.about),
             library: library.clone(),

@@ -18,6 +18,7 @@ use crate::logbook::Written;
 use crate::plugin::Plugin;
 use crate::ticker::TICK;
 use crate::view::{Packed, Packing};
+use crate::way::{Way, make_way};
 use crate::{Description, Fault, Kind, Problem, Reads};
 
 /// How many bytes of what a plugin wrote before it broke are told with the fault.
@@ -88,6 +89,8 @@ impl Instance {
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(limits.crossing_bytes);
         store.set_max_component_handles(limits.handles);
+        let ticks = engine.ticker.ticks();
+        store.epoch_deadline_callback(move |context| Ok(context.data().way.look(ticks.now(), make_way)));
         let (entered, _) = enter(engine, &mut store, deadline, |store| {
             let instance = plugin.pre.instantiate(&mut *store)?;
             let indices = &plugin.indices;
@@ -228,8 +231,10 @@ fn enter<T>(
 ) -> (Result<T, Broken>, Duration) {
     let _ticking = engine.ticker.running();
     // One tick more: the first may come at once.
-    store
-        .set_epoch_deadline(u64::try_from(deadline.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX / 2) + 1);
+    let ticks = u64::try_from(deadline.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX / 2) + 1;
+    let (way, first_look) = Way::begin(engine.ticker.ticks().now(), ticks);
+    store.data_mut().way = way;
+    store.set_epoch_deadline(first_look);
     if engine.fuel {
         let _ = store.set_fuel(u64::MAX);
     }

@@ -48,6 +48,7 @@ mod trace;
 mod view;
 mod wanted;
 mod wasi;
+mod way;
 mod worker;
 
 pub use again::{Departure, departure};

@@ -2,7 +2,7 @@
 //! while none does, so that an idle broker costs nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,10 +19,16 @@ pub(crate) struct Ticker {
 
 #[derive(Default)]
 struct Shared {
+    /// How often the epoch was raised, and one more while it is.
+    ticks: AtomicU64,
     running: AtomicUsize,
     parked: AtomicBool,
     stop: AtomicBool,
 }
+
+/// Counts the ticks; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Ticks(Arc<Shared>);
 
 /// While one lives, the epoch rises.
 pub(crate) struct Running<'a>(&'a Shared);
@@ -45,10 +51,20 @@ impl Ticker {
         Running(&self.shared)
     }
 
+    pub(crate) fn ticks(&self) -> Ticks {
+        Ticks(Arc::clone(&self.shared))
+    }
+
     fn unpark(&self) {
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
         }
+    }
+}
+
+impl Ticks {
+    pub(crate) fn now(&self) -> u64 {
+        self.0.ticks.load(SeqCst)
     }
 }
 
@@ -84,6 +100,8 @@ fn tick(engine: &wasmtime::Engine, shared: &Shared) {
             idle_ticks = 0;
         }
         thread::sleep(TICK);
+        // Before the epoch, so that who is looked at for this tick does not see the one before.
+        shared.ticks.fetch_add(1, SeqCst);
         engine.increment_epoch();
     }
 }

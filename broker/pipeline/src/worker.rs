@@ -10,8 +10,8 @@
 //! waits for others who take little, however many there are who loop. Among those that may run, who came first is
 //! first.
 //!
-//! All of them yield: where processors are short, whoever serves sockets and the log comes before guests. What is short
-//! enough not to wait for them runs elsewhere ([`here`](crate::here)).
+//! All of them [make way](crate::way): where processors are short, whoever serves sockets and the log comes before guests.
+//! What is short enough not to wait for them runs elsewhere ([`here`](crate::here)).
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,14 +21,12 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::Semaphore;
 
+use crate::way::become_guest;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// How many jobs of a weight may wait for each thread; whoever brings more waits.
 const JOBS_WAITING_PER_THREAD: usize = 4;
-
-/// By how much the threads are nicer than the rest of the process: they weigh a third of the others.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 5;
 
 /// Whether a job may take the last thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,20 +157,12 @@ pub(crate) fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> thread::Result<
 }
 
 fn work(shared: &Shared) {
-    yield_to_others();
+    become_guest();
     while let Some((weight, job)) = shared.next() {
         if catch_unwind(AssertUnwindSafe(job)).is_err() {
             tracing::error!("a job of the plugin engine panicked; its messages were not processed");
         }
         shared.done(weight);
-    }
-}
-
-/// Lets other threads have the processor first: `nice(2)`, which Linux keeps for each thread.
-fn yield_to_others() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::warn!(%error, "busy plugins may slow down whoever serves sockets");
     }
 }
 
