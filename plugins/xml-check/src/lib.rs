@@ -51,7 +51,8 @@ impl Plugin for XmlCheck {
 
 impl Validator for XmlCheck {
     fn validate(&self, message: &Message<'_>) -> Result<(), Failure> {
-        Ok(check(message.text()?, &self.rules)?)
+        let xml = message.text().map_err(|failure| xml_document::not_utf8(message.payload(), failure))?;
+        Ok(check(xml, &self.rules)?)
     }
 }
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
-use wharf_plugin::Problem;
+use wharf_plugin::{Failure, Problem};
 
 /// An index that leads nowhere.
 pub const NONE: u32 = u32::MAX;
@@ -68,10 +68,16 @@ pub struct Attribute<'x> {
 /// # Ok::<(), wharf_plugin::Problem>(())
 /// ```
 pub fn read(xml: &str, max_depth: usize) -> Result<Document<'_>, Problem> {
+    // The reader skips a byte order mark without counting its bytes, so that its offsets would be of another text.
+    let xml = xml.strip_prefix('\u{feff}').unwrap_or(xml);
+    if xml.starts_with('\u{feff}') {
+        return Err(not_xml(xml, 0, "there are two byte order marks"));
+    }
     let mut document = Document { elements: Vec::with_capacity(xml.len() / 32), attributes: Vec::new() };
     let mut open: Vec<u32> = Vec::with_capacity(max_depth.min(16));
     let mut heads = Vec::new();
     let mut reader = Reader::from_str(xml);
+    reader.config_mut().check_comments = true;
     loop {
         let start = offset(reader.buffer_position());
         let event = reader
@@ -108,12 +114,14 @@ pub fn read(xml: &str, max_depth: usize) -> Result<Document<'_>, Problem> {
                     "a document type is not accepted: it could declare entities; send the document without";
                 return Err(problem("doctype-refused", xml, start, message));
             }
+            Event::Decl(_) if start > 0 => {
+                return Err(not_xml(xml, start, "`<?xml` stands at the beginning of a document alone"));
+            }
             Event::Decl(declaration) => {
                 let encoding =
                     declaration.encoding().transpose().ok().flatten().unwrap_or(Cow::Borrowed("UTF-8"));
                 if !encoding.eq_ignore_ascii_case("utf-8") && !xml.is_ascii() {
-                    let message = format!("the document says that it is {encoding}; only UTF-8 is read");
-                    return Err(problem("unsupported-encoding", xml, start, &message));
+                    return Err(unsupported_encoding(xml, start, &encoding));
                 }
             }
             Event::Comment(_) | Event::PI(_) => {}
@@ -236,8 +244,7 @@ impl<'x> Document<'x> {
     ) -> Result<(), Problem> {
         let blank = piece.bytes().all(|byte| byte.is_ascii_whitespace());
         let Some(&element) = open else {
-            // A byte order mark is no text.
-            if blank || (start == 0 && piece.trim_start_matches('\u{feff}').trim_ascii().is_empty()) {
+            if blank {
                 return Ok(());
             }
             return Err(not_xml(xml, start, "there is text outside the root element"));
@@ -361,6 +368,33 @@ fn resolve(name: &str, out: &mut String) -> Result<(), BadReference> {
     };
     out.push(character);
     Ok(())
+}
+
+/// Why a payload that is no UTF-8 is refused: what it says of its own encoding is the better reason, where it does.
+pub fn not_utf8(payload: &[u8], otherwise: Failure) -> Failure {
+    const DECLARATION_BYTES_MAX: usize = 256;
+    let encoding = match payload {
+        [0xfe, 0xff, ..] | [0xff, 0xfe, ..] => Some("UTF-16".to_owned()),
+        _ => {
+            let start = payload.get(..DECLARATION_BYTES_MAX).unwrap_or(payload);
+            let text = String::from_utf8_lossy(start);
+            match Reader::from_str(&text).read_event() {
+                Ok(Event::Decl(declaration)) => {
+                    declaration.encoding().transpose().ok().flatten().map(Cow::into_owned)
+                }
+                _ => None,
+            }
+        }
+    };
+    match encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("utf-8")) {
+        Some(encoding) => unsupported_encoding("", 0, &encoding).into(),
+        None => otherwise,
+    }
+}
+
+fn unsupported_encoding(xml: &str, start: usize, encoding: &str) -> Problem {
+    let message = format!("the document says that it is {encoding}; only UTF-8 is read");
+    problem("unsupported-encoding", xml, start, &message)
 }
 
 /// The same text with `\n` at the ends of its lines (XML 1.0 §2.11).

@@ -53,7 +53,8 @@ impl Plugin for XmlToJson {
 
 impl Transformer for XmlToJson {
     fn transform(&mut self, message: &Message<'_>, out: &mut Out<'_>) -> Result<Transformed, Failure> {
-        let json = convert(message.text()?, &self.config)?;
+        let xml = message.text().map_err(|failure| xml_document::not_utf8(message.payload(), failure))?;
+        let json = convert(xml, &self.config)?;
         out.emit(Emit::bytes(&json).set_headers(&[("content-type", b"application/json")]))
     }
 }

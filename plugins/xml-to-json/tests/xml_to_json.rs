@@ -121,6 +121,38 @@ fn hostile_documents_are_refused_with_their_place() {
 }
 
 #[test]
+fn a_byte_order_mark_is_skipped() {
+    // The reader skipped it without counting its bytes, and all that was cut out of the text was cut in another place:
+    // the plugin trapped.
+    Harness::each(|plugin: Harness<XmlToJson>| {
+        plugin.send("\u{feff}<a x='1'><é>2</é></a>").assert_payload(r#"{"a":{"@x":"1","é":"2"}}"#);
+        plugin.send("\u{feff}<?xml version='1.0'?>\n<a/>").assert_payload(r#"{"a":null}"#);
+        let outcome = plugin.send("\u{feff}<a>\n<b></a>");
+        assert_eq!(outcome.assert_rejected("not-xml").path.as_deref(), Some("line 2, column 4"));
+        plugin.send("<a>\u{feff}</a>").assert_payload("{\"a\":\"\u{feff}\"}");
+        plugin.send("\u{feff}\u{feff}<a/>").assert_rejected("not-xml");
+    });
+}
+
+#[test]
+fn another_encoding_is_refused_by_its_name() {
+    let said = |bytes: &[u8]| {
+        let outcome = Harness::<XmlToJson>::native().send(bytes.to_vec());
+        outcome.assert_rejected("unsupported-encoding").message.clone()
+    };
+    let utf16: Vec<u8> = "\u{feff}<a/>".encode_utf16().flat_map(u16::to_le_bytes).collect();
+
+    let latin = said(b"<?xml version='1.0' encoding='ISO-8859-1'?><a>\xe9</a>");
+    assert_eq!(latin, "the document says that it is ISO-8859-1; only UTF-8 is read");
+    assert_eq!(said(&utf16), "the document says that it is UTF-16; only UTF-8 is read");
+    let plugin = Harness::<XmlToJson>::native();
+    plugin.send(b"<?xml version='1.0' encoding='utf-8'?><a>\xe9</a>".to_vec()).assert_rejected("not-utf8");
+    plugin.send(b"<a>\xe9</a>".to_vec()).assert_rejected("not-utf8");
+    // Every encoding that XML is written in has ASCII in it.
+    plugin.send("<?xml version='1.0' encoding='ISO-8859-1'?><a>e</a>").assert_payload(r#"{"a":"e"}"#);
+}
+
+#[test]
 fn what_is_not_well_formed_is_refused() {
     let cases = [
         "",
@@ -150,6 +182,9 @@ fn what_is_not_well_formed_is_refused() {
         "<a =''/>",
         "<a",
         "<",
+        "<a><!-- -- --></a>",
+        "<?xml version='1.0'?>\n<?xml version='1.0'?><a/>",
+        " <?xml version='1.0'?><a/>",
     ];
     let plugin = Harness::<XmlToJson>::native();
     for xml in cases {
