@@ -38,9 +38,6 @@ const PLUGINS: [&str; 26] = [
     "xml-check",
     "xml-to-json",
 ];
-/// Those that ask serde_json for objects in order. They are built by themselves: cargo joins the features of what is built
-/// together, and the others would pay for the order (`json-schema` a tenth of its time).
-const ORDERED: [&str; 2] = ["enrich", "json-to-xml"];
 /// What several of them share.
 const SHARED: [&str; 4] = ["avro-value", "json-value", "proto-value", "xml-document"];
 const TARGET: &str = "wasm32-wasip2";
@@ -79,9 +76,7 @@ fn run() -> Result<(), String> {
     check_target(root)?;
 
     let nested = target_folder(&out).join("plugins");
-    let (ordered, others): (Vec<&str>, Vec<&str>) = PLUGINS.iter().partition(|name| ORDERED.contains(name));
-    build(root, &nested, &others)?;
-    build(root, &nested, &ordered)?;
+    build(root, &nested)?;
     let components = nested.join(TARGET).join(PROFILE);
     let mut list = String::from("&[\n");
     for name in PLUGINS {
@@ -146,12 +141,12 @@ fn check_target(root: &Path) -> Result<(), String> {
     ))
 }
 
-fn build(root: &Path, target: &Path, plugins: &[&str]) -> Result<(), String> {
+fn build(root: &Path, target: &Path) -> Result<(), String> {
     let mut cargo = Command::new(variable("CARGO")?);
     cargo.current_dir(root).args(["build", "--lib", "--target", TARGET, "--profile", PROFILE]);
     // With the version: a plugin may be named like a crate that it is made with.
     let version = env::var("CARGO_PKG_VERSION").map_err(|error| error.to_string())?;
-    for name in plugins {
+    for name in PLUGINS {
         cargo.args(["--package", &format!("{name}@{version}")]);
     }
     for name in HOST_ONLY {

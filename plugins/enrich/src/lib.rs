@@ -35,15 +35,15 @@
 //!                                      # { member = "tier" }, { header = "tier" }
 //! ```
 //!
-//! A member that is there already is replaced. A value that is not what `value` says rejects (`lookup-not-json`,
-//! `lookup-not-utf8`). Where an entry has headers alone, the payload is not touched, and not
-//! even read when the key is a header.
+//! A member that is there already is replaced; all else stays as it was written: numbers with all their digits, members in
+//! their order. A value that is not what `value` says rejects (`lookup-not-json`, `lookup-not-utf8`). Where an entry has
+//! headers alone, the payload is not touched, and not even read when the key is a header.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use json_value::{Pointer, Value};
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use wharf_plugin::{Emit, Failure, Message, Out, Plugin, Problem, Stage, Transformed, Transformer, lookup};
 
 /// What an operator writes.
@@ -52,9 +52,9 @@ use wharf_plugin::{Emit, Failure, Message, Out, Plugin, Problem, Stage, Transfor
 pub struct Config {
     /// Where the key is.
     pub key: Key,
-    /// A JSON pointer to the object that takes the new members.
+    /// The object that takes the new members.
     #[serde(default)]
-    pub into: String,
+    pub into: Pointer,
     /// What becomes of messages whose key is missing or not in the table.
     #[serde(default)]
     pub missing: Missing,
@@ -89,7 +89,7 @@ pub enum Key {
     /// The value of a header.
     Header(String),
     /// The member of a JSON payload at this pointer: a string, a number or a boolean.
-    Json(String),
+    Json(Pointer),
 }
 
 /// What becomes of messages whose key is missing or not in the table.
@@ -110,7 +110,8 @@ pub enum Missing {
 #[serde(default, deny_unknown_fields)]
 pub struct Entry {
     /// Into the payload.
-    pub members: Map<String, Value>,
+    #[serde(deserialize_with = "members")]
+    pub members: Vec<(Cow<'static, str>, Value<'static>)>,
     /// Beside it.
     pub headers: BTreeMap<String, String>,
 }
@@ -136,10 +137,6 @@ impl Plugin for Enrich {
     const CONFIG_SCHEMA: Option<&'static str> = Some(include_str!("config.schema.json"));
 
     fn init(mut config: Config, _stage: &Stage) -> Result<Self, Problem> {
-        pointer(&config.into, "/into")?;
-        if let Key::Json(key) = &config.key {
-            pointer(key, "/key/json")?;
-        }
         let table = match (config.table.take(), config.lookup.take()) {
             (Some(entries), None) => Table::Own(entries),
             (None, Some(name)) => Table::Lent(name, config.value.clone()),
@@ -153,24 +150,15 @@ impl Plugin for Enrich {
     }
 }
 
-fn pointer(text: &str, path: &str) -> Result<(), Problem> {
-    if text.is_empty() || text.starts_with('/') {
-        return Ok(());
-    }
-    let message = format!("`{text}` is not a JSON pointer: it begins with `/`, as in `/customer/id`");
-    Err(Problem::new("bad-config", message).at(path))
-}
-
 impl Transformer for Enrich {
     fn transform(&mut self, message: &Message<'_>, out: &mut Out<'_>) -> Result<Transformed, Failure> {
-        let mut payload: Option<Value> = None;
+        let mut payload: Option<Value<'_>> = None;
         let key = match &self.config.key {
             Key::Header(name) => message.header_text(name)?.map(str::to_owned),
-            Key::Json(at) => match payload.insert(message.json()?).pointer(at) {
-                Some(Value::String(key)) => Some(key.clone()),
-                Some(key @ (Value::Number(_) | Value::Bool(_))) => Some(key.to_string()),
-                _ => None,
-            },
+            Key::Json(at) => {
+                let payload = payload.insert(json_value::read(message.payload())?);
+                at.find(payload).and_then(Value::plain).map(str::to_owned)
+            }
         };
         let found = key.as_deref().map(|key| self.table.find(key)).transpose()?.flatten();
         let entry = match (found, &self.config.missing) {
@@ -186,16 +174,18 @@ impl Transformer for Enrich {
         }
         let mut payload = match payload {
             Some(payload) => payload,
-            None => message.json()?,
+            None => json_value::read(message.payload())?,
         };
-        let Some(Value::Object(object)) = payload.pointer_mut(&self.config.into) else {
+        let object =
+            self.config.into.find_mut(&mut payload).filter(|value| matches!(value, Value::Object(_)));
+        let Some(object) = object else {
             let message = "the payload has no object here to take the new members";
-            return Err(Problem::new("no-object", message).at(self.config.into.clone()).into());
+            return Err(Problem::new("no-object", message).at(self.config.into.as_str()).into());
         };
         for (name, value) in &entry.members {
-            object.insert(name.clone(), value.clone());
+            object.set(name.clone(), value.clone());
         }
-        out.emit(Emit::bytes(payload.to_string().as_bytes()).set_headers(&headers))
+        out.emit(Emit::bytes(&payload.to_json()).set_headers(&headers))
     }
 }
 
@@ -206,24 +196,83 @@ impl Table {
             Self::Lent(name, form) => (name, form),
         };
         let entry = match form {
-            Form::Entry => lookup::json(name, key)?,
-            Form::Members => lookup::json(name, key)?.map(|members| Entry { members, ..Entry::default() }),
-            Form::Member(member) => lookup::text(name, key)?.map(|text| {
-                let members = Map::from_iter([(member.clone(), Value::String(text))]);
+            Form::Entry => Self::json(name, key)?.map(Entry::of).transpose(),
+            Form::Members => Self::json(name, key)?.map(Entry::of_members).transpose(),
+            Form::Member(member) => Ok(lookup::text(name, key)?.map(|text| {
+                let members = vec![(member.clone().into(), Value::String(text.into()))];
                 Entry { members, ..Entry::default() }
-            }),
-            Form::Header(header) => lookup::text(name, key)?
-                .map(|text| Entry { headers: BTreeMap::from([(header.clone(), text)]), ..Entry::default() }),
+            })),
+            Form::Header(header) => Ok(lookup::text(name, key)?
+                .map(|text| Entry { headers: BTreeMap::from([(header.clone(), text)]), ..Entry::default() })),
         };
-        Ok(entry.map(Cow::Owned))
+        Ok(entry.map_err(|what| not_json(name, key, &what))?.map(Cow::Owned))
     }
+
+    /// What the reference table has for `key`, with numbers as they are written there.
+    fn json(table: &str, key: &str) -> Result<Option<Value<'static>>, Failure> {
+        let Some(text) = lookup::get(table, key)? else { return Ok(None) };
+        let value = json_value::read(&text).map_err(|problem| not_json(table, key, &problem.message))?;
+        Ok(Some(value.into_owned()))
+    }
+}
+
+fn not_json(table: &str, key: &str, what: &str) -> Problem {
+    let message = format!("`{key}` in table `{table}` is not the JSON that was expected: {what}");
+    Problem::new("lookup-not-json", message)
+}
+
+/// The members of an object in a configuration.
+fn members<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<(Cow<'static, str>, Value<'static>)>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Object(members) => Ok(members),
+        other => {
+            Err(serde::de::Error::custom(format!("an object is to be here, and there is {}", other.kind())))
+        }
+    }
+}
+
+impl Entry {
+    /// The entry that a value of a reference table is.
+    fn of(value: Value<'static>) -> Result<Self, String> {
+        let Value::Object(parts) = value else { return Err(no_object(&value)) };
+        let mut entry = Self::default();
+        for (name, value) in parts {
+            match (name.as_ref(), value) {
+                ("members", members) => entry.members = Self::of_members(members)?.members,
+                ("headers", Value::Object(headers)) => {
+                    for (name, value) in headers {
+                        let Value::String(text) = value else {
+                            return Err(format!("header `{name}` is {}, and not a string", value.kind()));
+                        };
+                        entry.headers.insert(name.into_owned(), text.into_owned());
+                    }
+                }
+                ("headers", other) => return Err(no_object(&other)),
+                (name, _) => return Err(format!("an entry has `members` and `headers`, and no `{name}`")),
+            }
+        }
+        Ok(entry)
+    }
+
+    fn of_members(value: Value<'static>) -> Result<Self, String> {
+        match value {
+            Value::Object(members) => Ok(Self { members, ..Self::default() }),
+            other => Err(no_object(&other)),
+        }
+    }
+}
+
+fn no_object(value: &Value<'_>) -> String {
+    format!("an object is to be here, and there is {}", value.kind())
 }
 
 impl Enrich {
     fn missing(&self, key: Option<&str>) -> Problem {
         let (place, path) = match &self.config.key {
             Key::Header(name) => (format!("header `{name}`"), None),
-            Key::Json(pointer) => ("the payload".to_owned(), Some(pointer.clone())),
+            Key::Json(pointer) => ("the payload".to_owned(), Some(pointer.to_string())),
         };
         let problem = match key {
             Some(key) => Problem::new("unknown-key", format!("`{key}`, from {place}, is not in the table")),

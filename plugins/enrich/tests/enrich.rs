@@ -114,6 +114,12 @@ fn the_values_of_a_reference_table_have_a_form() {
     with(json!("entry"), r#"{"members":{"a":1},"headers":{"b":"c"}}"#)
         .assert_payload(r#"{"a":1}"#)
         .assert_header("b", "c");
+    for wrong in
+        ["[]", r#"{"memebrs":{}}"#, r#"{"members":1}"#, r#"{"headers":{"a":1}}"#, r#"{"headers":[]}"#]
+    {
+        with(json!("entry"), wrong).assert_rejected("lookup-not-json");
+    }
+    with(json!("members"), "7").assert_rejected("lookup-not-json");
 }
 
 #[test]
@@ -123,4 +129,26 @@ fn one_table_is_to_be_given() {
     };
     refused(json!({"key": {"header": "id"}}));
     refused(json!({"key": {"header": "id"}, "table": {}, "lookup": "t"}));
+}
+
+#[test]
+fn what_is_not_added_stays_as_it_was_written() {
+    // The payload went through numbers of 64 bits: an id of 20 digits came out rounded, and prices lost their zeros.
+    Harness::each(|plugin: Harness<Enrich>| {
+        let config = json!({"key": {"json": "/id"}, "lookup": "t", "missing": "reject"});
+        let plugin = plugin.config(config).table("t", [("12345678901234567890", r#"{"limit":1.10,"a":2}"#)]);
+
+        plugin
+            .send(r#"{"z":1e400,"id":12345678901234567890,"price":19.90}"#)
+            .assert_payload(r#"{"z":1e400,"id":12345678901234567890,"price":19.90,"limit":1.10,"a":2}"#);
+        plugin.send(r#"{"id":1,"id":2}"#).assert_rejected("duplicate-member");
+    });
+}
+
+#[test]
+fn configured_members_keep_their_order() {
+    let config = json!({"key": {"header": "k"}, "table": {"1": {"members": {"b": {"d": 1, "c": 2.5}}}}});
+    let outcome = Harness::<Enrich>::native().config(config).send(Input::new("{}").header("k", "1"));
+
+    outcome.assert_payload(r#"{"b":{"d":1,"c":2.5}}"#);
 }

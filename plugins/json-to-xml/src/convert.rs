@@ -1,6 +1,8 @@
 //! The walk over a value that writes its XML.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+use json_value::{Path, Value};
 use wharf_plugin::Problem;
 
 use crate::Config;
@@ -12,12 +14,12 @@ use crate::Config;
 ///
 /// ```
 /// let config = json_to_xml::Config { declaration: false, ..Default::default() };
-/// let json = serde_json::json!({"a": {"@x": 1, "b": [null, "2 < 3"]}});
-/// assert_eq!(json_to_xml::convert(&json, &config)?, r#"<a x="1"><b/><b>2 &lt; 3</b></a>"#);
+/// let json = json_value::read(br#"{"a": {"@x": 1.0, "b": [null, "2 < 3"]}}"#)?;
+/// assert_eq!(json_to_xml::convert(&json, &config)?, r#"<a x="1.0"><b/><b>2 &lt; 3</b></a>"#);
 /// # Ok::<(), wharf_plugin::Problem>(())
 /// ```
-pub fn convert(json: &Value, config: &Config) -> Result<String, Problem> {
-    let mut writer = Writer { config, path: Vec::new(), out: String::new() };
+pub fn convert(json: &Value<'_>, config: &Config) -> Result<String, Problem> {
+    let mut writer = Writer { config, path: Path::default(), out: String::new() };
     if config.declaration {
         writer.out.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     }
@@ -25,7 +27,7 @@ pub fn convert(json: &Value, config: &Config) -> Result<String, Problem> {
         Some(root) => writer.element(root, json)?,
         None => {
             let (root, value) = one_member(json)?;
-            writer.path.push(Step::Member(root));
+            writer.path.enter(root);
             writer.name(root)?;
             writer.element(root, value)?;
         }
@@ -34,18 +36,14 @@ pub fn convert(json: &Value, config: &Config) -> Result<String, Problem> {
 }
 
 /// The root: a document has exactly one.
-fn one_member(json: &Value) -> Result<(&str, &Value), Problem> {
-    let members = json.as_object().map(Map::len);
-    if let Some((root, value)) =
-        json.as_object().filter(|object| object.len() == 1).and_then(|o| o.iter().next())
-        && !value.is_array()
-    {
-        return Ok((root, value));
-    }
-    let what = match members {
-        Some(1) => "its one member is an array".to_owned(),
-        Some(members) => format!("it has {members} members"),
-        None => "it is no object".to_owned(),
+fn one_member<'v, 'a>(json: &'v Value<'a>) -> Result<(&'v str, &'v Value<'a>), Problem> {
+    let what = match json {
+        Value::Object(members) => match members.as_slice() {
+            [(_, Value::Array(_))] => "its one member is an array".to_owned(),
+            [(root, value)] => return Ok((root, value)),
+            members => format!("it has {} members", members.len()),
+        },
+        other => format!("it is {}", other.kind()),
     };
     let message = format!(
         "XML has one root: the payload is to be an object with one member that is no array, and {what}; \
@@ -56,18 +54,13 @@ fn one_member(json: &Value) -> Result<(&str, &Value), Problem> {
 
 struct Writer<'a> {
     config: &'a Config,
-    path: Vec<Step<'a>>,
+    path: Path<'a>,
     out: String,
 }
 
-enum Step<'a> {
-    Member(&'a str),
-    Item(usize),
-}
-
 impl<'a> Writer<'a> {
-    /// Recursion ends with the depth that the JSON parser allows.
-    fn element(&mut self, name: &str, value: &'a Value) -> Result<(), Problem> {
+    /// Recursion ends with the depth that [`json_value::read`] allows.
+    fn element(&mut self, name: &str, value: &'a Value<'_>) -> Result<(), Problem> {
         self.out.push('<');
         self.out.push_str(name);
         match value {
@@ -76,20 +69,20 @@ impl<'a> Writer<'a> {
             Value::Array(_) => return Err(self.problem("nested-array", "an array in an array has no XML")),
             scalar => {
                 self.out.push('>');
-                self.text(&plain(scalar), Place::Text)?;
+                self.text(plain(scalar), Place::Text)?;
                 self.close(name);
             }
         }
         Ok(())
     }
 
-    fn object(&mut self, name: &str, members: &'a Map<String, Value>) -> Result<(), Problem> {
+    fn object(&mut self, name: &str, members: &'a [(Cow<'_, str>, Value<'_>)]) -> Result<(), Problem> {
         let prefix = self.config.attribute_prefix.as_str();
         for (key, value) in members {
             let Some(attribute) = self.attribute_name(key) else { continue };
-            self.path.push(Step::Member(key));
+            self.path.enter(key);
             self.name(attribute)?;
-            if value.is_object() || value.is_array() {
+            if is_nested(value) {
                 let message =
                     format!("`{prefix}` makes an attribute, whose value is a string, number or boolean");
                 return Err(self.problem("bad-attribute", &message));
@@ -97,9 +90,9 @@ impl<'a> Writer<'a> {
             self.out.push(' ');
             self.out.push_str(attribute);
             self.out.push_str("=\"");
-            self.text(&plain(value), Place::Attribute)?;
+            self.text(plain(value), Place::Attribute)?;
             self.out.push('"');
-            self.path.pop();
+            self.path.leave();
         }
         let opened = self.out.len();
         self.out.push('>');
@@ -108,9 +101,9 @@ impl<'a> Writer<'a> {
             if self.attribute_name(key).is_some() {
                 continue;
             }
-            self.path.push(Step::Member(key));
+            self.path.enter(key);
             self.member(key, value)?;
-            self.path.pop();
+            self.path.leave();
         }
         if self.out.len() == empty {
             self.out.truncate(opened);
@@ -121,21 +114,21 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn member(&mut self, key: &str, value: &'a Value) -> Result<(), Problem> {
+    fn member(&mut self, key: &str, value: &'a Value<'_>) -> Result<(), Problem> {
         if key == self.config.text_key {
-            if value.is_object() || value.is_array() {
+            if is_nested(value) {
                 return Err(self.problem("bad-text", "text is a string, number or boolean"));
             }
-            return self.text(&plain(value), Place::Text);
+            return self.text(plain(value), Place::Text);
         }
         self.name(key)?;
         let Value::Array(items) = value else {
             return self.element(key, value);
         };
         for (index, item) in items.iter().enumerate() {
-            self.path.push(Step::Item(index));
+            self.path.enter_item(index);
             self.element(key, item)?;
-            self.path.pop();
+            self.path.leave();
         }
         Ok(())
     }
@@ -184,16 +177,7 @@ impl<'a> Writer<'a> {
     }
 
     fn problem(&self, code: &'static str, message: &str) -> Problem {
-        let mut pointer = String::new();
-        for step in &self.path {
-            match step {
-                Step::Member(name) => {
-                    pointer.push_str(&format!("/{}", name.replace('~', "~0").replace('/', "~1")))
-                }
-                Step::Item(index) => pointer.push_str(&format!("/{index}")),
-            }
-        }
-        Problem::new(code, message).at(pointer)
+        self.path.problem(code, message)
     }
 }
 
@@ -203,12 +187,13 @@ enum Place {
     Attribute,
 }
 
-fn plain(scalar: &Value) -> std::borrow::Cow<'_, str> {
-    match scalar {
-        Value::String(text) => text.into(),
-        Value::Null => "".into(),
-        other => other.to_string().into(),
-    }
+fn is_nested(value: &Value<'_>) -> bool {
+    matches!(value, Value::Array(_) | Value::Object(_))
+}
+
+/// A number as it was written, and nothing for `null`.
+fn plain<'v>(scalar: &'v Value<'_>) -> &'v str {
+    scalar.plain().unwrap_or_default()
 }
 
 /// XML 1.0 §2.3; what is not ASCII counts as a letter.

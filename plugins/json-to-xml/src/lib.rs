@@ -10,7 +10,7 @@
 //!
 //! The outermost object has one member, the root, unless `root` names one. Members that begin with the attribute
 //! prefix are attributes; the text key's is text; an array is an element for each of its items, an empty array is none;
-//! `null` and `{}` are empty elements; numbers and booleans are written as JSON writes them. Order is kept.
+//! `null` and `{}` are empty elements; numbers stay as they were written, with all their digits. Order is kept.
 //!
 //! ```toml
 //! [stage.config]
@@ -77,7 +77,7 @@ impl Plugin for JsonToXml {
 
 impl Transformer for JsonToXml {
     fn transform(&mut self, message: &Message<'_>, out: &mut Out<'_>) -> Result<Transformed, Failure> {
-        let xml = convert(&message.json()?, &self.config)?;
+        let xml = convert(&json_value::read(message.payload())?, &self.config)?;
         out.emit(Emit::bytes(xml.as_bytes()).set_headers(&[("content-type", b"application/xml")]))
     }
 }

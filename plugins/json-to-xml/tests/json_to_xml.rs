@@ -15,10 +15,20 @@ fn an_order_becomes_xml() {
             .send(Input::new(order))
             .assert_payload(concat!(
                 "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n",
-                r#"<order id="7"><line sku="A-1">2</line><line sku="B-9"/><total>19.9</total></order>"#,
+                r#"<order id="7"><line sku="A-1">2</line><line sku="B-9"/><total>19.90</total></order>"#,
             ))
             .assert_header("content-type", "application/xml");
     });
+}
+
+#[test]
+fn numbers_keep_all_their_digits() {
+    // They went through doubles: an id of 20 digits came out as another one.
+    let plugin = Harness::<JsonToXml>::native().config(json!({"declaration": false}));
+    plugin
+        .send(r#"{"a":{"@id":12345678901234567890123,"b":[0.10,1E5,-0]}}"#)
+        .assert_payload(r#"<a id="12345678901234567890123"><b>0.10</b><b>1E5</b><b>-0</b></a>"#);
+    plugin.send(r#"{"a":{"b":1,"b":2}}"#).assert_rejected("duplicate-member");
 }
 
 #[test]
@@ -94,7 +104,9 @@ proptest! {
     #[test]
     fn xml_to_json_gives_back_what_went_in(root in "[a-z]{1,6}", value in element()) {
         let json = json!({ root: value });
-        let xml = convert(&json, &Config::default()).expect("XML can say it");
+        let written = json.to_string();
+        let value = json_value::read(written.as_bytes()).expect("it is JSON");
+        let xml = convert(&value, &Config::default()).expect("XML can say it");
         let back = xml_to_json::convert(&xml, &xml_to_json::Config::default()).expect("it is XML");
         prop_assert_eq!(serde_json::from_slice::<Value>(&back).unwrap(), json, "by way of {}", xml);
     }

@@ -15,6 +15,7 @@
 //! # Ok::<(), wharf_plugin::Problem>(())
 //! ```
 
+mod de;
 mod number;
 mod pattern;
 mod pointer;
