@@ -58,9 +58,6 @@ pub enum PrepareError {
         /// What is to be granted.
         grant: Grant,
     },
-    /// A configuration that would not reach the plugin.
-    #[error("stage {0}: it has a config and does not grant \"config\"; add it to the stage's grants")]
-    ConfigNotGranted(Name),
     /// The plugin does not accept its configuration.
     #[error("stage {stage}: the plugin refuses its configuration: {problem}")]
     Config {

@@ -72,6 +72,13 @@ enum StartError {
     Config(Problem),
 }
 
+/// What the stage may use: a configuration is written to be read, so that a stage with one grants it.
+fn granted(spec: &StageSpec) -> Arc<[Grant]> {
+    let own = (!spec.config.is_empty()).then_some(Grant::Config);
+    let own = own.filter(|grant| !spec.grants.contains(grant));
+    spec.grants.iter().cloned().chain(own).collect()
+}
+
 impl Stage {
     pub(crate) fn prepare(
         engine: &Arc<Inner>,
@@ -86,9 +93,6 @@ impl Stage {
         }
         if !spec.outputs.is_empty() && !matches!(kind, Kind::Router | Kind::Transformer) {
             return Err(PrepareError::NoOutputs { stage: name, kind });
-        }
-        if !spec.config.is_empty() && !spec.grants.contains(&Grant::Config) {
-            return Err(PrepareError::ConfigNotGranted(name));
         }
         let schema = plugin.description().config_schema.as_deref();
         match lacking(plugin.needs(), schema, &spec.config, &spec.grants) {
@@ -114,7 +118,7 @@ impl Stage {
             policy: spec.on_failure,
             targets,
             pipeline: pipeline.clone(),
-            rights: Rights { grants: spec.grants.as_slice().into(), about: Arc::new(about) },
+            rights: Rights { grants: granted(spec), about: Arc::new(about) },
             packing: Packing::described(plugin.description().reads.clone()),
             deadline: spec.deadline_ms.map_or(engine.limits.deadline(), Duration::from_millis),
             fresh: spec.fresh,

@@ -13,7 +13,7 @@
 //!
 //! ```toml
 //! [stage]
-//! grants = ["config", "schema:order"]
+//! grants = ["schema:order"]
 //!
 //! [stage.config]
 //! schema-name = "order"                # a message waits (`retry`) while it is missing or no schema

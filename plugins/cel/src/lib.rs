@@ -20,11 +20,11 @@
 //! the code `condition`; all else passes. The first condition that holds decides.
 //!
 //! A condition sees `payload` (from JSON; only where it is named need the payload be JSON), `topic`, `key` (or `null`),
-//! `headers` (those that are text) and `attempt`. Another name refuses the pipeline, as does a text that is no
-//! condition, with the line and column. Integers are CEL's `int`, above its range `uint`, above that they reject the
-//! message (`number-too-large`); numbers with a fraction or exponent are `double`. All three can be compared with one
-//! another, and arithmetic does not mix them. The members of an object have no order. There are no regular expressions and
-//! no time.
+//! `headers` (those that are text) and `attempt`. Another name, or a function that there is not, refuses the pipeline, as
+//! does a text that is no condition, with the line and column. Integers are CEL's `int`, above its range `uint`, above that
+//! they reject the message (`number-too-large`); numbers with a fraction or exponent are `double`. All three can be compared
+//! with one another, and arithmetic does not mix them. The members of an object have no order. There are no regular
+//! expressions and no time.
 
 mod names;
 mod rule;
@@ -59,12 +59,13 @@ impl Plugin for Cel {
     fn init(config: Config, stage: &Stage) -> Result<Self, Problem> {
         let otherwise = Next::of(&config.otherwise, "no condition holds", stage)
             .map_err(|problem| problem.at("/otherwise/to"))?;
-        let rules = rule::compile(config.rules, stage)?;
+        let language = Arc::new(Env::stdlib());
+        let rules = rule::compile(config.rules, stage, &language)?;
         let names = |name: &str| rules.iter().any(|rule| rule.when.references().has_variable(name));
         Ok(Self {
             payload: names("payload"),
             headers: names("headers"),
-            language: Arc::new(Env::stdlib()),
+            language,
             errors: config.errors,
             otherwise,
             rules,

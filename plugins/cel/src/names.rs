@@ -1,6 +1,9 @@
 //! The names in a condition: one that nothing has would be an error of every message.
 
+use std::sync::Arc;
+
 use cel_lang::common::ast::{EntryExpr, Expr, IdedExpr};
+use cel_lang::{Context, Env, ExecutionError, Program};
 
 /// What a condition sees.
 pub(crate) const KNOWN: [&str; 5] = ["payload", "topic", "key", "headers", "attempt"];
@@ -24,6 +27,26 @@ const OF_THE_LANGUAGE: [&str; 12] = [
 /// A name in the condition that is neither known nor bound by it. Recursion ends with the depth that the parser allows.
 pub(crate) fn unknown(condition: &IdedExpr) -> Option<&str> {
     find(condition, &mut Vec::new())
+}
+
+/// A function in the condition that the language does not have.
+pub(crate) fn unknown_function(condition: &Program, language: &Arc<Env>) -> Option<String> {
+    // Operators are functions too, whose names are no words.
+    let is_word = |name: &&str| name.starts_with(|first: char| first.is_alphabetic());
+    let references = condition.references();
+    let mut called = references.functions();
+    called.sort_unstable();
+    called.into_iter().filter(is_word).find(|name| !is_function(name, language)).map(str::to_owned)
+}
+
+/// Whether anything in the language can be called by this name: the language lists none, and tells a call of what is not
+/// there from one with the wrong arguments.
+fn is_function(name: &str, language: &Arc<Env>) -> bool {
+    let context = Context::with_env(Arc::clone(language));
+    [format!("{name}()"), format!("''.{name}()"), format!("optional.{name}()")].into_iter().any(|call| {
+        let called = Program::compile(&call).map(|program| program.execute(&context));
+        !matches!(called, Ok(Err(ExecutionError::UndeclaredReference(_))))
+    })
 }
 
 fn find<'e>(expression: &'e IdedExpr, bound: &mut Vec<&'e str>) -> Option<&'e str> {

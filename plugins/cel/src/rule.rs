@@ -1,6 +1,8 @@
 //! Rules: as an operator writes them, and ready to be followed.
 
-use cel_lang::{ParseErrors, Program};
+use std::sync::Arc;
+
+use cel_lang::{Env, ParseErrors, Program};
 use serde::Deserialize;
 use wharf_plugin::{Failure, Output, Problem, Route, Stage};
 
@@ -79,13 +81,17 @@ pub(crate) enum Next {
     Reject(String),
 }
 
-pub(crate) fn compile(rules: Vec<Rule>, stage: &Stage) -> Result<Vec<Compiled>, Problem> {
+pub(crate) fn compile(
+    rules: Vec<Rule>,
+    stage: &Stage,
+    language: &Arc<Env>,
+) -> Result<Vec<Compiled>, Problem> {
     if rules.len() > RULES_MAX {
         let message = format!("there are {} rules, at most {RULES_MAX} can be", rules.len());
         return Err(Problem::new("bad-config", message).at("/rules"));
     }
     let compiled = rules.into_iter().enumerate().map(|(index, rule)| {
-        let when = condition(&rule.when)
+        let when = condition(&rule.when, language)
             .map_err(|message| Problem::new("bad-config", message).at(format!("/rules/{index}/when")))?;
         let message = rule.message.unwrap_or_else(|| format!("the condition `{}` holds", rule.when));
         let then = Next::of(&rule.then, &message, stage)
@@ -95,7 +101,7 @@ pub(crate) fn compile(rules: Vec<Rule>, stage: &Stage) -> Result<Vec<Compiled>, 
     compiled.collect()
 }
 
-fn condition(text: &str) -> Result<Program, String> {
+fn condition(text: &str, language: &Arc<Env>) -> Result<Program, String> {
     if text.len() > CONDITION_BYTES_MAX {
         return Err(format!(
             "the condition has {} bytes, and at most {CONDITION_BYTES_MAX} are read",
@@ -103,10 +109,13 @@ fn condition(text: &str) -> Result<Program, String> {
         ));
     }
     let program = Program::compile(text).map_err(|errors| unreadable(text, &errors))?;
-    match names::unknown(program.expression()) {
-        None => Ok(program),
-        Some(name) => Err(format!("there is no `{name}`: a condition sees {}", names::KNOWN.join(", "))),
+    if let Some(name) = names::unknown(program.expression()) {
+        return Err(format!("there is no `{name}`: a condition sees {}", names::KNOWN.join(", ")));
     }
+    if let Some(name) = names::unknown_function(&program, language) {
+        return Err(format!("there is no function `{name}`"));
+    }
+    Ok(program)
 }
 
 /// The first mistake, on one line.

@@ -54,6 +54,10 @@ fn a_condition_sees_the_message() {
         "payload.a.filter(each, each == 1).map(each, each + 1) == [2]",
         "size(payload.a) == 2 && type(payload.f) == double",
         "{'eu': true}[headers.region] ? true : false",
+        "optional.of(payload.f).hasValue() && optional.none().orValue(1) == 1",
+        "'abc'.contains('b') && 'abc'.endsWith('c') && string(1) == '1' && int('1') == 1",
+        "double('1.5') == 1.5 && uint(1) == 1u && bytes('a') == b'a' && dyn(1) == 1",
+        "payload.a.exists_one(each, each == 1) && bool('true')",
     ] {
         let outcome = native(when(condition)).send(input());
         assert_eq!(outcome.result, wharf_plugin::harness::Result::Dropped, "{condition}");
@@ -89,6 +93,10 @@ fn a_wrong_rule_refuses_the_configuration_with_its_place() {
         problem.message,
         "there is no `paylod`: a condition sees payload, topic, key, headers, attempt"
     );
+    // Only a message found out, and then every message did.
+    let function = |condition| native(json!({})).refusal_of(&when(condition)).expect("it is refused").message;
+    assert_eq!(function("payload.a.matches('x+')"), "there is no function `matches`");
+    assert_eq!(function("has(payload.a) ? true : payload.l.all(a, now() > a)"), "there is no function `now`");
     native(when(&format!("'{}' == key", "x".repeat(20_000))))
         .assert_refused("bad-config", Some("/rules/0/when"));
     native(json!({"rules": [], "otherwise": {"to": ["x"]}}))

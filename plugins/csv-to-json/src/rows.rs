@@ -80,6 +80,12 @@ impl<'a> Rows<'a> {
             length -= 1;
         }
         let cell = &self.text[self.at..self.at + length];
+        if cell.contains('\r') {
+            // Taken for a character, it would make one row of all that ends its lines so.
+            let message =
+                "a carriage return stands without a line feed: it ends no line, and belongs in quotes";
+            return Err(self.problem("not-csv", message));
+        }
         self.at += length;
         Ok(Cell { text: Cow::Borrowed(cell), quoted: false })
     }

@@ -65,6 +65,9 @@ fn what_is_wrong_is_rejected_with_its_line() {
     reject(json!({}), "a,b\n1\n", "ragged-row", "line 2");
     reject(json!({}), "a\n\"x\n\ny\"\n1,2", "ragged-row", "line 5");
     reject(json!({}), "a\n1\"2\n", "not-csv", "line 2");
+    // Lines that end as those of old Macs were one header, and no row.
+    reject(json!({}), "a\r1\r2\r", "not-csv", "line 1");
+    reject(json!({}), "a\n1\r2\n", "not-csv", "line 2");
     reject(json!({}), "a\n\"1\n", "not-csv", "line 2");
     reject(json!({}), "a\n\"1\"2\n", "not-csv", "line 2");
     reject(json!({}), "a,a\n", "duplicate-column", "line 1");

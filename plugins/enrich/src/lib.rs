@@ -25,7 +25,7 @@
 //!
 //! ```toml
 //! [stage]
-//! grants = ["config", "lookup:customers"]
+//! grants = ["lookup:customers"]
 //!
 //! [stage.config]
 //! key = { json = "/customer/id" }
