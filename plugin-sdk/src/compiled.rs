@@ -1,6 +1,6 @@
 //! What a plugin makes of a schema that is lent to it, kept until another version is in use.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::host::schema;
@@ -49,12 +49,37 @@ pub struct Compiled<T> {
     name: String,
     /// The document, and what was made of it.
     kept: RefCell<Option<(Vec<u8>, Rc<T>)>>,
+    /// Whether the schema is asked for although a call goes on.
+    again: Cell<bool>,
 }
 
 impl<T> Compiled<T> {
     /// Of the schema `name`, which the stage grants as `schema:name`. Nothing is asked for yet.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), kept: RefCell::new(None) }
+        Self { name: name.into(), kept: RefCell::new(None), again: Cell::new(false) }
+    }
+
+    /// Asks for the schema at the next [`get`](Self::get), although its message is not the first of its call. A plugin of
+    /// several schemas, of which a message uses one, says so of each when a call begins.
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    ///
+    /// use wharf_plugin::schema::Compiled;
+    /// use wharf_plugin::{Failure, Message};
+    ///
+    /// /// The schema that the message's topic names.
+    /// fn of(message: &Message<'_>, schemas: &[(String, Compiled<String>)]) -> Result<Option<Rc<String>>, Failure> {
+    ///     if message.begins_call() {
+    ///         schemas.iter().for_each(|(_, schema)| schema.ask_again());
+    ///     }
+    ///     let Some((_, schema)) = schemas.iter().find(|(topic, _)| topic == message.topic()) else { return Ok(None) };
+    ///     schema.get(message, |text| Ok(String::from_utf8_lossy(text).into_owned())).map(Some)
+    /// }
+    /// # fn main() {}
+    /// ```
+    pub fn ask_again(&self) {
+        self.again.set(true);
     }
 
     /// What `compile` makes of the version that is in use in the call that `message` is part of.
@@ -68,8 +93,10 @@ impl<T> Compiled<T> {
         compile: impl FnOnce(&[u8]) -> Result<T, Problem>,
     ) -> Result<Rc<T>, Failure> {
         let kept = self.kept.take();
+        let again = self.again.take();
         if let Some((_, made)) = &kept
             && !message.begins_call()
+            && !again
         {
             let made = Rc::clone(made);
             self.kept.replace(kept);

@@ -91,8 +91,9 @@ impl<'a> Message<'a> {
         self.index
     }
 
-    /// Whether it is the first message of a call: what a call may see anew is seen anew here.
-    pub(crate) fn begins_call(&self) -> bool {
+    /// Whether it is the first message of a call: what a call may see anew is seen anew here, as in the example of
+    /// [`ask_again`](crate::schema::Compiled::ask_again).
+    pub fn begins_call(&self) -> bool {
         self.index == 0
     }
 

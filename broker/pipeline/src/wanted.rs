@@ -7,7 +7,8 @@
 //! {"properties": {"schema-name": {"type": "string", "x-wharf-grant": "schema"}}}
 //! ```
 //!
-//! Then a stage that configures `schema-name = "order"` needs `schema:order`, and one that does not needs nothing. What
+//! Then a stage that configures `schema-name = "order"` needs `schema:order`, and one that does not needs nothing; an
+//! object or array there has a name in each of its members or items. What
 //! a plugin says here decides only when a missing grant is told of: each call of the capability is checked.
 
 use serde_json::{Map, Value};
@@ -44,11 +45,20 @@ pub(crate) fn lacking(
         if naming.is_empty() {
             return (!need.is_granted(grants)).then_some(Lack::Any(*need));
         }
-        let named = naming.into_iter().filter_map(|name| config.get(name)?.as_str());
+        let named = naming.into_iter().filter_map(|name| config.get(name)).flat_map(names);
         // What is no name is the plugin's to refuse.
-        let wanted = named.filter_map(|name| format!("{}:{name}", need.interface()).parse().ok());
-        wanted.into_iter().find(|grant| !grants.contains(grant)).map(Lack::Named)
+        let mut wanted = named.filter_map(|name| format!("{}:{name}", need.interface()).parse().ok());
+        wanted.find(|grant| !grants.contains(grant)).map(Lack::Named)
     })
+}
+
+/// The texts in a configured value: itself, its items or the values of its members.
+fn names(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+        Value::Object(members) => members.values().filter_map(Value::as_str).collect(),
+        value => value.as_str().into_iter().collect(),
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +84,11 @@ mod tests {
         assert_eq!(lack(NAMING, config, &["schema:order"]), None);
         assert_eq!(lack(NAMING, serde_json::json!({}), &[]), None);
         assert_eq!(lack(NAMING, serde_json::json!({"schema-name": "no name"}), &[]), None);
+        for several in [serde_json::json!({"7": "a", "8": "order"}), serde_json::json!(["a", 1, "order"])] {
+            let config = serde_json::json!({"schema-name": several});
+            assert_eq!(lack(NAMING, config.clone(), &["schema:a"]).as_deref(), Some("schema:order"));
+            assert_eq!(lack(NAMING, config, &["schema:a", "schema:order"]), None);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! or `schema-name`, as for `avro-to-json`.
 //!
 //! `0e 02 04 68 69` is accepted. `0e 06 04 68 69` is rejected with the code `not-avro`, the path `byte 2` and the message
-//! `a union has no branch 3, but 2`. The codes are those of `avro-to-json`.
+//! `there is no branch 3: the schema has 2, counted from 0`. The codes are those of `avro-to-json`.
 
 use avro_value::{Config, Framing, Source};
 use wharf_plugin::{Failure, Message, Plugin, Problem, Stage, Validator};

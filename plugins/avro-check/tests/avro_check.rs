@@ -16,7 +16,7 @@ fn the_example_of_the_documentation() {
         let problem = outcome.assert_rejected("not-avro");
         assert_eq!(
             (problem.message.as_str(), problem.path.as_deref()),
-            ("a union has no branch 3, but 2", Some("byte 2"))
+            ("there is no branch 3: the schema has 2, counted from 0", Some("byte 2"))
         );
     });
 }

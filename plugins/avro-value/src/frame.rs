@@ -24,14 +24,22 @@ impl Framing {
     /// `no-schema-id` or `other-schema`: it is not framed so, or with another id.
     pub fn unwrap(self, payload: &[u8]) -> Result<&[u8], Problem> {
         let Self::Registry { id } = self else { return Ok(payload) };
+        match Self::split(payload)? {
+            (own, datum) if own == id => Ok(datum),
+            (own, _) => {
+                let message = format!("the payload is of the schema {own}, and this stage reads {id}");
+                Err(Problem::new("other-schema", message).at("byte 1"))
+            }
+        }
+    }
+
+    /// The id of a schema in a registry, and the datum behind it.
+    ///
+    /// # Errors
+    /// `no-schema-id`.
+    pub fn split(payload: &[u8]) -> Result<(u32, &[u8]), Problem> {
         match payload.split_first_chunk() {
-            Some(([0, a, b, c, d], datum)) => match u32::from_be_bytes([*a, *b, *c, *d]) {
-                own if own == id => Ok(datum),
-                own => {
-                    let message = format!("the payload is of the schema {own}, and this stage reads {id}");
-                    Err(Problem::new("other-schema", message).at("byte 1"))
-                }
-            },
+            Some(([0, a, b, c, d], datum)) => Ok((u32::from_be_bytes([*a, *b, *c, *d]), datum)),
             _ => {
                 let message = "the payload does not begin with a zero and the four bytes of a schema's id";
                 Err(Problem::new("no-schema-id", message).at("byte 0"))

@@ -16,13 +16,17 @@
 
 mod frame;
 mod read;
+mod resolve;
 mod schema;
 mod source;
 mod write;
+mod writers;
 
 pub use frame::Framing;
+pub use resolve::Resolution;
 pub use schema::Schema;
 pub use source::{Config, Source};
+pub use writers::Writers;
 
 /// The JSON Schema of [`Config`].
 pub const CONFIG_SCHEMA: &str = include_str!("config.schema.json");

@@ -18,17 +18,14 @@ impl Schema {
     /// What is wrong, and at which byte: `truncated`, `trailing-bytes`, `not-avro`, `not-utf8`, `not-finite`,
     /// `duplicate-member`, `too-many-items`, `too-deep`.
     pub fn read<'a>(&'a self, avro: &'a [u8]) -> Result<Value<'a>, Problem> {
-        let mut reader = Reader { schema: self, bytes: avro, at: 0, items: 0 };
+        let mut reader = Reader::new(self, avro);
         let value = reader.value(self.root, 0)?;
-        if reader.at < avro.len() {
-            let message = format!("{} bytes follow the value", avro.len() - reader.at);
-            return Err(reader.problem("trailing-bytes", message));
-        }
+        reader.end()?;
         Ok(value)
     }
 }
 
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     schema: &'a Schema,
     bytes: &'a [u8],
     at: usize,
@@ -36,12 +33,21 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Recursion ends at [`DEPTH_MAX`].
-    fn value(&mut self, of: usize, depth: usize) -> Result<Value<'a>, Problem> {
-        if depth > DEPTH_MAX {
-            let message = format!("values lie more than {DEPTH_MAX} deep in one another");
-            return Err(self.problem("too-deep", message));
+    pub(crate) fn new(schema: &'a Schema, avro: &'a [u8]) -> Self {
+        Self { schema, bytes: avro, at: 0, items: 0 }
+    }
+
+    /// Nothing may follow the value.
+    pub(crate) fn end(&self) -> Result<(), Problem> {
+        match self.bytes.len() - self.at {
+            0 => Ok(()),
+            more => Err(self.problem("trailing-bytes", format!("{more} bytes follow the value"))),
         }
+    }
+
+    /// Recursion ends at [`DEPTH_MAX`].
+    pub(crate) fn value(&mut self, of: usize, depth: usize) -> Result<Value<'a>, Problem> {
+        self.enter(depth)?;
         let schema = self.schema;
         Ok(match &schema.types[of] {
             Type::Null => Value::Null,
@@ -77,20 +83,11 @@ impl<'a> Reader<'a> {
             Type::Fixed(size) => self.base64(*size as u64)?,
             Type::String => Value::String(Cow::Borrowed(self.text()?)),
             Type::Enum(symbols) => {
-                let index = self.long()?;
-                let symbol = usize::try_from(index).ok().and_then(|index| symbols.get(index));
-                let symbol = symbol.ok_or_else(|| {
-                    self.problem("not-avro", format!("an enum has no symbol {index}, but {}", symbols.len()))
-                })?;
-                Value::String(Cow::Borrowed(symbol))
+                Value::String(Cow::Borrowed(&symbols[self.choice("symbol", symbols.len())?]))
             }
             Type::Union(branches) => {
-                let index = self.long()?;
-                let branch = usize::try_from(index).ok().and_then(|index| branches.get(index));
-                let branch = branch.ok_or_else(|| {
-                    self.problem("not-avro", format!("a union has no branch {index}, but {}", branches.len()))
-                })?;
-                self.value(*branch, depth + 1)?
+                let branch = branches[self.choice("branch", branches.len())?];
+                self.value(branch, depth + 1)?
             }
             Type::Record(fields) => {
                 let mut members = Vec::with_capacity(fields.len());
@@ -100,30 +97,60 @@ impl<'a> Reader<'a> {
                 }
                 Value::Object(members)
             }
-            Type::Array(items) => {
-                let mut values = Vec::new();
-                while let Some(count) = self.block()? {
-                    for _ in 0..count {
-                        values.push(self.value(*items, depth + 1)?);
-                    }
-                }
-                Value::Array(values)
+            Type::Array(items) => self.array(|reader| reader.value(*items, depth + 1))?,
+            Type::Map(values) => self.map(|reader| reader.value(*values, depth + 1))?,
+        })
+    }
+
+    pub(crate) fn enter(&self, depth: usize) -> Result<(), Problem> {
+        if depth <= DEPTH_MAX {
+            return Ok(());
+        }
+        let message = format!("values lie more than {DEPTH_MAX} deep in one another");
+        Err(self.problem("too-deep", message))
+    }
+
+    /// Items, each of which `item` reads.
+    pub(crate) fn array(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<Value<'a>, Problem>,
+    ) -> Result<Value<'a>, Problem> {
+        let mut values = Vec::new();
+        while let Some(count) = self.block()? {
+            for _ in 0..count {
+                values.push(item(self)?);
             }
-            Type::Map(values) => {
-                let mut members = Vec::new();
-                while let Some(count) = self.block()? {
-                    for _ in 0..count {
-                        let name = Cow::Borrowed(self.text()?);
-                        members.push((name, self.value(*values, depth + 1)?));
-                    }
-                }
-                if let Some(name) = first_duplicate(&members) {
-                    let message =
-                        format!("a map has two members `{name}`: which of them is meant cannot be known");
-                    return Err(self.problem("duplicate-member", message));
-                }
-                Value::Object(members)
+        }
+        Ok(Value::Array(values))
+    }
+
+    /// Members, whose values `member` reads.
+    pub(crate) fn map(
+        &mut self,
+        mut member: impl FnMut(&mut Self) -> Result<Value<'a>, Problem>,
+    ) -> Result<Value<'a>, Problem> {
+        let mut members = Vec::new();
+        while let Some(count) = self.block()? {
+            for _ in 0..count {
+                let name = Cow::Borrowed(self.text()?);
+                members.push((name, member(self)?));
             }
+        }
+        if let Some(name) = first_duplicate(&members) {
+            let message = format!("a map has two members `{name}`: which of them is meant cannot be known");
+            return Err(self.problem("duplicate-member", message));
+        }
+        Ok(Value::Object(members))
+    }
+
+    /// Which of so many branches or symbols was written.
+    pub(crate) fn choice(&mut self, what: &str, of: usize) -> Result<usize, Problem> {
+        let index = self.long()?;
+        usize::try_from(index).ok().filter(|index| *index < of).ok_or_else(|| {
+            self.problem(
+                "not-avro",
+                format!("there is no {what} {index}: the schema has {of}, counted from 0"),
+            )
         })
     }
 
@@ -137,7 +164,7 @@ impl<'a> Reader<'a> {
         Ok(Some(count.unsigned_abs()).filter(|count| *count > 0))
     }
 
-    fn count(&mut self, items: u64) -> Result<(), Problem> {
+    pub(crate) fn count(&mut self, items: u64) -> Result<(), Problem> {
         self.items = self.items.saturating_add(items);
         if self.items > ITEMS_MAX {
             let message = format!("the payload has more than {ITEMS_MAX} items and members");
@@ -147,7 +174,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Seven bits a byte, the least significant first; even numbers are positive.
-    fn long(&mut self) -> Result<i64, Problem> {
+    pub(crate) fn long(&mut self) -> Result<i64, Problem> {
         let mut bits = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.take(1)?[0];
@@ -162,22 +189,22 @@ impl<'a> Reader<'a> {
         Err(self.problem("not-avro", "a number has more than 64 bits".to_owned()))
     }
 
-    fn length(&mut self) -> Result<u64, Problem> {
+    pub(crate) fn length(&mut self) -> Result<u64, Problem> {
         let length = self.long()?;
         u64::try_from(length).map_err(|_| self.problem("not-avro", format!("{length} is no length")))
     }
 
-    fn text(&mut self) -> Result<&'a str, Problem> {
+    pub(crate) fn text(&mut self) -> Result<&'a str, Problem> {
         let length = self.length()?;
         let bytes = self.take(length)?;
         std::str::from_utf8(bytes).map_err(|_| self.problem("not-utf8", "a text is not UTF-8".to_owned()))
     }
 
-    fn base64(&mut self, length: u64) -> Result<Value<'a>, Problem> {
+    pub(crate) fn base64(&mut self, length: u64) -> Result<Value<'a>, Problem> {
         Ok(Value::String(Cow::Owned(Bytes::Base64.encode(self.take(length)?))))
     }
 
-    fn float(&self, number: f64) -> Result<Value<'a>, Problem> {
+    pub(crate) fn float(&self, number: f64) -> Result<Value<'a>, Problem> {
         let mut text = Vec::new();
         if !write_f64(&mut text, number) {
             return Err(self.problem("not-finite", format!("{number} has no JSON")));
@@ -185,7 +212,7 @@ impl<'a> Reader<'a> {
         Ok(Value::Number(Cow::Owned(String::from_utf8(text).expect("a number is ASCII"))))
     }
 
-    fn take(&mut self, length: u64) -> Result<&'a [u8], Problem> {
+    pub(crate) fn take(&mut self, length: u64) -> Result<&'a [u8], Problem> {
         let rest = &self.bytes[self.at..];
         let taken = usize::try_from(length).ok().and_then(|length| rest.get(..length));
         let taken = taken
@@ -194,7 +221,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn problem(&self, code: &'static str, message: String) -> Problem {
+    pub(crate) fn problem(&self, code: &'static str, message: String) -> Problem {
         Problem::new(code, message).at(format!("byte {}", self.at))
     }
 }

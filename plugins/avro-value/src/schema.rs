@@ -13,6 +13,18 @@ const TYPES_MAX: usize = 10_000;
 pub struct Schema {
     pub(crate) types: Vec<Type>,
     pub(crate) root: usize,
+    /// What records, enums and fixeds are called, by their index.
+    names: BTreeMap<usize, Named>,
+}
+
+/// What a schema says of a type with a name, beside what it is made of. Names are without their namespaces: it is by
+/// those that schemas are matched.
+#[derive(Debug, Clone, Default)]
+struct Named {
+    name: String,
+    aliases: Vec<String>,
+    /// What is read for a symbol that an enum does not have.
+    default: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -37,6 +49,8 @@ pub(crate) enum Type {
 pub(crate) struct Field {
     pub(crate) name: String,
     pub(crate) of: usize,
+    /// Other names that it is written by.
+    pub(crate) aliases: Vec<String>,
     pub(crate) default: Option<Value<'static>>,
 }
 
@@ -48,9 +62,31 @@ impl Schema {
     pub fn parse(document: &[u8]) -> Result<Self, Problem> {
         let json =
             json_value::read(document).map_err(|problem| Problem { code: "bad-schema".into(), ..problem })?;
-        let mut parser = Parser { types: Vec::new(), named: BTreeMap::new(), path: Path::default() };
+        let mut parser = Parser {
+            types: Vec::new(),
+            named: BTreeMap::new(),
+            names: BTreeMap::new(),
+            path: Path::default(),
+        };
         let root = parser.of(&json, "")?;
-        Ok(Self { types: parser.types, root })
+        Ok(Self { types: parser.types, root, names: parser.names })
+    }
+
+    /// What a type is called, without its namespace; nothing where it has no name.
+    pub(crate) fn name(&self, of: usize) -> &str {
+        self.names.get(&of).map_or("", |named| named.name.as_str())
+    }
+
+    /// Whether what was written as `name` is read as this type.
+    pub(crate) fn is_called(&self, of: usize, name: &str) -> bool {
+        self.names
+            .get(&of)
+            .is_some_and(|own| own.name == name || own.aliases.iter().any(|alias| alias == name))
+    }
+
+    /// What is read for a symbol that an enum does not have.
+    pub(crate) fn default_symbol(&self, of: usize) -> Option<&str> {
+        self.names.get(&of)?.default.as_deref()
     }
 }
 
@@ -58,6 +94,7 @@ struct Parser<'v> {
     types: Vec<Type>,
     /// Where the records, enums and fixeds are, by full name.
     named: BTreeMap<String, usize>,
+    names: BTreeMap<usize, Named>,
     path: Path<'v>,
 }
 
@@ -122,6 +159,11 @@ impl<'v> Parser<'v> {
             "enum" => {
                 let (at, _) = self.named(json, space)?;
                 let symbols = self.texts(json, "symbols")?;
+                let default = json.member("default").and_then(Value::as_str);
+                if let Some(default) = default.filter(|default| !symbols.iter().any(|own| own == default)) {
+                    return Err(self.bad(&format!("the default `{default}` is none of the symbols")));
+                }
+                self.names.entry(at).or_default().default = default.map(str::to_owned);
                 self.types[at] = Type::Enum(symbols);
                 Ok(at)
             }
@@ -165,7 +207,8 @@ impl<'v> Parser<'v> {
             }
             let of = field.member("type").ok_or_else(|| self.bad("a field has a `type`"))?;
             let of = self.inside("type", of, &space)?;
-            fields.push(Field { name, of, default: field.member("default").cloned().map(Value::into_owned) });
+            let default = field.member("default").cloned().map(Value::into_owned);
+            fields.push(Field { name, of, aliases: self.aliases(field)?, default });
             self.path.leave();
         }
         self.path.leave();
@@ -190,7 +233,17 @@ impl<'v> Parser<'v> {
         if self.named.insert(full.clone(), at).is_some() {
             return Err(self.bad(&format!("two types are named `{full}`")));
         }
+        let aliases = self.aliases(json)?.iter().map(|alias| without_space(alias).to_owned()).collect();
+        let own = Named { name: without_space(name).to_owned(), aliases, default: None };
+        self.names.insert(at, own);
         Ok((at, full.rsplit_once('.').map_or("", |(space, _)| space).to_owned()))
+    }
+
+    fn aliases(&self, json: &Value<'_>) -> Result<Vec<String>, Problem> {
+        match json.member("aliases") {
+            Some(Value::Array(aliases)) if !aliases.is_empty() => self.texts(json, "aliases"),
+            _ => Ok(Vec::new()),
+        }
     }
 
     fn texts(&self, json: &Value<'_>, member: &str) -> Result<Vec<String>, Problem> {
@@ -220,4 +273,8 @@ impl<'v> Parser<'v> {
 
 fn full_name(name: &str, space: &str) -> String {
     if name.contains('.') || space.is_empty() { name.to_owned() } else { format!("{space}.{name}") }
+}
+
+fn without_space(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(_, name)| name)
 }

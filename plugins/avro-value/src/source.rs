@@ -38,12 +38,8 @@ impl Config {
     pub fn source(&self) -> Result<Source, Problem> {
         match (&self.schema, &self.schema_name) {
             (Some(schema), None) => {
-                let schema = Schema::parse(schema.as_bytes()).map_err(|problem| {
-                    let place = problem.path.as_deref().unwrap_or_default();
-                    let message =
-                        format!("this is no schema of Avro: {} (in it, at `{place}`)", problem.message);
-                    Problem::new("bad-config", message).at("/schema")
-                })?;
+                let schema =
+                    parse(schema).map_err(|message| Problem::new("bad-config", message).at("/schema"))?;
                 Ok(Source::Own(Rc::new(schema)))
             }
             (None, Some(name)) => Ok(Source::Lent(Compiled::new(name))),
@@ -57,6 +53,15 @@ impl Config {
             }
         }
     }
+}
+
+/// The schema that stands in a configuration, or a sentence why there is none.
+pub(crate) fn parse(schema: &str) -> Result<Schema, String> {
+    Schema::parse(schema.as_bytes()).map_err(|problem| {
+        let place = problem.path.as_deref().filter(|place| !place.is_empty());
+        let place = place.map(|place| format!(" (in it, at `{place}`)")).unwrap_or_default();
+        format!("this is no schema of Avro: {}{place}", problem.message)
+    })
 }
 
 impl Source {

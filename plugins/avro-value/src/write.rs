@@ -22,6 +22,14 @@ impl Schema {
         writer.value(self.root, value, 0)?;
         Ok(writer.out)
     }
+
+    /// The Avro of a field's default.
+    pub(crate) fn write_default(&self, of: usize, default: &Value<'_>) -> Result<Vec<u8>, Problem> {
+        let (out, path) = (Vec::new(), Path::default());
+        let mut writer = Writer { schema: self, out, path, tries: 0, in_default: true };
+        writer.value(of, default, 0)?;
+        Ok(writer.out)
+    }
 }
 
 struct Writer<'v> {
