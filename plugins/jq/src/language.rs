@@ -1,5 +1,6 @@
 //! Which jq this is: its functions, its variables, and the text that becomes a program.
 
+use jaq_core::load::parse;
 use jaq_core::load::parse::Def;
 use jaq_core::load::{Arena, Error, Errors, File, Loader};
 use jaq_core::native::{Fun, bome, run, v};
@@ -7,7 +8,7 @@ use jaq_core::{Compiler, Filter, data};
 use jaq_json::Val;
 use json_value::Bytes;
 
-use crate::value;
+use crate::{regex, value};
 
 /// What a program is run with.
 pub(crate) type Data = data::JustLut<Val>;
@@ -20,7 +21,7 @@ pub(crate) const VARIABLES: [&str; 3] = ["$topic", "$key", "$headers"];
 
 /// What jaq defines by functions that are not here, with how many arguments they take: each would keep every program
 /// from compiling.
-const LEFT_OUT: [(&str, usize); 32] = [
+const LEFT_OUT: [(&str, usize); 14] = [
     // The process.
     ("stderr", 0),
     ("debug", 0),
@@ -36,26 +37,7 @@ const LEFT_OUT: [(&str, usize); 32] = [
     ("nexttoward", 2),
     ("scalb", 2),
     ("gamma", 0),
-    // Regular expressions.
-    ("test", 1),
-    ("test", 2),
-    ("scan_", 2),
-    ("scan", 1),
-    ("scan", 2),
-    ("match", 1),
-    ("match", 2),
-    ("capture", 1),
-    ("capture", 2),
-    ("split", 2),
-    ("splits", 1),
-    ("splits", 2),
-    ("sub", 2),
-    ("sub", 3),
-    ("gsub", 2),
-    ("gsub", 3),
-    // Dates, and what is decoded.
-    ("todate", 0),
-    ("fromdate", 0),
+    // What is decoded.
     ("@htmld", 0),
 ];
 
@@ -75,7 +57,8 @@ pub(crate) fn compile(program: &str) -> Result<Program, String> {
 }
 
 fn definitions() -> impl Iterator<Item = Def<&'static str>> {
-    let all = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+    let more = parse(include_str!("more.jq"), |parser| parser.defs()).expect("it is jq");
+    let all = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).chain(more);
     all.filter(|def| !LEFT_OUT.contains(&(def.name, def.args.len())))
 }
 
@@ -83,10 +66,10 @@ fn definitions() -> impl Iterator<Item = Def<&'static str>> {
 fn functions() -> impl Iterator<Item = Fun<Data>> {
     let theirs = jaq_core::funs().chain(jaq_std::base_funs()).chain(jaq_json::funs());
     // A stage does not end the process that it is in.
-    theirs.filter(|(name, ..)| *name != "halt").chain(our_own())
+    theirs.filter(|(name, ..)| *name != "halt").chain(our_own()).chain(regex::functions())
 }
 
-fn our_own() -> [Fun<Data>; 7] {
+fn our_own() -> [Fun<Data>; 9] {
     [
         run(("encode_base64", v(0), |input| {
             bome(value::map_text(&input.1, |text| Ok(Bytes::Base64.encode(text.as_bytes()))))
@@ -99,6 +82,8 @@ fn our_own() -> [Fun<Data>; 7] {
             bome(value::map_text(&input.1, |text| Ok(value::encode_uri(text))))
         })),
         run(("decode_uri", v(0), |input| bome(value::map_text(&input.1, value::decode_uri)))),
+        run(("todateiso8601", v(0), |input| bome(value::to_date(&input.1)))),
+        run(("fromdateiso8601", v(0), |input| bome(value::from_date(&input.1)))),
         run(("sqrt", v(0), |input| bome(value::number(&input.1).map(|number| Val::from(number.sqrt()))))),
         run(("pow", v(2), |mut input| {
             let (exponent, base) = (input.0.pop_var(), input.0.pop_var());

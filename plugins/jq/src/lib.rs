@@ -19,12 +19,17 @@
 //! Integers keep all their digits, and a number that the program only moves stays as it was written.
 //!
 //! The language is jq as jaq has it, without what a stage has no business with (files, modules, the clock, the
-//! environment, `input`, `debug`, `halt`) and without regular expressions, dates and most of `math`. A program that
-//! does not compile refuses the pipeline, with the line and column; an error while it runs rejects the message with the
-//! code `jq`; what it made that JSON cannot say, with `not-json` or `too-deep`. A program without an end is stopped by
-//! the stage's deadline, one that takes too much memory or too many outputs by those limits.
+//! environment, `input`, `debug`, `halt`) and without most of `math`. Times are numbers of seconds, which `todate` writes
+//! and `fromdate` reads as RFC 3339 has them; there is no `now` and no `strftime`. Regular expressions have neither
+//! look-around nor back-references, so that no text takes them long; `\w`, `\d` and the flag `i` are of ASCII, and the flags
+//! are `g`, `n`, `i`, `x`, and as in Rust `s` (`.` is any character) and `m` (`^` and `$` are of lines).
+//!
+//! A program that does not compile refuses the pipeline, with the line and column; an error while it runs rejects the
+//! message with the code `jq`; what it made that JSON cannot say, with `not-json` or `too-deep`. A program without an end
+//! is stopped by the stage's deadline, one that takes too much memory or too many outputs by those limits.
 
 mod language;
+mod regex;
 mod value;
 
 use jaq_core::{Ctx, Vars};

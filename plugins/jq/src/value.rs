@@ -106,6 +106,29 @@ pub(crate) fn map_text(value: &Val, map: impl FnOnce(&str) -> Result<String, Err
     }
 }
 
+/// Seconds since 1970 began, as RFC 3339 writes them in UTC.
+pub(crate) fn to_date(value: &Val) -> Result<Val, Error> {
+    let seconds = number(value)?;
+    let whole = seconds.floor();
+    let nanoseconds = ((seconds - whole) * 1e9) as u32;
+    let date = json_value::rfc3339(whole as i64, nanoseconds);
+    let date = date.filter(|_| seconds.is_finite());
+    date.map(|date| text(&date)).ok_or_else(|| Error::str("the time is not in the years 0 to 9999"))
+}
+
+/// Seconds since 1970 began, of a time as RFC 3339 writes it.
+pub(crate) fn from_date(value: &Val) -> Result<Val, Error> {
+    let Val::TStr(bytes) = value else { return Err(Error::typ(value.clone(), "string")) };
+    let date = String::from_utf8_lossy(bytes);
+    match json_value::from_rfc3339(&date) {
+        Some((seconds, 0)) => isize::try_from(seconds)
+            .map(Val::from)
+            .map_err(|_| Error::str("the time has no place in a number")),
+        Some((seconds, nanoseconds)) => Ok(Val::from(seconds as f64 + f64::from(nanoseconds) / 1e9)),
+        None => Err(Error::str(format_args!("`{date}` is not a time as RFC 3339 writes it"))),
+    }
+}
+
 pub(crate) fn number(value: &Val) -> Result<f64, Error> {
     jaq_std::ValT::as_f64(value).ok_or_else(|| Error::typ(value.clone(), "number"))
 }

@@ -91,6 +91,99 @@ fn the_common_functions_are_there() {
 }
 
 #[test]
+fn regular_expressions_are_those_of_jq() {
+    let makes = |program: &str, json: &str, to_be: &str| {
+        native(program).send(json).assert_payload(to_be);
+    };
+    Harness::each(|plugin: Harness<Jq>| {
+        let program = r#"capture("(?<year>\\d{4})-(?<month>\\d\\d)")"#;
+        plugin
+            .config(json!({"program": program}))
+            .send(r#""on 2024-02-29""#)
+            .assert_payload(r#"{"year":"2024","month":"02"}"#);
+    });
+    makes(
+        r#"[test("b"), test("B"), test("B"; "i"), test("^c$"), test("^c$"; "m")]"#,
+        r#""ab\nc""#,
+        "[true,false,true,false,true]",
+    );
+    makes(r#"[test("a.b"), test("a.b"; "s"), test("a b"; "x")]"#, r#""a\nb""#, "[false,true,false]");
+    makes(
+        r#"[match("(é)(?<x>b)?"; "g")]"#,
+        r#""aéé""#,
+        concat!(
+            r#"[{"offset":1,"length":1,"string":"é","captures":[{"offset":1,"length":1,"string":"é"},"#,
+            r#"{"offset":-1,"length":0,"string":null,"name":"x"}]},"#,
+            r#"{"offset":2,"length":1,"string":"é","captures":[{"offset":2,"length":1,"string":"é"},"#,
+            r#"{"offset":-1,"length":0,"string":null,"name":"x"}]}]"#,
+        ),
+    );
+    makes(r#"[[scan("\\d+")], [scan("(a)(b)?")]]"#, r#""1a22ab""#, r#"[["1","22"],[["a",null],["a","b"]]]"#);
+    makes(
+        r#"[split(", *"; null), [splits("; ?")]]"#,
+        r#""a, b,c; d""#,
+        r#"[["a","b","c; d"],["a, b,c","d"]]"#,
+    );
+    makes(
+        r#"[sub("a"; "x"), gsub("a"; "x"), gsub("(?<l>[a-z])"; "<\(.l)>")]"#,
+        r#""aab""#,
+        r#"["xab","xxb","<a><a><b>"]"#,
+    );
+    makes(
+        r#"[gsub("^"; ">"), gsub(""; "-"), [match("x*"; "gn").string]]"#,
+        r#""axb""#,
+        r#"[">axb","-a-x-b-",["x"]]"#,
+    );
+    makes(r#"[range(40) as $n | test("^\($n)$")] | map(select(.)) | length"#, r#""39""#, "1");
+    native(r#"test("(")"#).send("\"a\"").assert_rejected("jq");
+    native(r#"test("a"; "q")"#).send("\"a\"").assert_rejected("jq");
+    native(r#"test(1)"#).send("\"a\"").assert_rejected("jq");
+    native(r#"test("a")"#).send("1").assert_rejected("jq");
+    native(r#"test("((a{1000}){1000}){1000}")"#).send("\"a\"").assert_rejected("jq");
+}
+
+#[test]
+fn no_text_takes_a_pattern_long() {
+    let text = format!("\"{}!\"", "a".repeat(2_000));
+    Harness::<Jq>::component()
+        .config(json!({"program": r#"test("^(a+)+$")"#}))
+        .send(text.as_str())
+        .assert_payload("false");
+}
+
+#[test]
+fn times_are_written_and_read_as_rfc_3339_has_them() {
+    let makes = |program: &str, json: &str, to_be: &str| {
+        native(program).send(json).assert_payload(to_be);
+    };
+    makes(
+        "map(todate)",
+        "[0, 1425599621, 1.5, -1]",
+        r#"["1970-01-01T00:00:00Z","2015-03-05T23:53:41Z","1970-01-01T00:00:01.5Z","1969-12-31T23:59:59Z"]"#,
+    );
+    makes("map(fromdate)", r#"["2015-03-05T23:51:47Z","1970-01-01T01:00:00.5+01:00"]"#, "[1425599507,0.5]");
+    native("fromdate").send("\"2015-02-29T00:00:00Z\"").assert_rejected("jq");
+    native("todate").send("1e300").assert_rejected("jq");
+}
+
+#[test]
+fn what_jaq_does_not_define_is_there() {
+    let makes = |program: &str, json: &str, to_be: &str| {
+        native(program).send(json).assert_payload(to_be);
+    };
+    makes("[IN(1, 2), IN(.; 3, 4)]", "3", "[false,true]");
+    makes(
+        "INDEX(.id)",
+        r#"[{"id":1,"n":"a"},{"id":"x","n":"b"}]"#,
+        r#"{"1":{"id":1,"n":"a"},"x":{"id":"x","n":"b"}}"#,
+    );
+    makes("[toarray, (65 | ascii)]", "1", r#"[[1],"A"]"#);
+    makes("@csv", r#"["a\"b,",1.50,null,true]"#, r#""\"a\"\"b,\",1.50,,true""#);
+    native("@tsv").send(r#"["a\tb\\",1]"#).assert_payload(r#""a\\tb\\\\\t1""#);
+    native("@csv").send("[[1]]").assert_rejected("jq");
+}
+
+#[test]
 fn what_goes_wrong_rejects_with_a_reason() {
     let said = native(".a + 1").send(r#"{"a":"x"}"#);
     assert!(said.assert_rejected("jq").message.contains("cannot calculate"), "{said:?}");

@@ -29,7 +29,7 @@ pub use number::{Integer, integer, is_exact, real, write_f64};
 pub use pattern::{Edit, Pattern, decode_bytes};
 pub use pointer::{Path, Pointer};
 pub use read::{first_duplicate, read};
-pub use text::{Bytes, rfc3339};
+pub use text::{Bytes, from_rfc3339, rfc3339};
 pub use write::write_string;
 
 /// How deep arrays and objects may lie in one another: what every stage can walk within its stack.

@@ -138,3 +138,103 @@ pub fn rfc3339(seconds: i64, nanoseconds: u32) -> Option<String> {
     text.push('Z');
     Some(text)
 }
+
+/// What [`rfc3339`] writes, and other times as RFC 3339 has them, with a fraction of up to nine digits and an offset:
+/// seconds after 1970 began, and nanoseconds. `None` for any other text, and for a leap second.
+///
+/// ```
+/// assert_eq!(json_value::from_rfc3339("2024-02-29T13:34:56.25+01:00"), Some((1_709_210_096, 250_000_000)));
+/// assert_eq!(json_value::from_rfc3339("2023-02-29T00:00:00Z"), None);
+/// ```
+pub fn from_rfc3339(text: &str) -> Option<(i64, u32)> {
+    let (date, rest) = text.split_at_checked(19)?;
+    let bytes = date.as_bytes();
+    let separated = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    if separated.iter().any(|&(at, separator)| bytes[at].to_ascii_uppercase() != separator) {
+        return None;
+    }
+    let year = digits(&date[..4])?;
+    let two = |at: usize| date.get(at..at + 2).and_then(digits);
+    let (month, day, hour, minute, second) = (two(5)?, two(8)?, two(11)?, two(14)?, two(17)?);
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days_of_month = [31, 28 + i64::from(is_leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let month_index = usize::try_from(month - 1).ok()?;
+    if !(1..=*days_of_month.get(month_index)?).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let (nanoseconds, zone) = match rest.strip_prefix('.') {
+        None => (0, rest),
+        Some(rest) => {
+            let length = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let (fraction, zone) = rest.split_at(length);
+            let known = (1..=9).contains(&length).then(|| digits(&format!("{fraction:0<9}"))).flatten()?;
+            (known, zone)
+        }
+    };
+    let leap_days = |year: i64| year / 4 - year / 100 + year / 400;
+    let before = days_of_month[..month_index].iter().sum::<i64>();
+    // Days since 1 January of the year 0, which is a leap year.
+    let since = |year: i64| year * 365 + if year > 0 { leap_days(year - 1) + 1 } else { 0 };
+    let days = since(year) - since(1970) + before + day - 1;
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
+    Some((seconds - offset(zone)?, u32::try_from(nanoseconds).ok()?))
+}
+
+/// How many seconds a zone is before UTC.
+fn offset(zone: &str) -> Option<i64> {
+    if zone.eq_ignore_ascii_case("Z") {
+        return Some(0);
+    }
+    let (sign, zone) = zone.split_at_checked(1)?;
+    let (hours, minutes) =
+        zone.split_once(':').filter(|(hours, minutes)| hours.len() == 2 && minutes.len() == 2)?;
+    let (hours, minutes) = (digits(hours)?, digits(minutes)?);
+    let seconds = (hours <= 23 && minutes <= 59).then_some(hours * 3600 + minutes * 60)?;
+    match sign {
+        "+" => Some(seconds),
+        "-" => Some(-seconds),
+        _ => None,
+    }
+}
+
+fn digits(text: &str) -> Option<i64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_was_written_is_read_again() {
+        for day in (-719_528_i64..2_932_896).step_by(97) {
+            let seconds = day * 86_400 + (day * 7919).rem_euclid(86_400);
+            let text = rfc3339(seconds, 5).expect("it has four digits of a year");
+            assert_eq!(from_rfc3339(&text), Some((seconds, 5)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_not_read() {
+        for text in [
+            "",
+            "2024-01-01",
+            "2024-01-01T00:00:00",
+            "2024-13-01T00:00:00Z",
+            "2024-00-01T00:00:00Z",
+            "2024-04-31T00:00:00Z",
+            "1900-02-29T00:00:00Z",
+            "2024-01-01T24:00:00Z",
+            "2024-01-01T00:00:60Z",
+            "2024-01-01 00:00:00Z",
+            "2024-01-01T00:00:00.Z",
+            "2024-01-01T00:00:00.1234567890Z",
+            "2024-01-01T00:00:00+1:00",
+            "2024-01-01T00:00:00+24:00",
+            "+024-01-01T00:00:00Z",
+            "\u{e9}24-01-01T00:00:00Z",
+        ] {
+            assert_eq!(from_rfc3339(text), None, "{text}");
+        }
+    }
+}
