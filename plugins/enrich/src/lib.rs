@@ -89,7 +89,7 @@ pub enum Key {
     /// The value of a header.
     Header(String),
     /// The member of a JSON payload at this pointer: a string, a number or a boolean.
-    Json(Pointer),
+    Json(String),
 }
 
 /// What becomes of messages whose key is missing or not in the table.
@@ -120,6 +120,8 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Enrich {
     config: Config,
+    /// Where the key is, in a payload.
+    key_at: Pointer,
     table: Table,
 }
 
@@ -137,6 +139,10 @@ impl Plugin for Enrich {
     const CONFIG_SCHEMA: Option<&'static str> = Some(include_str!("config.schema.json"));
 
     fn init(mut config: Config, _stage: &Stage) -> Result<Self, Problem> {
+        let key_at = match &config.key {
+            Key::Header(_) => Pointer::default(),
+            Key::Json(pointer) => pointer.parse().map_err(|problem: Problem| problem.at("/key/json"))?,
+        };
         let table = match (config.table.take(), config.lookup.take()) {
             (Some(entries), None) => Table::Own(entries),
             (None, Some(name)) => Table::Lent(name, config.value.clone()),
@@ -146,7 +152,7 @@ impl Plugin for Enrich {
                 return Err(Problem::new("bad-config", message));
             }
         };
-        Ok(Self { config, table })
+        Ok(Self { config, key_at, table })
     }
 }
 
@@ -155,9 +161,9 @@ impl Transformer for Enrich {
         let mut payload: Option<Value<'_>> = None;
         let key = match &self.config.key {
             Key::Header(name) => message.header_text(name)?.map(str::to_owned),
-            Key::Json(at) => {
+            Key::Json(_) => {
                 let payload = payload.insert(json_value::read(message.payload())?);
-                at.find(payload).and_then(Value::plain).map(str::to_owned)
+                self.key_at.find(payload).and_then(Value::plain).map(str::to_owned)
             }
         };
         let found = key.as_deref().map(|key| self.table.find(key)).transpose()?.flatten();

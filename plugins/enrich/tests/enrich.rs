@@ -81,6 +81,9 @@ fn a_wrong_configuration_is_refused_with_its_place() {
     Harness::each(|plugin: Harness<Enrich>| {
         let plugin = plugin.config(json!({"key": {"header": "k"}, "table": {"a": {"memebrs": {}}}}));
         plugin.assert_refused("bad-config", Some("/table/a/memebrs"));
+        let refused = |config| plugin.refusal_of(&config).expect("it is refused").path;
+        assert_eq!(refused(json!({"key": {"json": "id"}, "table": {}})).as_deref(), Some("/key/json"));
+        assert_eq!(refused(json!({"key": {"json": ""}, "into": "a", "table": {}})).as_deref(), Some("/into"));
     });
 }
 

@@ -13,10 +13,14 @@
 //! `{"total": 12}` is accepted. `{"total": "12"}` is rejected with the code `schema`, the path `/total`, and the
 //! message `/total: want number, but got string`. Several mistakes are named together.
 //!
+//! A payload with two members of one name is rejected (`not-json`): which of them is meant cannot be known, and another
+//! one than was checked could be used. Numbers past 64 bits are compared as doubles.
+//!
 //! The schema is whole: one that refers to a document outside the configuration is refused when the pipeline is
 //! applied, and never fetched.
 
 mod explain;
+mod unique;
 
 use std::error::Error;
 
@@ -24,6 +28,8 @@ use boon::{CompileError, Compiler, Draft, SchemaIndex, Schemas, UrlLoader};
 use serde::Deserialize;
 use serde_json::Value;
 use wharf_plugin::{Failure, Message, Plugin, Problem, Stage, Validator};
+
+use unique::Unique;
 
 /// What an operator writes.
 #[derive(Debug, Clone, Deserialize)]
@@ -66,7 +72,8 @@ impl Plugin for JsonSchema {
 
 impl Validator for JsonSchema {
     fn validate(&self, message: &Message<'_>) -> Result<(), Failure> {
-        Ok(self.check(&message.json()?)?)
+        let Unique(payload) = message.json()?;
+        Ok(self.check(&payload)?)
     }
 }
 

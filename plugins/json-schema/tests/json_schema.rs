@@ -108,3 +108,18 @@ fn formats_are_checked_where_configured() {
     with_formats(true).send(r#""2026-02-28""#).assert_passed();
     with_formats(true).send(r#""tomorrow""#).assert_rejected("schema");
 }
+
+#[test]
+fn two_members_of_one_name_are_rejected() {
+    // The last one was checked, and another stage may take the first.
+    Harness::each(|plugin: Harness<JsonSchema>| {
+        let plugin = plugin.config(json!({"schema": {"properties": {"total": {"minimum": 0}}}}));
+
+        let outcome = plugin.send(r#"{"lines":[{"total":-1,"a":"\u00e9","total":1}]}"#);
+        let problem = outcome.assert_rejected("not-json");
+        assert!(problem.message.contains("an object has two members `total`"), "{problem}");
+        plugin
+            .send(r#"{"total":1,"lines":[{"total":-1}, null, true, 1.5, "é", 18446744073709551615]}"#)
+            .assert_passed();
+    });
+}

@@ -15,8 +15,8 @@
 
 use std::collections::BTreeMap;
 
+use json_value::{Pointer, Value};
 use serde::Deserialize;
-use serde_json::Value;
 use wharf_plugin::{Failure, Fields, Message, Output, Plugin, Problem, Reads, Route, Router, Stage};
 
 /// What an operator writes.
@@ -61,6 +61,8 @@ pub enum Otherwise {
 #[derive(Debug)]
 pub struct RouteBy {
     by: By,
+    /// Where it looks, in a payload.
+    at: Pointer,
     routes: BTreeMap<String, Vec<Output>>,
     otherwise: Fallback,
 }
@@ -77,14 +79,10 @@ impl Plugin for RouteBy {
     const CONFIG_SCHEMA: Option<&'static str> = Some(include_str!("config.schema.json"));
 
     fn init(config: Config, stage: &Stage) -> Result<Self, Problem> {
-        if let By::Json(pointer) = &config.by
-            && !pointer.is_empty()
-            && !pointer.starts_with('/')
-        {
-            let message =
-                format!("`{pointer}` is not a JSON pointer: it begins with `/`, as in `/order/region`");
-            return Err(Problem::new("bad-config", message).at("/by/json"));
-        }
+        let at = match &config.by {
+            By::Header(_) => Pointer::default(),
+            By::Json(pointer) => pointer.parse().map_err(|problem: Problem| problem.at("/by/json"))?,
+        };
         let outputs = |names: &[String], path: &str| -> Result<Vec<Output>, Problem> {
             if names.is_empty() {
                 return Err(Problem::new("bad-config", "there is no output in the list").at(path));
@@ -102,7 +100,7 @@ impl Plugin for RouteBy {
             Otherwise::Reject => Fallback::Reject,
             Otherwise::To(names) => Fallback::Route(Route::To(outputs(names, "/otherwise/to")?)),
         };
-        Ok(Self { by: config.by, routes, otherwise })
+        Ok(Self { by: config.by, at, routes, otherwise })
     }
 
     fn reads(&self) -> Fields {
@@ -117,11 +115,10 @@ impl Router for RouteBy {
     fn route(&self, message: &Message<'_>) -> Result<Route, Failure> {
         let route = match &self.by {
             By::Header(name) => message.header_text(name)?.and_then(|value| self.routes.get(value)),
-            By::Json(pointer) => match message.json::<Value>()?.pointer(pointer) {
-                Some(Value::String(value)) => self.routes.get(value),
-                Some(value @ (Value::Number(_) | Value::Bool(_))) => self.routes.get(&value.to_string()),
-                _ => None,
-            },
+            By::Json(_) => {
+                let payload = json_value::read(message.payload())?;
+                self.at.find(&payload).and_then(Value::plain).and_then(|value| self.routes.get(value))
+            }
         };
         match (route, &self.otherwise) {
             (Some(outputs), _) => Ok(Route::To(outputs.clone())),

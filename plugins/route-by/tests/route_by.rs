@@ -52,6 +52,17 @@ fn a_member_of_the_payload_chooses_the_outputs() {
 }
 
 #[test]
+fn a_number_is_matched_as_it_was_written() {
+    let config =
+        json!({"by": {"json": "/n"}, "routes": {"12345678901234567890123": ["big"], "1.10": ["big"]}});
+    let plugin = Harness::<RouteBy>::native().config(config).outputs(["big"]);
+
+    plugin.send(r#"{"n": 12345678901234567890123}"#).assert_routed(["big"]);
+    plugin.send(r#"{"n": 1.10}"#).assert_routed(["big"]);
+    plugin.send(r#"{"n": 1, "n": 1.10}"#).assert_rejected("duplicate-member");
+}
+
+#[test]
 fn otherwise_is_pass_drop_or_outputs() {
     let with = |otherwise| {
         let config = json!({"by": {"header": "region"}, "routes": {}, "otherwise": otherwise});
