@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use wharf_node::{DeadLetterView, LetterEdit, LetterFilter, Node, PluginRef, Principal, REDRIVEN_MAX};
+pub use wharf_node::REDRIVEN_MAX;
+use wharf_node::{DeadLetterView, LetterEdit, LetterFilter, Node, PluginRef, Principal};
 use wharf_protocol::{DeathCause, MessageId, QueueName, Topic};
 
 use crate::error::{ErrorBody, Problem};

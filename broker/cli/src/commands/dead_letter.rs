@@ -5,8 +5,9 @@ mod workbench;
 
 use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand};
-use wharf_admin::dead_letter::{DeadLetter, Page, Redrive, Redriven};
+use wharf_admin::dead_letter::{DeadLetter, Page, REDRIVEN_MAX, Redrive, Redriven};
 use wharf_admin::messages::{RedriveQueue, Transfer};
+use wharf_admin::plugin::Plugin;
 use wharf_admin::queue::Queue;
 use wharf_protocol::{Message, MessageId, QueueName};
 
@@ -123,18 +124,12 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
                 let death = &letter.death;
                 let stage = death.stage.as_ref().map(|stage| format!("{stage}: ")).unwrap_or_default();
                 let reason = format!("{stage}{}", death.reason);
-                vec![
-                    letter.id.clone(),
-                    death.queue.clone(),
-                    death.cause.clone(),
-                    death.last_at.clone(),
-                    reason,
-                ]
+                vec![letter.id.clone(), died_in(letter), death.cause.clone(), death.last_at.clone(), reason]
             })
         }
         Command::Show(show) => {
-            let letter: DeadLetter = admin.get(&path(["v1", "dead-letters", &show.id.to_string()]))?;
-            print(show.output, &letter)?;
+            let letter = letter(&admin, show.id)?;
+            print(&admin, show.output, &letter)?;
             workbench::print_trace(&admin, show.output, &letter)
         }
         Command::Search(search) => workbench::search(&admin, &search),
@@ -146,18 +141,60 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
         }
         Command::Redrive(args) => {
             let ids = args.ids.iter().map(ToString::to_string).collect();
-            let body = Redrive { ids, all: args.all, to: args.to.map(String::from), force: args.force };
+            let to = args.to.as_ref().map(ToString::to_string);
+            let body = Redrive { ids, all: args.all, to, force: args.force };
             let redriven: Redriven = admin.post(&path(["v1", "dead-letters", "redrive"]), &body)?;
             if redriven.kept > 0 {
-                let kept = redriven.kept;
-                output::note(format_args!(
-                    "{kept} stay: a consumer holds them; or they have no queue to go back to (name one with --to QUEUE); \
-                     or they were redriven three times before (--force sends them all the same)"
-                ));
+                tell_kept(&admin, &args, redriven.kept)?;
             }
             output::line(format_args!("{} dead letters sent back", redriven.moved))
         }
     }
+}
+
+fn letter(admin: &Admin, id: MessageId) -> anyhow::Result<DeadLetter> {
+    admin.get(&path(["v1", "dead-letters", &id.to_string()]))
+}
+
+/// Why dead letters stay: of those that were named, of each.
+fn tell_kept(admin: &Admin, args: &RedriveArgs, kept: u64) -> anyhow::Result<()> {
+    /// How many are told of one by one.
+    const TOLD_MAX: usize = 16;
+
+    if args.all || args.ids.len() > TOLD_MAX {
+        output::note(format_args!(
+            "{kept} stay: a consumer holds them; or they have no queue to go back to (name one with --to QUEUE); \
+             or they were redriven three times before (--force sends them all the same)"
+        ));
+        return Ok(());
+    }
+    for id in &args.ids {
+        // Those that went are dead letters no more.
+        let Ok(letter) = letter(admin, *id) else { continue };
+        let why = match &letter {
+            _ if !args.force && letter.redriven >= REDRIVEN_MAX => {
+                format!(
+                    "was redriven {REDRIVEN_MAX} times before: mend it (`wharf dlq edit {id}`), or --force"
+                )
+            }
+            _ if args.to.is_none() && died_on_its_way_in(&letter) => {
+                "died before any queue had it: name one with --to QUEUE, which takes it as it is".to_owned()
+            }
+            _ => format!("is held by a consumer, or queue {} is gone or full", letter.death.queue),
+        };
+        output::note(format_args!("{id} stays: it {why}"));
+    }
+    Ok(())
+}
+
+/// Where a letter died, in a column.
+fn died_in(letter: &DeadLetter) -> String {
+    if died_on_its_way_in(letter) { "-".into() } else { letter.death.queue.clone() }
+}
+
+/// Whether an ingress pipeline gave it up: it is a dead letter of the very queue that it lies in.
+fn died_on_its_way_in(letter: &DeadLetter) -> bool {
+    letter.death.queue == letter.queue && letter.death.stage.is_some()
 }
 
 /// Sends the dead letters of one queue, or of each queue that has any, back at a rate.
@@ -204,7 +241,7 @@ fn pages(admin: &Admin, list: &List) -> anyhow::Result<Vec<DeadLetter>> {
     Ok(letters)
 }
 
-fn print(how: Output, letter: &DeadLetter) -> anyhow::Result<()> {
+fn print(admin: &Admin, how: Output, letter: &DeadLetter) -> anyhow::Result<()> {
     if how.output == Format::Json {
         return output::json(letter);
     }
@@ -214,11 +251,17 @@ fn print(how: Output, letter: &DeadLetter) -> anyhow::Result<()> {
     let mut rows = vec![
         ("id", letter.id.clone()),
         ("lies in", letter.queue.clone()),
-        ("died in", death.queue.clone()),
+        (
+            "died in",
+            if died_on_its_way_in(letter) { "no queue: on its way in".into() } else { death.queue.clone() },
+        ),
         ("cause", death.cause.clone()),
         ("reason", death.reason.clone()),
         ("stage", death.stage.clone().unwrap_or_default()),
-        ("plugin", death.plugin.clone().unwrap_or_default()),
+        (
+            "plugin",
+            death.plugin.as_deref().map(|digest| plugin(admin, digest)).transpose()?.unwrap_or_default(),
+        ),
         ("attempts", death.attempts.to_string()),
         ("first stored", death.first_at.clone()),
         ("died at", death.last_at.clone()),
@@ -236,6 +279,13 @@ fn print(how: Output, letter: &DeadLetter) -> anyhow::Result<()> {
     }
     rows.push(("payload", String::from_utf8_lossy(&message.payload).into_owned()));
     output::show(how, letter, rows)
+}
+
+/// The plugin of a digest, as a search takes it; the digest, where it is not there any more.
+fn plugin(admin: &Admin, digest: &str) -> anyhow::Result<String> {
+    let plugins: Vec<Plugin> = admin.get(&path(["v1", "plugins"]))?;
+    let found = plugins.into_iter().find(|plugin| plugin.digest == digest);
+    Ok(found.map_or_else(|| digest.to_owned(), |plugin| format!("{}@{}", plugin.name, plugin.version)))
 }
 
 fn times(count: u32) -> String {

@@ -207,7 +207,7 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
             let pipeline: Pipeline = admin.post(&path, &Rollback { to: args.to, note: args.note })?;
             activated(&pipeline)
         }
-        Command::Try(args) => attempt::try_message(args, &admin),
+        Command::Try(args) => attempt::try_messages(args, &admin),
         Command::Replay(args) => trial::replay(args, &admin),
         Command::Shadow(args) => trial::shadow(args, &admin),
         Command::Canary(args) => trial::canary(args, &admin),

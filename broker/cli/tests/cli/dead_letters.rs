@@ -97,3 +97,25 @@ fn what_was_changed_is_listed_and_tampering_with_that_is_told() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("not as it was written: entry "), "{said}");
 }
+
+#[test]
+fn a_letter_that_no_queue_had_says_so_and_why_it_stays() {
+    // It was told to have died in the queue of dead letters, of the digest of its plugin, and to stay for one of three
+    // reasons.
+    let broker = Broker::start();
+    broker.file("check.toml", &CHECK.replace("[[stage]]", "ingress = \"orders.#\"\n[[stage]]"));
+    broker.ok("pipeline apply check.toml");
+    broker.ok("queue add orders");
+    broker.ok("bind orders.# orders");
+    broker.ok("pub orders.eu {\"sum\":12}");
+
+    let [id] = &ids(&broker.json("dlq ls -o json"))[..] else { panic!("one letter") };
+    let shown = broker.ok(&format!("dlq show {id}"));
+    assert!(shown.contains("no queue: on its way in") && shown.contains(" json-schema@"), "{shown}");
+    let stays = broker.run(&format!("dlq redrive {id}"), "");
+    let said = String::from_utf8_lossy(&stays.stderr);
+    assert!(said.contains(&format!("{id} stays: it died before any queue had it")), "{said}");
+
+    broker.ok(&format!("dlq redrive {id} --to orders"));
+    assert_eq!(broker.ok("sub orders --exit-when-empty -o raw"), "{\"sum\":12}\n");
+}

@@ -70,6 +70,14 @@ fn a_wrong_version_is_seen_in_a_try_a_replay_a_shadow_and_a_canary() {
         broker.ok("pipeline try orders --topic orders.in --file single.xml").contains("json-schema: passed")
     );
 
+    broker.file("many.txt", orders(20));
+    let many = "pipeline try orders --version 2 --topic orders.in --file many.txt --lines";
+    let tried = broker.ok(many);
+    assert_eq!(tried.matches("message of line ").count(), 20, "{tried}");
+    assert!(tried.contains("json-schema: rejected") && tried.contains("lets it pass"), "{tried}");
+    assert_eq!(broker.json(&format!("{many} -o json")).as_array().map(Vec::len), Some(20));
+    assert!(broker.fails("pipeline try orders --file many.txt --lines").contains("line 1"));
+
     let replay = "pipeline replay orders --version 2 --stream orders-raw";
     let output = broker.run(replay, "");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -101,7 +101,7 @@ pub(super) fn search(admin: &Admin, search: &Search) -> anyhow::Result<()> {
         let stage = death.stage.as_ref().map(|stage| format!("{stage}: ")).unwrap_or_default();
         vec![
             letter.id.clone(),
-            death.queue.clone(),
+            super::died_in(letter),
             death.cause.clone(),
             death.last_at.clone(),
             letter.redriven.to_string(),

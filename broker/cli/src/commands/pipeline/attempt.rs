@@ -14,7 +14,7 @@ use crate::commands::publish;
 use crate::output::{self, Format, Output};
 use crate::units;
 
-/// Runs a message through a pipeline and shows what every stage did; delivers nothing
+/// Runs messages through a pipeline and shows what every stage did; delivers nothing
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -23,6 +23,7 @@ Examples:
   wharf pipeline try orders --version 4 --file message.json
   wharf pipeline try orders --spec orders.toml --file message.json
   wharf dlq show 4711-0 -o json | jq .message | wharf pipeline try orders --file -
+  wharf queue peek orders -n 20 -o json | jq -c '.[].message' | wharf pipeline try orders --file - --lines
 
 The file is a message as `wharf sub -o json` prints one, or, with --topic, a payload.")]
 pub(super) struct Try {
@@ -31,6 +32,9 @@ pub(super) struct Try {
     /// The message, as JSON or as its payload; `-` is standard input
     #[arg(long, value_name = "MESSAGE")]
     file: PathBuf,
+    /// Each line of the file is a message
+    #[arg(long)]
+    lines: bool,
     /// The version [default: the active one]
     #[arg(long, value_name = "N", conflicts_with = "spec")]
     version: Option<u32>,
@@ -51,24 +55,49 @@ pub(super) struct Try {
     output: Output,
 }
 
-pub(super) fn try_message(args: Try, admin: &Admin) -> anyhow::Result<()> {
+pub(super) fn try_messages(args: Try, admin: &Admin) -> anyhow::Result<()> {
     let bytes = publish::read(&args.file)?;
-    let message = match args.topic {
-        Some(topic) => payload(topic, bytes, &args.headers, args.key)?,
-        None => serde_json::from_slice(&bytes).with_context(|| {
+    let spec = args.spec.as_deref();
+    let spec = spec
+        .map(|file| std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display())))
+        .transpose()?;
+    let run = |bytes: &[u8]| -> anyhow::Result<Trace> {
+        let candidate =
+            TryRequest { message: message(&args, bytes)?, version: args.version, spec: spec.clone() };
+        admin.post(&path(["v1", "pipelines", args.pipeline.as_str(), "try"]), &candidate)
+    };
+    if !args.lines {
+        let trace = run(&bytes)?;
+        return match args.output.output {
+            Format::Json => output::json(&trace),
+            Format::Table => print(&trace),
+        };
+    }
+    let lines = bytes.split(|byte| *byte == b'\n').zip(1..).filter(|(line, _)| !line.trim_ascii().is_empty());
+    let mut traces = Vec::new();
+    for (line, number) in lines {
+        let trace = run(line).with_context(|| format!("line {number}"))?;
+        match args.output.output {
+            Format::Json => traces.push(trace),
+            Format::Table => {
+                output::line(format_args!("message of line {number}"))?;
+                print(&trace)?;
+            }
+        }
+    }
+    match args.output.output {
+        Format::Json => output::json(&traces),
+        Format::Table => Ok(()),
+    }
+}
+
+fn message(args: &Try, bytes: &[u8]) -> anyhow::Result<MessageJson> {
+    match &args.topic {
+        Some(topic) => payload(topic.clone(), bytes.to_vec(), &args.headers, args.key.clone()),
+        None => serde_json::from_slice(bytes).with_context(|| {
             let file = args.file.display();
             format!("{file} is not a message as JSON (with --topic, the file is a message's payload)")
-        })?,
-    };
-    let spec = args
-        .spec
-        .as_deref()
-        .map(|file| std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display())));
-    let candidate = TryRequest { message, version: args.version, spec: spec.transpose()? };
-    let trace: Trace = admin.post(&path(["v1", "pipelines", args.pipeline.as_str(), "try"]), &candidate)?;
-    match args.output.output {
-        Format::Json => output::json(&trace),
-        Format::Table => print(&trace),
+        }),
     }
 }
 
