@@ -11,7 +11,7 @@
 //! ```toml
 //! [stage.config]
 //! salt = "9f2c"                       # of "hash"; whoever has it can find out what was hashed
-//! headers = ["authorization"]          # these are removed
+//! headers = ["authorization"]          # these are removed, in any case of letters
 //! rules = [
 //!   { at = "/customer/name", drop = true },
 //!   { at = "/**/card", mask = { with = "*", keep-last = 4 } },
@@ -63,7 +63,9 @@ impl Plugin for Redact {
 
 impl Transformer for Redact {
     fn transform(&mut self, message: &Message<'_>, out: &mut Out<'_>) -> Result<Transformed, Failure> {
-        let headers: Vec<&str> = self.config.headers.iter().map(String::as_str).collect();
+        let all = if self.config.headers.is_empty() { Vec::new() } else { message.headers() };
+        let headers: Vec<&str> =
+            all.iter().map(|(name, _)| name.as_str()).filter(|name| self.removes(name)).collect();
         if self.actions.is_empty() {
             return out.emit(Emit::same().remove_headers(&headers));
         }
@@ -85,6 +87,11 @@ impl Transformer for Redact {
 }
 
 impl Redact {
+    /// In any case of letters: whoever hides `authorization` does not mean to show `Authorization`.
+    fn removes(&self, header: &str) -> bool {
+        self.config.headers.iter().any(|name| name.eq_ignore_ascii_case(header))
+    }
+
     fn redact(&self, rule: &Rule, action: &Action, value: &mut Value<'_>) -> Result<Edit, Problem> {
         let new = match action {
             Action::Drop => return Ok(Edit::Remove),

@@ -70,6 +70,18 @@ fn a_payload_that_is_no_json_does_not_slip_through() {
 }
 
 #[test]
+fn a_header_is_removed_however_its_letters_are_written() {
+    Harness::each(|plugin: Harness<Redact>| {
+        let input =
+            Input::new("x").header("Authorization", "a").header("AUTHORIZATION", "b").header("other", "c");
+        let outcome = plugin.config(json!({"headers": ["authorization"]})).send(input);
+
+        let headers = &outcome.assert_one().headers;
+        assert_eq!(headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["other"]);
+    });
+}
+
+#[test]
 fn headers_alone_leave_any_payload_alone() {
     let outcome = native(json!({"headers": ["secret"]})).send(Input::new("<a/>").header("secret", "x"));
     assert_eq!(outcome.assert_one().header("secret"), None);
