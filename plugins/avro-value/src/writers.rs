@@ -94,7 +94,7 @@ impl Writers {
         }
         let resolution = Resolution::new(Rc::clone(&writer), reader).map_err(|problem| {
             let said = format!("schema {id} cannot be read by this stage's: {}", problem.message);
-            Problem { message: said.into(), ..problem }
+            Problem { message: said, ..problem }
         })?;
         let resolution = Rc::new(resolution);
         kept.insert(id, Kept { writer, reader: Rc::clone(reader), resolution: Rc::clone(&resolution) });
