@@ -52,7 +52,6 @@
 //! `cargo build --target wasm32-wasip2` makes the component of a library with `crate-type = ["cdylib", "rlib"]`.
 #[doc(hidden)]
 pub mod bindings;
-mod compiled;
 mod config;
 mod configuration;
 mod emit;

@@ -11,8 +11,7 @@ use crate::bindings::imports::wharf::plugin::types::{self, View};
 use crate::bindings::{enrich, route, transform, validate};
 use crate::harness::outcome::{Emitted, Outcome, Result, Usage};
 use crate::harness::{Changes, Input, Setup, Subject, Trouble, memory};
-use crate::host::Emitter;
-use crate::host::backend::{self, Batch, Denied, NOW, Stored, lend, take_changes, take_lines};
+use crate::host::native::{self, Batch, Denied, Emitter, NOW, Stored, kv, lend, take_lines};
 use crate::host::schema::Document;
 use crate::{Enricher, Fields, Plugin, Problem, Router, Stage, Transformer, Validator, run};
 
@@ -102,9 +101,9 @@ impl<P> Default for Native<P> {
 
 impl<P: Tested> Subject for Native<P> {
     fn run(&mut self, setup: &Setup, inputs: &[Input]) -> std::result::Result<Vec<Outcome>, Trouble> {
-        backend::prepare(setup.now_ms.unwrap_or(NOW), setup.granted());
+        native::prepare(setup.now_ms.unwrap_or(NOW), setup.granted());
         lend_what(setup);
-        backend::remember(setup.kv.clone());
+        kv::remember(setup.kv.clone());
         let stage = stage(setup);
         // As the engine does it: a batch that breaks the plugin is run again, message by message, each on a new
         // instance, so that only the one that breaks it is charged.
@@ -211,7 +210,7 @@ fn run<P: Tested>(plugin: &mut P, stage: &Stage, inputs: &[Input]) -> Vec<Outcom
     let begin = Instant::now();
     let verdicts = plugin.answer(&call);
     let usage = Usage { time: begin.elapsed(), ..Usage::default() };
-    let (log, changes) = (take_lines(), take_changes());
+    let (log, changes) = (take_lines(), kv::take_changes());
     assert_eq!(verdicts.len(), inputs.len(), "one verdict a message");
 
     let emitted = emitter.emitted.into_inner();

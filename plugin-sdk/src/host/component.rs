@@ -1,10 +1,11 @@
 //! The host, called through the component's imports.
 
-use crate::bindings::capabilities::wharf::plugin::{kv, lookup as tables, schema as schemas, secrets};
+pub(crate) mod kv;
+
+use crate::bindings::capabilities::wharf::plugin::{lookup as tables, schema as schemas, secrets};
 use crate::bindings::imports::wharf::plugin::types::Absence;
 use crate::bindings::imports::wharf::plugin::{clock, config, log as lines, metrics, random as bits};
 use crate::host::Level;
-use crate::host::kv::Error;
 use crate::host::schema::Document;
 
 pub(crate) use crate::bindings::imports::wharf::plugin::types::Batch;
@@ -58,35 +59,4 @@ pub(crate) fn schema(name: &str) -> Result<Document, Absence> {
 
 pub(crate) fn secret(name: &str) -> Result<Vec<u8>, Absence> {
     secrets::get(name)
-}
-
-/// The broker sees by itself where a message ends.
-pub(crate) fn end_message(_came_through: bool) {}
-
-pub(crate) fn kv_get(key: &str) -> Result<Option<Vec<u8>>, Error> {
-    kv::get(key).map_err(Error::from)
-}
-
-pub(crate) fn kv_set(key: &str, value: &[u8], ttl_ms: Option<u64>) -> Result<(), Error> {
-    kv::set(key, value, ttl_ms).map_err(Error::from)
-}
-
-pub(crate) fn kv_remove(key: &str) -> Result<(), Error> {
-    kv::remove(key).map_err(Error::from)
-}
-
-pub(crate) fn kv_add(key: &str, by: i64, ttl_ms: Option<u64>) -> Result<i64, Error> {
-    kv::add(key, by, ttl_ms).map_err(Error::from)
-}
-
-impl From<kv::Error> for Error {
-    fn from(error: kv::Error) -> Self {
-        match error {
-            kv::Error::BadKey => Self::BadKey,
-            kv::Error::ValueTooLarge => Self::ValueTooLarge,
-            kv::Error::TooManyChanges => Self::TooManyChanges,
-            kv::Error::Full => Self::Full,
-            kv::Error::NotANumber => Self::NotANumber,
-        }
-    }
 }
