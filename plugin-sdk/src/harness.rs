@@ -56,6 +56,7 @@ pub mod baseline;
 mod budget;
 mod case;
 mod component;
+mod given;
 mod golden;
 mod input;
 mod memory;
@@ -70,7 +71,6 @@ mod written;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -111,17 +111,7 @@ impl<P: Tested> Harness<P> {
     /// The logic, called directly: quick to build, and open to a debugger.
     ///
     /// ```
-    /// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
-    /// # /// Makes text loud.
-    /// # #[transformer]
-    /// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
-    /// #     match message.text()? {
-    /// #         "" => Ok(Transformed::Drop),
-    /// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
-    /// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
-    /// #     }
-    /// # }
-    /// # fn main() {
+    #[doc = include_str!("harness/examples/shout.md")]
     /// use wharf_plugin::harness::Harness;
     ///
     /// Harness::<Shout>::native().send("help").assert_payload("HELP");
@@ -152,227 +142,10 @@ impl<P: Tested> Harness<P> {
         Self { kind, setup, odd_config: None, subject, memory: RefCell::new(None), plugin: PhantomData }
     }
 
-    /// With this configuration; without, it is `{}`.
-    #[must_use]
-    pub fn config(mut self, config: Value) -> Self {
-        self.odd_config = None;
-        match config {
-            Value::Object(config) => self.setup.config = config,
-            Value::Null => self.setup.config = serde_json::Map::new(),
-            odd => self.odd_config = Some(odd),
-        }
-        self
-    }
-
-    /// With these outputs declared.
-    ///
-    /// ```
-    /// # use wharf_plugin::{Failure, Headers, Message, Stage, clock, enricher, lookup, secrets};
-    /// # /// Says what it sees.
-    /// # #[enricher]
-    /// # fn seeing(message: &Message, headers: &mut Headers) -> Result<(), Failure> {
-    /// #     match message.text()? {
-    /// #         "now" => headers.set("seen", clock::now().to_string()),
-    /// #         "secret" => headers.set("seen", secrets::get("token")?.reveal()),
-    /// #         "outputs" => headers.set("seen", Stage::current().outputs.join("+")),
-    /// #         key => headers.set("seen", lookup::get("prices", key)?.unwrap_or_default()),
-    /// #     }
-    /// #     Ok(())
-    /// # }
-    /// # fn main() {
-    /// use wharf_plugin::harness::Harness;
-    ///
-    /// Harness::<Seeing>::native().outputs(["eu", "us"]).send("outputs").assert_header("seen", "eu+us");
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn outputs<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        self.setup.outputs = names.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// With another time than the one that plugins see in tests, in milliseconds since 1970.
-    ///
-    /// ```
-    /// # use wharf_plugin::{Failure, Headers, Message, Stage, clock, enricher, lookup, secrets};
-    /// # /// Says what it sees.
-    /// # #[enricher]
-    /// # fn seeing(message: &Message, headers: &mut Headers) -> Result<(), Failure> {
-    /// #     match message.text()? {
-    /// #         "now" => headers.set("seen", clock::now().to_string()),
-    /// #         "secret" => headers.set("seen", secrets::get("token")?.reveal()),
-    /// #         "outputs" => headers.set("seen", Stage::current().outputs.join("+")),
-    /// #         key => headers.set("seen", lookup::get("prices", key)?.unwrap_or_default()),
-    /// #     }
-    /// #     Ok(())
-    /// # }
-    /// # fn main() {
-    /// use wharf_plugin::harness::Harness;
-    ///
-    /// Harness::<Seeing>::native().now(1_000).send("now").assert_header("seen", "1000");
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn now(mut self, now_ms: u64) -> Self {
-        self.setup.now_ms = Some(now_ms);
-        self
-    }
-
-    /// With this reference table lent, and granted as `lookup:name`.
-    ///
-    /// ```
-    /// # use wharf_plugin::{Failure, Headers, Message, Stage, clock, enricher, lookup, secrets};
-    /// # /// Says what it sees.
-    /// # #[enricher]
-    /// # fn seeing(message: &Message, headers: &mut Headers) -> Result<(), Failure> {
-    /// #     match message.text()? {
-    /// #         "now" => headers.set("seen", clock::now().to_string()),
-    /// #         "secret" => headers.set("seen", secrets::get("token")?.reveal()),
-    /// #         "outputs" => headers.set("seen", Stage::current().outputs.join("+")),
-    /// #         key => headers.set("seen", lookup::get("prices", key)?.unwrap_or_default()),
-    /// #     }
-    /// #     Ok(())
-    /// # }
-    /// # fn main() {
-    /// use wharf_plugin::harness::Harness;
-    ///
-    /// let plugin = Harness::<Seeing>::native().table("prices", [("apple", "10")]);
-    /// plugin.send("apple").assert_header("seen", "10");
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn table<K: Into<String>, V: Into<String>>(
-        mut self,
-        name: &str,
-        entries: impl IntoIterator<Item = (K, V)>,
-    ) -> Self {
-        let entries = entries.into_iter().map(|(key, value)| (key.into(), value.into()));
-        self.setup.tables.insert(name.to_owned(), entries.collect());
-        self
-    }
-
-    /// With this schema lent, and granted as `schema:name`.
-    #[must_use]
-    pub fn schema(mut self, name: &str, document: impl Into<String>) -> Self {
-        self.setup.schemas.insert(name.to_owned(), document.into());
-        self
-    }
-
-    /// With this secret lent, and granted as `secrets:name`.
-    ///
-    /// ```
-    /// # use wharf_plugin::{Failure, Headers, Message, Stage, clock, enricher, lookup, secrets};
-    /// # /// Says what it sees.
-    /// # #[enricher]
-    /// # fn seeing(message: &Message, headers: &mut Headers) -> Result<(), Failure> {
-    /// #     match message.text()? {
-    /// #         "now" => headers.set("seen", clock::now().to_string()),
-    /// #         "secret" => headers.set("seen", secrets::get("token")?.reveal()),
-    /// #         "outputs" => headers.set("seen", Stage::current().outputs.join("+")),
-    /// #         key => headers.set("seen", lookup::get("prices", key)?.unwrap_or_default()),
-    /// #     }
-    /// #     Ok(())
-    /// # }
-    /// # fn main() {
-    /// use wharf_plugin::harness::Harness;
-    ///
-    /// Harness::<Seeing>::native().secret("token", "hush").send("secret").assert_header("seen", "hush");
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn secret(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.setup.secrets.insert(name.to_owned(), value.into());
-        self
-    }
-
-    /// With this value in the pipeline's `kv` before the first message. What a message leaves there is there for the next
-    /// one that is sent, natively and compiled.
-    #[must_use]
-    pub fn kv(mut self, key: &str, value: impl Into<Vec<u8>>) -> Self {
-        self.setup.kv.insert(key.to_owned(), Remembered::new(value));
-        self.memory = RefCell::new(None);
-        self
-    }
-
-    /// With a table or schema that is there and cannot be read, by the name that a pipeline file grants it by:
-    /// `lookup:prices`, `schema:order`.
-    ///
-    /// ```
-    /// # use wharf_plugin::{Failure, Headers, Message, Stage, clock, enricher, lookup, secrets};
-    /// # /// Says what it sees.
-    /// # #[enricher]
-    /// # fn seeing(message: &Message, headers: &mut Headers) -> Result<(), Failure> {
-    /// #     match message.text()? {
-    /// #         "now" => headers.set("seen", clock::now().to_string()),
-    /// #         "secret" => headers.set("seen", secrets::get("token")?.reveal()),
-    /// #         "outputs" => headers.set("seen", Stage::current().outputs.join("+")),
-    /// #         key => headers.set("seen", lookup::get("prices", key)?.unwrap_or_default()),
-    /// #     }
-    /// #     Ok(())
-    /// # }
-    /// # fn main() {
-    /// use wharf_plugin::harness::Harness;
-    ///
-    /// Harness::<Seeing>::native().unavailable("lookup:prices").send("apple").assert_retried("table-unavailable");
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn unavailable(mut self, grant: &str) -> Self {
-        self.setup.unavailable.push(grant.to_owned());
-        self
-    }
-
-    /// With everything granted but this, by the name that a pipeline file uses: `clock`, `random`, `lookup:prices`.
-    /// A plugin that uses it breaks, with `plugin-grant`. To be said after what is lent.
-    ///
-    /// ```
-    /// # use wharf_plugin::{Failure, Headers, Message, Stage, clock, enricher, lookup, secrets};
-    /// # /// Says what it sees.
-    /// # #[enricher]
-    /// # fn seeing(message: &Message, headers: &mut Headers) -> Result<(), Failure> {
-    /// #     match message.text()? {
-    /// #         "now" => headers.set("seen", clock::now().to_string()),
-    /// #         "secret" => headers.set("seen", secrets::get("token")?.reveal()),
-    /// #         "outputs" => headers.set("seen", Stage::current().outputs.join("+")),
-    /// #         key => headers.set("seen", lookup::get("prices", key)?.unwrap_or_default()),
-    /// #     }
-    /// #     Ok(())
-    /// # }
-    /// # fn main() {
-    /// use wharf_plugin::harness::Harness;
-    ///
-    /// Harness::<Seeing>::native().deny("clock").send("now").assert_fault("plugin-grant");
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn deny(mut self, grant: &str) -> Self {
-        let granted = self.setup.granted().into_iter().filter(|each| each != grant);
-        self.setup.grants = Some(granted.collect());
-        self
-    }
-
-    /// With another deadline than the broker's own 100 ms for a call. A component over it breaks, with
-    /// `plugin-deadline`; natively nothing is interrupted.
-    #[must_use]
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.setup = self.setup.deadline(deadline);
-        self
-    }
-
     /// Why the plugin refuses a configuration; `None` where it takes it.
     ///
     /// ```
-    /// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
-    /// # /// Makes text loud.
-    /// # #[transformer]
-    /// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
-    /// #     match message.text()? {
-    /// #         "" => Ok(Transformed::Drop),
-    /// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
-    /// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
-    /// #     }
-    /// # }
-    /// # fn main() {
+    #[doc = include_str!("harness/examples/shout.md")]
     /// use wharf_plugin::harness::Harness;
     ///
     /// use serde_json::json;
@@ -402,17 +175,7 @@ impl<P: Tested> Harness<P> {
     /// Asserts that the plugin refuses this configuration.
     ///
     /// ```
-    /// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
-    /// # /// Makes text loud.
-    /// # #[transformer]
-    /// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
-    /// #     match message.text()? {
-    /// #         "" => Ok(Transformed::Drop),
-    /// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
-    /// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
-    /// #     }
-    /// # }
-    /// # fn main() {
+    #[doc = include_str!("harness/examples/shout.md")]
     /// use wharf_plugin::harness::Harness;
     ///
     /// use serde_json::json;
@@ -444,17 +207,7 @@ impl<P: Tested> Harness<P> {
     /// What becomes of each message of one batch. Log lines and usage are those of the batch.
     ///
     /// ```
-    /// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
-    /// # /// Makes text loud.
-    /// # #[transformer]
-    /// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
-    /// #     match message.text()? {
-    /// #         "" => Ok(Transformed::Drop),
-    /// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
-    /// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
-    /// #     }
-    /// # }
-    /// # fn main() {
+    #[doc = include_str!("harness/examples/shout.md")]
     /// use wharf_plugin::harness::Harness;
     ///
     /// let outcomes = Harness::<Shout>::native().send_all(["a", "", "b"]);
@@ -530,17 +283,7 @@ impl<P: Tested> Harness<P> {
     /// bits draws others natively; its component is to be checked by [`check_properties`] alone.
     ///
     /// ```
-    /// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
-    /// # /// Makes text loud.
-    /// # #[transformer]
-    /// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
-    /// #     match message.text()? {
-    /// #         "" => Ok(Transformed::Drop),
-    /// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
-    /// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
-    /// #     }
-    /// # }
-    /// # fn main() {
+    #[doc = include_str!("harness/examples/shout.md")]
     /// use wharf_plugin::harness::Harness;
     ///
     /// Harness::<Shout>::native().check_properties(["help", "", "?"]);

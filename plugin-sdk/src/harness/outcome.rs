@@ -11,17 +11,7 @@ use crate::{Level, Problem};
 /// What became of a message.
 ///
 /// ```
-/// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
-/// # /// Makes text loud.
-/// # #[transformer]
-/// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
-/// #     match message.text()? {
-/// #         "" => Ok(Transformed::Drop),
-/// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
-/// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
-/// #     }
-/// # }
-/// # fn main() {
+#[doc = include_str!("examples/shout.md")]
 /// use wharf_plugin::harness::Harness;
 ///
 /// let plugin = Harness::<Shout>::native();
@@ -48,17 +38,7 @@ pub struct Outcome {
 /// What a plugin said to a message.
 ///
 /// ```
-/// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
-/// # /// Makes text loud.
-/// # #[transformer]
-/// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
-/// #     match message.text()? {
-/// #         "" => Ok(Transformed::Drop),
-/// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
-/// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
-/// #     }
-/// # }
-/// # fn main() {
+#[doc = include_str!("examples/shout.md")]
 /// use wharf_plugin::harness::{Harness, Result};
 ///
 /// let plugin = Harness::<Shout>::native();
@@ -83,17 +63,7 @@ pub enum Result {
 /// A message that goes on.
 ///
 /// ```
-/// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
-/// # /// Makes text loud.
-/// # #[transformer]
-/// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
-/// #     match message.text()? {
-/// #         "" => Ok(Transformed::Drop),
-/// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
-/// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
-/// #     }
-/// # }
-/// # fn main() {
+#[doc = include_str!("examples/shout.md")]
 /// use wharf_plugin::harness::{Harness, Input};
 ///
 /// let outcome = Harness::<Shout>::native().send(Input::new("help").header("from", "room 7"));
@@ -114,17 +84,7 @@ pub struct Emitted {
 /// What a call took.
 ///
 /// ```
-/// # use wharf_plugin::{Emit, Failure, Message, Out, Problem, Transformed, transformer};
-/// # /// Makes text loud.
-/// # #[transformer]
-/// # fn shout(message: &Message, out: &mut Out) -> Result<Transformed, Failure> {
-/// #     match message.text()? {
-/// #         "" => Ok(Transformed::Drop),
-/// #         "?" => Err(Problem::new("no-question", "nobody knows").into()),
-/// #         text => out.emit(Emit::bytes(text.to_uppercase().as_bytes())),
-/// #     }
-/// # }
-/// # fn main() {
+#[doc = include_str!("examples/shout.md")]
 /// use wharf_plugin::harness::Harness;
 ///
 /// let usage = Harness::<Shout>::native().send("help").usage;
