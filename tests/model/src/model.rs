@@ -12,14 +12,16 @@ use wharf_queue::{ConsumerId, Deduplication, Effect, QueuePolicy, Record, Refusa
 mod change;
 mod consumer;
 mod death;
+mod group;
 mod publish;
 mod stream;
 mod topology;
 mod transaction;
 mod turn;
 
+pub(crate) use group::Cursor;
+pub(crate) use stream::Partition;
 pub use stream::Stream;
-pub(crate) use stream::{Cursor, Partition};
 pub(crate) use turn::Tenant;
 
 /// The reference.
