@@ -16,10 +16,13 @@
 //! | `dead` | dead letters of `plain` and `fancy`; sent on their way again at times |
 
 mod books;
+mod consume;
 mod drain;
 mod group;
 mod observe;
+mod publish;
 mod trail;
+mod transact;
 mod work;
 
 use std::collections::BTreeMap;
