@@ -172,6 +172,35 @@ fn what_is_remembered_is_given_before_and_asserted_after() {
     assert_eq!((setup.kv["b"].value.as_slice(), setup.kv["b"].expires_ms), (&b"\xff"[..], Some(7)));
 }
 
+mod greedy_plugin {
+    use super::*;
+
+    /// Reads or changes as many keys as the payload says: `read 3`, `change 3`.
+    #[validator]
+    pub(crate) fn greedy(message: &Message<'_>) -> Result<(), Failure> {
+        let (what, count) =
+            message.text()?.split_once(' ').ok_or_else(|| Problem::new("no-count", "how many?"))?;
+        for i in 0..count.parse::<u32>()? {
+            match what {
+                "read" => drop(kv::get(&i.to_string())?),
+                _ => kv::set(&i.to_string(), b"")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn natively_a_message_reads_and_changes_no_more_keys_than_in_the_broker() {
+    let plugin = Harness::<greedy_plugin::Greedy>::native();
+    let outcomes = plugin.send_all(["change 128", "change 128", "read 1024"]);
+    for outcome in &outcomes {
+        outcome.assert_passed();
+    }
+    assert!(plugin.send("change 129").assert_rejected("kv-too-many-changes").message.contains("128"));
+    assert!(plugin.send("read 1025").assert_fault("plugin-answer").message.contains("1024"));
+}
+
 #[test]
 fn a_message_that_breaks_the_plugin_spoils_itself_alone() {
     let plugin = Harness::<Fragile>::native().deadline(Duration::from_millis(50));

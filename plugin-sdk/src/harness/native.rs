@@ -11,7 +11,7 @@ use crate::bindings::imports::wharf::plugin::types::{self, View};
 use crate::bindings::{enrich, route, transform, validate};
 use crate::harness::outcome::{Emitted, Outcome, Result, Usage};
 use crate::harness::{Changes, Input, Setup, Subject, Trouble, memory};
-use crate::host::native::{self, Batch, Denied, Emitter, NOW, Stored, kv, lend, take_lines};
+use crate::host::native::{self, Batch, Breach, Emitter, NOW, Stored, kv, lend, take_lines};
 use crate::host::schema::Document;
 use crate::{Enricher, Fields, Plugin, Problem, Router, Stage, Transformer, Validator, run};
 
@@ -190,10 +190,8 @@ fn start<P: Plugin>(stage: &Stage, setup: &Setup) -> std::result::Result<P, Trou
 
 /// What the engine would say of a panic.
 fn broken(panic: &(dyn Any + Send)) -> Problem {
-    if let Some(Denied(grant)) = panic.downcast_ref() {
-        let message =
-            format!("it used {grant}, which its stage does not grant; add {grant:?} to the stage's grants");
-        return Problem::new("plugin-grant", message);
+    if let Some(Breach(problem)) = panic.downcast_ref() {
+        return problem.clone();
     }
     let words = panic.downcast_ref::<&str>().copied().map(str::to_owned);
     let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();

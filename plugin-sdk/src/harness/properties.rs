@@ -216,7 +216,7 @@ mod tests {
         assert!(neighbours.is_err_and(|error| error.contains("alone")));
         let memory =
             checked(|_, _, count| if count > 100 { Verdict::Passed(Vec::new()) } else { Verdict::Dropped });
-        assert!(memory.is_err());
+        assert!(memory.is_err_and(|error| error.contains("another instance")));
         let mut one = Fake(|_, _, _| Verdict::Dropped, 0);
         let mut other = Fake(|_, _, _| Verdict::Passed(Vec::new()), 0);
         let compared = check_properties(&mut one, Some(&mut other), &Setup::default(), &[Input::new("x")]);

@@ -7,10 +7,10 @@ pub(crate) mod kv;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use crate::Stage;
 use crate::bindings::imports::wharf::plugin::types::Absence;
 use crate::host::Level;
 use crate::host::schema::Document;
+use crate::{Problem, Stage};
 
 pub(crate) use batch::{Batch, Stored};
 pub(crate) use emitter::Emitter;
@@ -19,12 +19,11 @@ pub(crate) use emitter::Emitter;
 /// 2026-01-01T00:00:00Z.
 pub(crate) const NOW: u64 = 1_767_225_600_000;
 
-/// The panic of a plugin that used what its stage does not grant.
-pub(crate) struct Denied(pub(crate) String);
+/// The panic of a plugin that breaks off because the broker would end its call.
+pub(crate) struct Breach(pub(crate) Problem);
 
 thread_local! {
     static LINES: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
-    static COUNTERS: RefCell<BTreeMap<String, u64>> = const { RefCell::new(BTreeMap::new()) };
     static LENT: RefCell<Lent> = RefCell::default();
     static SEED: Cell<u64> = const { Cell::new(0) };
     static TIME: Cell<u64> = const { Cell::new(NOW) };
@@ -58,8 +57,14 @@ fn granted(grant: &str) {
         granted.as_ref().is_some_and(|granted| granted.iter().all(|each| each != grant))
     };
     if GRANTED.with_borrow(denied) {
-        std::panic::panic_any(Denied(grant.to_owned()));
+        let message =
+            format!("it used {grant}, which its stage does not grant; add {grant:?} to the stage's grants");
+        breach("plugin-grant", message);
     }
+}
+
+fn breach(code: &'static str, message: String) -> ! {
+    std::panic::panic_any(Breach(Problem::new(code, message)))
 }
 
 /// Breaks off where it is not granted, and says where it cannot be read.
@@ -92,9 +97,9 @@ pub(crate) fn random(index: u32) -> u64 {
     bits ^ (bits >> 31)
 }
 
-pub(crate) fn add(name: &str, by: u64) {
+/// Nobody asks natively for what is counted.
+pub(crate) fn add(_name: &str, _by: u64) {
     granted("metrics");
-    COUNTERS.with_borrow_mut(|counters| *counters.entry(name.to_owned()).or_default() += by);
 }
 
 /// The lines that this thread wrote since the last call.
