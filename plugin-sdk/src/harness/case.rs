@@ -124,12 +124,24 @@ impl Case {
 
 fn read_cases(folder: &Path, setup: &Setup) -> Result<Vec<Case>, String> {
     let (setup, budget) = read_stage(folder, setup, &Budget::new())?;
+    let folders = case_folders(folder, CASES_MAX)?;
+    folders.iter().map(|folder| read_case(folder, &setup, &budget)).collect()
+}
+
+/// The folders of at most `most` cases, by name. One case too many is told: it would look as if it had been run.
+fn case_folders(folder: &Path, most: usize) -> Result<Vec<PathBuf>, String> {
     let entries = fs::read_dir(folder).map_err(|error| cannot("read", folder, &error))?;
     let mut folders = Vec::new();
-    for entry in entries.take(CASES_MAX) {
+    for entry in entries {
         let path = entry.map_err(|error| cannot("read", folder, &error))?.path();
         if path.is_dir() {
             folders.push(path);
+        }
+        if folders.len() > most {
+            return Err(format!(
+                "{} has over {most} cases; spread them over several folders",
+                folder.display()
+            ));
         }
     }
     if folders.is_empty() {
@@ -139,7 +151,7 @@ fn read_cases(folder: &Path, setup: &Setup) -> Result<Vec<Case>, String> {
         ));
     }
     folders.sort();
-    folders.iter().map(|folder| read_case(folder, &setup, &budget)).collect()
+    Ok(folders)
 }
 
 fn read_case(folder: &Path, setup: &Setup, budget: &Budget) -> Result<Case, String> {
@@ -218,4 +230,19 @@ fn parse<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<T, String> {
 
 fn cannot(what: &str, file: &Path, error: &std::io::Error) -> String {
     format!("cannot {what} {}: {error}", file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_with_a_case_too_many_is_refused() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let folders = case_folders(&source, 100).expect("as many as there are");
+        assert!(folders.len() > 1 && folders.is_sorted(), "{folders:?}");
+        assert_eq!(case_folders(&source, folders.len()), Ok(folders.clone()));
+        let error = case_folders(&source, folders.len() - 1).expect_err("one too many");
+        assert!(error.contains("spread them over several folders"), "{error}");
+    }
 }
