@@ -7,8 +7,9 @@
 //! {"dropped": true, "kv": {"seen/A-7": {"text": "", "expires_ms": 1767229200000}, "last": "A-7", "first": null}}
 //! ```
 //!
-//! `kv` is what the message left there, under the keys that it changed; null: it removed them. A payload is `json` where it is an object or array of it, so that its spacing and the order of its members do not
-//! matter; `text` where it is UTF-8; else `base64`.
+//! A payload is `json` where it is an object or array of it, so that its spacing and the order of its members do not
+//! matter; `text` where it is UTF-8; else `base64`. `kv` is what the message left there, under the keys that it changed;
+//! null: it removed them.
 
 use std::collections::BTreeMap;
 
