@@ -9,9 +9,14 @@
 //! that nobody trusts; and it would say that a key is unknown, and not which one was meant. Here a schema costs a
 //! bounded number of steps, whatever it says.
 
+mod nearest;
+mod words;
+
 use serde_json::{Map, Value};
 
 use crate::Problem;
+use nearest::nearest_of;
+use words::{expected, shown};
 
 /// The longest schema that is used.
 const SCHEMA_BYTES_MAX: usize = 256 * 1024;
@@ -25,8 +30,8 @@ const DEPTH_MAX: usize = 64;
 /// How many mistakes are told at once.
 const MISTAKES_MAX: usize = 5;
 
-/// The longest key for which the nearest known one is sought.
-const NEAR_BYTES_MAX: usize = 64;
+/// How many known keys are named beside an unknown one.
+const KEYS_MAX: usize = 20;
 
 /// What is wrong with `config` by `schema`, the text of a JSON Schema. What is no schema finds nothing wrong.
 pub(crate) fn check(schema: &str, config: &Map<String, Value>) -> Result<(), Problem> {
@@ -213,7 +218,7 @@ fn unknown(key: &str, known: &Map<String, Value>, object: &Map<String, Value>, p
         None => {
             let mut names: Vec<_> = known.keys().map(String::as_str).collect();
             names.sort_unstable();
-            names.truncate(20);
+            names.truncate(KEYS_MAX);
             format!("there are: {}", names.join(", "))
         }
     };
@@ -310,79 +315,9 @@ fn is_like(schema: &Value, value: &Value) -> bool {
     is_of_type(schema, value) && (named.peek().is_none() || named.any(same_sort))
 }
 
-/// What a schema takes, in a few words.
-fn expected(schema: &Map<String, Value>) -> String {
-    if let Some(only) = schema.get("const") {
-        return only.to_string();
-    }
-    if let Some(values) = schema.get("enum").and_then(Value::as_array) {
-        let values = values.iter().take(20).map(Value::to_string).collect::<Vec<_>>();
-        return if values.len() == 1 { values.concat() } else { format!("one of {}", values.join(", ")) };
-    }
-    let required: Vec<_> = alternatives(schema, "required").iter().filter_map(Value::as_str).collect();
-    let words = types(schema).into_iter().map(|each| match each {
-        "object" if !required.is_empty() => format!("an object with {}", required.join(", ")),
-        "object" | "array" | "integer" => format!("an {each}"),
-        "null" => "null".to_owned(),
-        "boolean" => "true or false".to_owned(),
-        "string" => "a text".to_owned(),
-        each => format!("a {each}"),
-    });
-    let words = words.collect::<Vec<_>>();
-    if words.is_empty() { "what is wanted here".to_owned() } else { words.join(" or ") }
-}
-
 fn texts(schema: &Map<String, Value>) -> impl Iterator<Item = &str> {
     let only = schema.get("const").and_then(Value::as_str);
     alternatives(schema, "enum").iter().filter_map(Value::as_str).chain(only)
-}
-
-/// A value, short enough for a sentence.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Array(_) => "an array".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
-        Value::String(text) if text.len() > NEAR_BYTES_MAX => {
-            format!("{:?}", format!("{}…", &text[..text.floor_char_boundary(NEAR_BYTES_MAX)]))
-        }
-        value => value.to_string(),
-    }
-}
-
-/// The word that `text` was most likely meant to be, if any is near.
-fn nearest_of<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    if text.len() > NEAR_BYTES_MAX {
-        return None;
-    }
-    let near = words.filter(|word| word.len() <= NEAR_BYTES_MAX).map(|word| (distance(text, word), word));
-    let (distance, word) = near.min()?;
-    (distance <= 1.max(word.chars().count() / 3)).then_some(word)
-}
-
-/// How many letters are to be added, left out, changed or swapped with their neighbour, case apart: the distance of
-/// Damerau and Levenshtein, with neighbours swapped once.
-fn distance(a: &str, b: &str) -> usize {
-    let letters = |text: &str| {
-        let simple = |letter: char| if letter == '_' { '-' } else { letter.to_ascii_lowercase() };
-        text.chars().map(simple).collect::<Vec<char>>()
-    };
-    let (a, b) = (letters(a), letters(b));
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    rows[0] = (0..=b.len()).collect();
-    for (i, row) in rows.iter_mut().enumerate() {
-        row[0] = i;
-    }
-    for i in 1..=a.len() {
-        for j in 1..=b.len() {
-            let changed = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + changed);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            rows[i][j] = best;
-        }
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
