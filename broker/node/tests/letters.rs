@@ -1,6 +1,6 @@
 //! What the node promises of dead letters: found, mended, sent back, and not without end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use wharf_node::{
@@ -189,23 +189,4 @@ async fn an_edited_letter_is_another_message_with_the_same_history_also_after_a_
     assert_eq!((message.headers.text("by"), message.headers.get("tenant")), (Some("me"), None));
     broker.redrive(TransferSpec::default()).await;
     assert_eq!(broker.refuse_all("again").await[0].message.payload, "mended");
-}
-
-/// A figure, not a promise: `cargo test -p wharf-node --release --test letters -- --ignored --nocapture`.
-#[tokio::test]
-#[ignore = "it measures"]
-async fn how_long_a_search_through_100_000_letters_takes() {
-    let broker = Broker::start().await;
-    for _ in 0..50 {
-        broker.publish(2_000).await;
-        broker.refuse_all("no total").await;
-    }
-    let headers = vec![("tenant".to_owned(), "acme".to_owned())];
-    let by_reason = LetterFilter { reason: Some("nothing like it".into()), ..LetterFilter::default() };
-    let by_header = LetterFilter { headers, ..LetterFilter::default() };
-    for (what, filter) in [("reason", by_reason), ("header", by_header)] {
-        let begun = Instant::now();
-        let found = broker.find(filter).await.len();
-        println!("by {what}: {found} of 100,000 found in {:?}", begun.elapsed());
-    }
 }
