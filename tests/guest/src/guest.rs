@@ -8,53 +8,24 @@ use std::hint::black_box;
 
 #[cfg(not(any(feature = "remember", feature = "reading")))]
 wit_bindgen::generate!({
-    path: "../../wit",
-    inline: "
-        package wharf:guest;
-        world guest {
-            include wharf:plugin/validator@0.1.1;
-            include wharf:plugin/router@0.1.1;
-            include wharf:plugin/transformer@0.1.1;
-            include wharf:plugin/enricher@0.1.1;
-        }
-    ",
+    path: ["../../wit", "wit"],
+    world: "wharf:guest/every-kind",
     generate_all,
 });
 
 /// The same, with all that a stage grants by name.
 #[cfg(feature = "remember")]
 wit_bindgen::generate!({
-    path: "../../wit",
-    inline: "
-        package wharf:guest;
-        world guest {
-            include wharf:plugin/validator@0.1.1;
-            include wharf:plugin/router@0.1.1;
-            include wharf:plugin/transformer@0.1.1;
-            include wharf:plugin/enricher@0.1.1;
-            import wharf:plugin/kv@0.1.1;
-            import wharf:plugin/lookup@0.1.1;
-            import wharf:plugin/schema@0.1.1;
-            import wharf:plugin/secrets@0.1.1;
-        }
-    ",
+    path: ["../../wit", "wit"],
+    world: "wharf:guest/granted",
     generate_all,
 });
 
 /// The same, and it says of each stage what it reads there.
 #[cfg(feature = "reading")]
 wit_bindgen::generate!({
-    path: "../../wit",
-    inline: "
-        package wharf:guest;
-        world guest {
-            include wharf:plugin/validator@0.1.1;
-            include wharf:plugin/router@0.1.1;
-            include wharf:plugin/transformer@0.1.1;
-            include wharf:plugin/enricher@0.1.1;
-            export wharf:plugin/reading@0.1.1;
-        }
-    ",
+    path: ["../../wit", "wit"],
+    world: "wharf:guest/reading",
     generate_all,
 });
 

@@ -9,36 +9,16 @@ use std::hint::black_box;
 
 #[cfg(not(feature = "remember"))]
 wit_bindgen::generate!({
-    path: "../../../wit",
-    inline: "
-        package wharf:zoo;
-        world animal {
-            include wharf:plugin/validator@0.1.1;
-            include wharf:plugin/router@0.1.1;
-            include wharf:plugin/transformer@0.1.1;
-            include wharf:plugin/enricher@0.1.1;
-        }
-    ",
+    path: ["../../../wit", "../../guest/wit"],
+    world: "wharf:guest/every-kind",
     generate_all,
 });
 
 /// The same, with all that a stage grants by name.
 #[cfg(feature = "remember")]
 wit_bindgen::generate!({
-    path: "../../../wit",
-    inline: "
-        package wharf:zoo;
-        world animal {
-            include wharf:plugin/validator@0.1.1;
-            include wharf:plugin/router@0.1.1;
-            include wharf:plugin/transformer@0.1.1;
-            include wharf:plugin/enricher@0.1.1;
-            import wharf:plugin/kv@0.1.1;
-            import wharf:plugin/lookup@0.1.1;
-            import wharf:plugin/schema@0.1.1;
-            import wharf:plugin/secrets@0.1.1;
-        }
-    ",
+    path: ["../../../wit", "../../guest/wit"],
+    world: "wharf:guest/granted",
     generate_all,
 });
 
