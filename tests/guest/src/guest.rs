@@ -1,5 +1,6 @@
 //! The component itself.
 
+#![expect(dropping_copy_types, reason = "what the host said is nobody's, whatever its type")]
 #![expect(unsafe_code, reason = "generated: the exports of a component")]
 #![allow(missing_docs, unreachable_pub, clippy::use_self, reason = "generated")]
 
@@ -13,7 +14,7 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-/// The same, with all that a stage grants by name.
+// The same, with all that a stage grants by name.
 #[cfg(feature = "remember")]
 wit_bindgen::generate!({
     path: ["../../wit", "wit"],
@@ -21,7 +22,7 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-/// The same, and it says of each stage what it reads there.
+// The same, and it says of each stage what it reads there.
 #[cfg(feature = "reading")]
 wit_bindgen::generate!({
     path: ["../../wit", "wit"],

@@ -1,6 +1,7 @@
 //! One misdeed a mode. `{"mode": "…"}` chooses it, and every message whose payload begins with `bait` provokes it;
 //! all others are passed, so that a test can see whether they were spared.
 
+#![expect(dropping_copy_types, reason = "what the host said is nobody's, whatever its type")]
 #![expect(unsafe_code, reason = "generated: the exports of a component")]
 #![allow(missing_docs, unreachable_pub, clippy::use_self, reason = "generated")]
 
@@ -14,7 +15,7 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-/// The same, with all that a stage grants by name.
+// The same, with all that a stage grants by name.
 #[cfg(feature = "remember")]
 wit_bindgen::generate!({
     path: ["../../../wit", "../../guest/wit"],
