@@ -20,14 +20,19 @@
 //! # Ok::<(), wharf_pipeline::SpecError>(())
 //! ```
 
+mod plugin_ref;
+mod target;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
-use wharf_protocol::{Name, NameError, Pattern, QueueName, Topic, TopicError};
+use wharf_protocol::{Name, Pattern};
 
 use crate::{CpuShare, Grant};
+
+pub use plugin_ref::{PluginRef, PluginRefError};
+pub use target::{Target, TargetError};
 
 /// How many stages a pipeline has at most.
 pub const STAGES_MAX: usize = 16;
@@ -98,16 +103,6 @@ pub struct StageSpec {
     pub fresh: bool,
 }
 
-/// A plugin by name, and by version where one is meant: `enrich`, `enrich@1.2.0`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct PluginRef {
-    /// Its name.
-    pub name: Name,
-    /// Its version; `None` leaves the choice to whoever resolves it.
-    pub version: Option<Name>,
-}
-
 /// What a plugin can be used as: one for each world of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -120,16 +115,6 @@ pub enum Kind {
     Transformer,
     /// Sets headers.
     Enricher,
-}
-
-/// Where a declared output leads.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Target {
-    /// Published again, to this topic.
-    Topic(Topic),
-    /// Straight into this queue.
-    Queue(QueueName),
 }
 
 /// What becomes of a message that a stage refuses or breaks on.
@@ -315,7 +300,7 @@ impl<'de> Deserialize<'de> for OnFailure {
             "dead-letter" => Ok(Self::DeadLetter),
             "bypass" => Ok(Self::Bypass),
             "hold" | "previous-version" => Err(de::Error::custom(format!(
-                "on-failure = {text:?} is not available before a message is stored, where pipelines run; \
+                "on-failure = {text:?} is not available; \
                  use \"reject\", \"dead-letter\" or \"bypass\""
             ))),
             _ => Err(de::Error::unknown_variant(&text, &["reject", "dead-letter", "bypass"])),
@@ -330,95 +315,6 @@ impl fmt::Display for OnFailure {
             Self::DeadLetter => "dead-letter",
             Self::Bypass => "bypass",
         })
-    }
-}
-
-/// Why a text does not name a plugin.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a plugin is named \"name\" or \"name@version\": {0}")]
-pub struct PluginRefError(#[source] NameError);
-
-impl FromStr for PluginRef {
-    type Err = PluginRefError;
-
-    fn from_str(text: &str) -> Result<Self, PluginRefError> {
-        let (name, version) = match text.split_once('@') {
-            Some((name, version)) => (name, Some(version.parse().map_err(PluginRefError)?)),
-            None => (text, None),
-        };
-        Ok(Self { name: name.parse().map_err(PluginRefError)?, version })
-    }
-}
-
-impl TryFrom<String> for PluginRef {
-    type Error = PluginRefError;
-
-    fn try_from(text: String) -> Result<Self, PluginRefError> {
-        text.parse()
-    }
-}
-
-impl From<PluginRef> for String {
-    fn from(plugin: PluginRef) -> Self {
-        plugin.to_string()
-    }
-}
-
-impl fmt::Display for PluginRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.version {
-            Some(version) => write!(f, "{}@{version}", self.name),
-            None => self.name.fmt(f),
-        }
-    }
-}
-
-/// Why a text is not a [`Target`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TargetError {
-    /// Neither form.
-    #[error("an output leads to \"topic:NAME\" or \"queue:NAME\", not to {0:?}")]
-    Form(String),
-    /// Not a topic.
-    #[error("output: {0}")]
-    Topic(#[source] TopicError),
-    /// Not a queue name.
-    #[error("output: {0}")]
-    Queue(#[source] NameError),
-}
-
-impl FromStr for Target {
-    type Err = TargetError;
-
-    fn from_str(text: &str) -> Result<Self, TargetError> {
-        match text.split_once(':') {
-            Some(("topic", topic)) => topic.parse().map(Self::Topic).map_err(TargetError::Topic),
-            Some(("queue", queue)) => queue.parse().map(Self::Queue).map_err(TargetError::Queue),
-            _ => Err(TargetError::Form(text.to_owned())),
-        }
-    }
-}
-
-impl TryFrom<String> for Target {
-    type Error = TargetError;
-
-    fn try_from(text: String) -> Result<Self, TargetError> {
-        text.parse()
-    }
-}
-
-impl From<Target> for String {
-    fn from(target: Target) -> Self {
-        target.to_string()
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Topic(topic) => write!(f, "topic:{topic}"),
-            Self::Queue(queue) => write!(f, "queue:{queue}"),
-        }
     }
 }
 
