@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use wharf_protocol::Name;
 
 use crate::trace::{Change, Excerpt, Shown};
-use crate::{LogLine, Problem, Step, Verdict};
+use crate::{LogLine, Problem, Step};
 
 /// How much of each side is shown.
 const SHOWN_BYTES_MAX: usize = 200;
@@ -110,16 +110,7 @@ fn found(step: &Step, what: &str, then: &dyn ToString, now: &dyn ToString) -> De
 }
 
 fn told(step: &Step) -> String {
-    let word = match step.verdict {
-        Verdict::Passed => "passed",
-        Verdict::Changed => "changed",
-        Verdict::Routed => "routed",
-        Verdict::Dropped => "dropped",
-        Verdict::Rejected => "rejected",
-        Verdict::Retry => "retry",
-        Verdict::Fault => "fault",
-        Verdict::Bypassed => "bypassed",
-    };
+    let word = step.verdict.as_str();
     step.problem.as_ref().map_or_else(|| word.to_owned(), |problem| format!("{word}: {problem}"))
 }
 
@@ -147,7 +138,7 @@ mod tests {
     use wharf_protocol::Message;
 
     use super::*;
-    use crate::{Kind, Snapshot};
+    use crate::{Kind, Snapshot, Verdict};
 
     /// A stage that changed the payload to `payload`.
     fn step(stage: &str, payload: &str) -> Step {

@@ -176,9 +176,7 @@ impl Step {
             fuel: report.fuel,
         }
     }
-}
 
-impl Step {
     /// The step on which a message failed that nobody traced.
     pub(crate) fn failed(stage: &Stage, given: &Unit, failure: &Failure) -> Self {
         let verdict = match failure.kind {
@@ -204,6 +202,22 @@ impl Step {
         self.took_us = u64::try_from(report.took.as_micros()).unwrap_or(u64::MAX);
         self.memory_peak_bytes = report.memory_peak_bytes;
         self.fuel = report.fuel;
+    }
+}
+
+impl Verdict {
+    /// Its word, as it is serialised.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Changed => "changed",
+            Self::Routed => "routed",
+            Self::Dropped => "dropped",
+            Self::Rejected => "rejected",
+            Self::Retry => "retry",
+            Self::Fault => "fault",
+            Self::Bypassed => "bypassed",
+        }
     }
 }
 
@@ -283,6 +297,14 @@ fn excerpts<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> BTreeMap<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verdict_s_word_is_how_it_is_serialised() {
+        for word in ["passed", "changed", "routed", "dropped", "rejected", "retry", "fault", "bypassed"] {
+            let verdict: Verdict = serde_json::from_value(word.into()).expect("a verdict");
+            assert_eq!(verdict.as_str(), word);
+        }
+    }
 
     #[test]
     fn an_excerpt_is_text_where_it_can_be() {
