@@ -109,7 +109,7 @@ impl Need {
     }
 
     /// Whether one of these opens it.
-    pub fn is_granted(self, grants: &[Grant]) -> bool {
+    pub(crate) fn is_granted(self, grants: &[Grant]) -> bool {
         grants.iter().any(|grant| grant.interface() == self.interface())
     }
 

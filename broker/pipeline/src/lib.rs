@@ -59,7 +59,7 @@ pub use engine::{Engine, EngineConfig, EngineError};
 pub use grant::{Grant, GrantError, Need};
 pub use library::{Library, Schema, Secret, Table};
 pub use limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Limits};
-pub use memory::{Blank, Memories, Memory, Recall};
+pub use memory::{Memories, Memory, Recall};
 pub use outcome::{Failure, FailureKind, Fault, Item, Output, Problem, Processed};
 pub use pipeline::Pipeline;
 pub use plugin::{CONTRACT_VERSION, Description, LoadError, Plugin, SCHEMA_BYTES_MAX, SUMMARY_BYTES_MAX};

@@ -35,7 +35,7 @@ pub trait Memories: Send + Sync {
 
 /// Remembers nothing.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Blank;
+pub(crate) struct Blank;
 
 /// What a message read and changed of what its pipeline remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
