@@ -213,6 +213,14 @@ fn a_message_that_breaks_the_plugin_spoils_itself_alone() {
 }
 
 #[test]
+fn a_line_that_a_plugin_writes_is_asserted_by_a_part_of_it() {
+    let outcome = Harness::<Fragile>::native().send("a");
+
+    outcome.assert_logged("look");
+    assert!(std::panic::catch_unwind(|| outcome.assert_logged("found")).is_err());
+}
+
+#[test]
 #[should_panic(expected = "the plugin breaks")]
 fn the_properties_find_what_breaks_a_plugin() {
     Harness::<Fragile>::native().check_properties(["some text"]);
