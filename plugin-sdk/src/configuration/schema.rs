@@ -2,7 +2,7 @@
 
 use crate::{Bound, Member, Shape};
 
-/// The JSON Schema of a [`Configuration`], as a constant text: for
+/// The JSON Schema of a [`Configuration`](crate::Configuration), as a constant text: for
 /// [`Plugin::CONFIG_SCHEMA`](crate::Plugin::CONFIG_SCHEMA). The attributes of functions use it by themselves.
 ///
 /// ```
