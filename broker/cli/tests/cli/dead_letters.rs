@@ -103,7 +103,7 @@ fn a_letter_that_no_queue_had_says_so_and_why_it_stays() {
     // It was told to have died in the queue of dead letters, of the digest of its plugin, and to stay for one of three
     // reasons.
     let broker = Broker::start();
-    broker.file("check.toml", &CHECK.replace("[[stage]]", "ingress = \"orders.#\"\n[[stage]]"));
+    broker.file("check.toml", CHECK.replace("[[stage]]", "ingress = \"orders.#\"\n[[stage]]"));
     broker.ok("pipeline apply check.toml");
     broker.ok("queue add orders");
     broker.ok("bind orders.# orders");
