@@ -29,7 +29,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use wharf_plugin::{Failure, Message, Plugin, Problem, Stage, Validator};
 
-use unique::Unique;
+pub use unique::Unique;
 
 /// What an operator writes.
 #[derive(Debug, Clone, Deserialize)]

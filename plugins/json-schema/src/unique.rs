@@ -8,7 +8,8 @@ use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 /// A value like serde_json's own, in which nothing was there twice.
-pub(crate) struct Unique(pub(crate) Value);
+#[derive(Debug)]
+pub struct Unique(pub Value);
 
 impl<'de> Deserialize<'de> for Unique {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -103,7 +103,7 @@ impl Stand {
         let plugin = json_schema::JsonSchema::init(config, &stage)
             .map_err(|problem| anyhow::anyhow!("{}", problem.message))?;
         let native = native(&json, |json| {
-            let value: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
+            let json_schema::Unique(value) = serde_json::from_str(json).map_err(|error| error.to_string())?;
             plugin.check(&value).map_err(|problem| problem.message)
         })?;
         compare("json-schema, the same order as JSON", wasm, native)?;
