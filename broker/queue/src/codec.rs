@@ -21,8 +21,8 @@
 //!        the message
 //! ```
 //!
-//! An edit (kind 40) is drawn in `codec/edit.rs`, a transaction (kind 24) in `codec/transaction.rs`; a claim of a
-//! producer (kind 25) is its id, u128; what a pipeline gave up on the way to a consumer is kind 36.
+//! An edit (kind 40) is drawn in `codec/edit.rs`, the end of a dead letter (kind 41) in `codec/resolve.rs`, a transaction
+//! (kind 24) in `codec/transaction.rs`; a claim of a producer (kind 25) is its id, u128; what a pipeline gave up on the way to a consumer is kind 36.
 //!
 //! Integers are little-endian. A publish is what the broker does all day: it is laid out by hand, and read
 //! back as slices of the record.
@@ -35,6 +35,7 @@ use wharf_protocol::{DecodeMessageError, Message, ProducerId, Session, Timestamp
 use crate::{ConsumerId, Destination, Entry, Publish, QueueId, Record, Stamped};
 
 mod edit;
+mod resolve;
 mod transaction;
 
 const VERSION: u8 = 1;
@@ -68,6 +69,7 @@ const RESET_GROUP: u8 = 19;
 const DELETE_GROUP: u8 = 20;
 const CHANGE_KV: u8 = 32;
 const EDIT: u8 = 40;
+const RESOLVE: u8 = 41;
 
 /// Why bytes are not a record.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +136,7 @@ impl Stamped {
             Record::ChangeKv(changes) => encode_fields(CHANGE_KV, at, changes, out),
             Record::Refuse { consumer, refused } => encode_fields(REFUSE, at, &(consumer, refused), out),
             Record::Edit(edit) => edit::write(at, edit, out),
+            Record::Resolve(resolve) => resolve::write(at, resolve, out),
             Record::JoinGroup(join) => encode_fields(JOIN_GROUP, at, join, out),
             Record::LeaveGroup { member } => encode_fields(LEAVE_GROUP, at, member, out),
             Record::Commit(commit) => encode_fields(COMMIT, at, commit, out),
@@ -220,6 +223,12 @@ impl Stamped {
                 Record::Refuse { consumer, refused }
             }
             EDIT => Record::Edit(Box::new(edit::read(&mut Reader { bytes, total })?)),
+            RESOLVE => {
+                let mut reader = Reader { bytes, total };
+                let resolve = resolve::read(&mut reader)?;
+                reader.end()?;
+                Record::Resolve(Box::new(resolve))
+            }
             kind => return Err(DecodeRecordError::Kind(kind)),
         };
         Ok(Self { at, record })

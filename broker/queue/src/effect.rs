@@ -1,6 +1,6 @@
 //! What is to be done about a record, by whoever applied it.
 
-use wharf_protocol::{Death, ErrorCode, MessageId, Name, Receipt, Timestamp, TransactionReceipt};
+use wharf_protocol::{Death, ErrorCode, MessageId, Name, Receipt, Stored, Timestamp, TransactionReceipt};
 
 use crate::{ConsumerId, QueueId};
 
@@ -108,6 +108,8 @@ pub enum Effect {
         /// The dead letter's new id.
         id: MessageId,
     },
+    /// The answer to a resolve: where what the letter became is stored; no entries when nothing is.
+    Resolved(Stored),
     /// A stream was deleted: nothing of it can be read any more.
     StreamDeleted {
         /// Its number.

@@ -76,7 +76,7 @@ pub use policy::{Backoff, DEAD_LETTERS, Durability, FAIR_BY_BYTES_MAX, Order, Ov
 pub use producers::{PRODUCER_IDLE_MAX, PRODUCER_RANGES_MAX, PRODUCERS_MAX};
 pub use record::{
     Attach, Change, Commit, ConsumerId, Destination, Edit, Entry, Failed, JoinGroup, MOVED_MAX, Move, Passed,
-    Publish, QueueId, Record, Redrive, Refused, ResetGroup, Selection, Stamped, Start,
+    Publish, QueueId, Record, Redrive, Refused, ResetGroup, Resolve, Selection, Stamped, Start,
 };
 pub use snapshot::RestoreError;
 pub use state::{EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET, State, StreamPlaces};

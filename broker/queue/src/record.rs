@@ -105,15 +105,18 @@ pub enum Record {
     },
     /// A dead letter is mended.
     Edit(Box<Edit>),
+    /// A dead letter ends.
+    Resolve(Box<Resolve>),
 }
 
 impl Record {
     /// The message that this record holds under number `entry` of a [`MessageId`].
     pub fn message(&self, entry: u16) -> Option<&Message> {
         match self {
-            Self::Publish(publish) => publish.entries.get(usize::from(entry)).map(|entry| &entry.message),
+            Self::Publish(publish) => publish.message(entry),
             Self::Transaction(transaction) => transaction.message(entry),
             Self::Edit(edit) => (entry == 0).then_some(&edit.message),
+            Self::Resolve(resolve) => resolve.becomes.as_ref()?.message(entry),
             _ => None,
         }
     }
@@ -126,6 +129,7 @@ impl Record {
                 Some(transaction.publishes.iter().map(Publish::payload_bytes).sum())
             }
             Self::Edit(edit) => Some(edit.message.payload.len()),
+            Self::Resolve(resolve) => resolve.becomes.as_ref().map(Publish::payload_bytes),
             _ => None,
         }
     }
@@ -193,6 +197,20 @@ pub struct Edit {
     pub id: MessageId,
     /// What takes its place.
     pub message: Message,
+}
+
+/// Ends a dead letter: what it became is stored in the same record, with its past, so that no crash loses or doubles it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolve {
+    /// The queue where it lies.
+    pub queue: Name,
+    /// Its place there.
+    pub offset: u64,
+    /// Its id: it is refused when another lies there by now.
+    pub id: MessageId,
+    /// What it became on its way through pipelines; without entries, they dropped it. It belongs to no producer's run
+    /// and is no duplicate of anything, whatever it says. `None`: the letter is discarded.
+    pub becomes: Option<Publish>,
 }
 
 /// A delivery that a stage gave up.

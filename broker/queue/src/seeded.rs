@@ -16,6 +16,7 @@
 //! | `transaction-lease-unchecked` | a transaction settles a range of deliveries of which some are not held |
 //! | `resume-looks-back` | a schedule that goes on publishes what it left out while it was paused |
 //! | `redrive-uncounted` | a dead letter that is sent back does not say how often it was |
+//! | `resolved-letter-stays` | a dead letter stays although what it became is stored |
 
 #[cfg(feature = "seeded-faults")]
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -46,11 +47,13 @@ pub enum Fault {
     ResumeLooksBack = 10,
     /// Redrives are not counted.
     RedriveUncounted = 11,
+    /// A dead letter is there twice: as it was, and as what it became.
+    ResolvedLetterStays = 12,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::DedupTableNotRestored,
         Self::AttemptForgotten,
         Self::ExpiryByRecordBefore,
@@ -62,6 +65,7 @@ impl Fault {
         Self::TransactionLeaseUnchecked,
         Self::ResumeLooksBack,
         Self::RedriveUncounted,
+        Self::ResolvedLetterStays,
     ];
 
     /// By which it is known.
@@ -78,6 +82,7 @@ impl Fault {
             Self::TransactionLeaseUnchecked => "transaction-lease-unchecked",
             Self::ResumeLooksBack => "resume-looks-back",
             Self::RedriveUncounted => "redrive-uncounted",
+            Self::ResolvedLetterStays => "resolved-letter-stays",
         }
     }
 }

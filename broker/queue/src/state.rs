@@ -30,6 +30,7 @@ mod kv;
 mod lease;
 mod line;
 mod owner;
+mod resolve;
 mod room;
 mod stream;
 mod transaction;
@@ -128,6 +129,7 @@ impl State {
             Record::ClaimProducer(producer) => self.claim(*producer, effects),
             Record::ChangeKv(changes) => self.change_kv(changes),
             Record::Edit(edit) => self.edit(edit, effects),
+            Record::Resolve(resolve) => self.resolve(resolve, effects),
         };
         if let Err(refusal) = done {
             effects.push(Effect::Refused(refusal));

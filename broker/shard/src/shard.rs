@@ -21,10 +21,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use wharf_log::LogReader;
-use wharf_protocol::{Message, MessageId, Receipt, Settlement, Timestamp};
+use wharf_protocol::{Message, MessageId, Receipt, Settlement, Stored, Timestamp};
 use wharf_queue::{
     Attach, Change, ConsumerId, Durability, Edit, Kv, KvChange, Move, Publish, Record, Redrive, Refused,
-    Stamped, State, Topology,
+    Resolve, Stamped, State, Topology,
 };
 
 use crate::stream::Tails;
@@ -153,12 +153,14 @@ enum Command {
 /// What a change did, where it has something to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changed {
-    /// Messages purged, redriven or moved.
+    /// Messages purged, redriven, moved or discarded.
     pub messages: u64,
     /// Messages that were to be redriven or moved and stay.
     pub kept: u64,
     /// The new id of a dead letter that was edited.
     pub edited: Option<MessageId>,
+    /// Where what a dead letter became is stored.
+    pub became: Option<Stored>,
 }
 
 impl Default for Options {
@@ -305,9 +307,26 @@ impl Shard {
         self.record(Record::Edit(Box::new(edit))).await
     }
 
+    /// Ends a dead letter: what it became is stored, and the letter goes, in one record. It has its place in the order
+    /// of the log when this returns; the answer, with [`Changed::became`], comes when it is durable.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits for room, nothing was done; afterwards nothing undoes it.
+    pub async fn resolve(
+        &self,
+        resolve: Resolve,
+    ) -> Result<oneshot::Receiver<Result<Changed, ShardError>>, ShardError> {
+        let (reply, answer) = oneshot::channel();
+        let record = Record::Resolve(Box::new(resolve));
+        let bytes = record.payload_bytes().unwrap_or(0);
+        self.send(Command::Change { record, reply }, bytes).await?;
+        Ok(answer)
+    }
+
     async fn record(&self, record: Record) -> Result<Changed, ShardError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Change { record, reply }, 0).await?;
+        let bytes = record.payload_bytes().unwrap_or(0);
+        self.send(Command::Change { record, reply }, bytes).await?;
         self.answer(answer).await?
     }
 

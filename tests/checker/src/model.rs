@@ -41,6 +41,7 @@ async fn compare(Case { seed, .. }: Case) -> Trial {
                 ("partitions assigned", tally.assigned),
                 ("given up by groups", tally.given_up),
                 ("transactions committed", tally.committed),
+                ("dead letters resolved", tally.resolved),
             ];
         }
         Err(disagreement) => trial.violations.push(Violation::new("model", disagreement.to_string())),

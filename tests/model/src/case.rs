@@ -34,6 +34,8 @@ pub struct Tally {
     pub expired: u64,
     pub purged: u64,
     pub redriven: u64,
+    /// Dead letters that ended as what they became, or as nothing.
+    pub resolved: u64,
     pub moved: u64,
     pub dropped: u64,
     pub rejected: u64,
@@ -51,7 +53,7 @@ impl std::ops::AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         let Self { ok, refused, delivered, redelivered, acked, dead_lettered, expired, .. } = other;
         let Self { purged, redriven, moved, dropped, rejected, renewed, cancelled, .. } = other;
-        let Self { appended, committed, passed, assigned, given_up, .. } = other;
+        let Self { appended, committed, passed, assigned, given_up, resolved, .. } = other;
         self.ok += ok;
         self.refused += refused;
         self.delivered += delivered;
@@ -71,6 +73,7 @@ impl std::ops::AddAssign for Tally {
         self.passed += passed;
         self.assigned += assigned;
         self.given_up += given_up;
+        self.resolved += resolved;
     }
 }
 
@@ -209,6 +212,7 @@ impl Tally {
                     self.given_up += given_up.len() as u64;
                 }
                 Effect::Assigned { .. } => self.assigned += 1,
+                Effect::Resolved(_) => self.resolved += 1,
                 _ => {}
             }
         }
@@ -401,7 +405,7 @@ fn compare_queues(state: &State, model: &Model) -> Result<(), String> {
         }
         for dead in state.dead_letters(&queue.name, 0, usize::MAX) {
             let message = &queue.messages[dead.offset as usize];
-            if dead.past.redriven != message.redriven {
+            if (dead.past.redriven, &dead.past.deaths) != (message.redriven, &message.deaths) {
                 return Err(format!("queue {}: {dead:?}, and the model has {message:?}", queue.name));
             }
         }

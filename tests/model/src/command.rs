@@ -8,7 +8,8 @@ use wharf_protocol::{
 };
 use wharf_queue::{
     Attach, Backoff, Change, ConsumerId, Destination, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET, Entry, Move,
-    Order, Overflow, Publish, QueueId, QueuePolicy, Record, Redrive, Schedule, Selection, State, Transaction,
+    Order, Overflow, Publish, QueueId, QueuePolicy, Record, Redrive, Resolve, Schedule, Selection, State,
+    Transaction,
 };
 
 use crate::Draw;
@@ -47,7 +48,7 @@ impl Command {
             50..59 => 30 + draw.below(90),
             _ => draw.below(20_000),
         };
-        Self { wait, draw: Draw::new(draw.bits()), kind: draw.below(164) }
+        Self { wait, draw: Draw::new(draw.bits()), kind: draw.below(170) }
     }
 
     /// The record that it is after `state`.
@@ -93,6 +94,7 @@ impl Command {
             100..114 => Record::Publish(publish(draw, state)),
             114..126 => Record::Transaction(Box::new(transaction(draw, state))),
             126..129 => Record::ClaimProducer(producer(draw)),
+            164..170 => resolve(draw, state),
             kind => stream::record(kind, draw, state),
         }
     }
@@ -263,6 +265,30 @@ fn redrive(draw: &mut Draw, state: &State) -> Record {
     let select = selection(draw, ids);
     let to = draw.maybe(40, name);
     Record::Redrive(Redrive { queue, select, to, redriven_max: draw.maybe(30, |draw| small(draw, 3)) })
+}
+
+/// The end of a dead letter, mostly of one that is there.
+fn resolve(draw: &mut Draw, state: &State) -> Record {
+    let queue = if draw.percent(80) { queue_name(4 + draw.below(2) as usize) } else { name(draw) };
+    let letters = state.dead_letters(queue.as_str(), 0, 4);
+    let (mut offset, mut id) = match letters.is_empty() {
+        true => (draw.below(4), MessageId { index: draw.below(9), entry: 0 }),
+        false => {
+            let letter = &letters[draw.below(letters.len() as u64) as usize];
+            (letter.offset, letter.id)
+        }
+    };
+    match draw.below(12) {
+        0 => offset += 1,
+        1 => id.entry += 1,
+        _ => {}
+    }
+    let becomes = draw.maybe(80, |draw| {
+        let mut publish = publish(draw, state);
+        (publish.session, publish.dedup, publish.needs_consumer) = (None, None, false);
+        publish
+    });
+    Record::Resolve(Box::new(Resolve { queue, offset, id, becomes }))
 }
 
 fn relocate(draw: &mut Draw, state: &State) -> Record {

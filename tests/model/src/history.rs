@@ -52,6 +52,12 @@ impl History {
                     self.stored(MessageId { index, entry: 0 }, stamped.at, &publish.entries);
                 }
             }
+            Record::Resolve(resolve) => {
+                let done = effects.iter().any(|each| matches!(each, Effect::Resolved(_)));
+                if let Some(publish) = resolve.becomes.as_ref().filter(|_| done) {
+                    self.stored(MessageId { index, entry: 0 }, stamped.at, &publish.entries);
+                }
+            }
             Record::Transaction(transaction) => self.transaction(index, stamped.at, transaction, effects),
             Record::Attach(attach) if !effects.iter().any(|each| matches!(each, Effect::Refused(_))) => {
                 let queue = state.topology().queue(attach.queue.as_str()).expect("attached to").id;

@@ -87,6 +87,8 @@ pub struct Message {
     pub(crate) death: Option<Box<Death>>,
     /// How often it was redriven.
     pub(crate) redriven: u32,
+    /// Its earlier deaths, as many as are remembered.
+    pub(crate) deaths: Vec<Death>,
     /// Where it is.
     pub place: Place,
     /// It came as a plain message and has not come back since: of those that run out in one moment, such go last.
@@ -156,6 +158,7 @@ impl Model {
             Record::LeaveGroup { member } => self.leave_group(member.0),
             Record::Commit(commit) => self.commit(commit),
             Record::ResetGroup(reset) => self.reset_group(reset),
+            Record::Resolve(resolve) => self.resolve_letter(resolve),
             Record::DeleteGroup { stream, group } => self.delete_group(stream, group),
             // What pipelines remember is tested where they are.
             other => panic!("the model knows no {other:?}"),

@@ -23,6 +23,11 @@ pub struct Publish {
 }
 
 impl Publish {
+    /// The message under number `entry`.
+    pub(crate) fn message(&self, entry: u16) -> Option<&Message> {
+        self.entries.get(usize::from(entry)).map(|entry| &entry.message)
+    }
+
     /// The bytes of all its payloads.
     pub fn payload_bytes(&self) -> usize {
         self.entries.iter().map(|entry| entry.message.payload.len()).sum()

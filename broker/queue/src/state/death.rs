@@ -6,8 +6,9 @@ use std::time::Duration;
 use wharf_protocol::{Death, DeathCause, Message, MessageId, Name};
 
 use super::State;
-use super::enqueue::bytes_of;
+use super::enqueue::{Life, bytes_of};
 use crate::backlog::Slot;
+use crate::effect::Refusal;
 use crate::lane::LaneId;
 use crate::queue::{Extra, Fate, Queue};
 use crate::seeded::{self, Fault};
@@ -34,13 +35,15 @@ impl GivenUp {
 }
 
 impl State {
-    /// Lays a message that a pipeline stage gave up where the queue it was on its way to has its dead letters.
+    /// Lays a message that a pipeline stage gave up where the queue it was on its way to has its dead letters, with what
+    /// it brings from an earlier life.
     pub(super) fn enqueue_dead(
         &mut self,
         id: MessageId,
         destination: &Destination,
         death: &Death,
         message: &Message,
+        life: Option<&Life>,
         effects: &mut Vec<Effect>,
     ) {
         let Some(name) = self.backlog_name(destination.queue) else { return };
@@ -50,10 +53,29 @@ impl State {
         let death =
             Death { queue: name, attempts: 0, first_at: now, last_at: now, original: id, ..death.clone() };
         let target = self.dead_letter_queue(destination.queue, effects);
-        let extra = Extra { priority: message.priority, death: Some(Box::new(death)), ..Extra::default() };
+        let Life { attempts, past } = life.cloned().unwrap_or_default();
+        let (priority, death) = (message.priority, Some(Box::new(death)));
+        let extra = Extra { attempts, priority, death, past, ..Extra::default() };
         let target_policy = &self.queues[&target].policy;
         let lane = if target_policy.has_lanes() { LaneId::of(message, target_policy) } else { meant };
         self.lay(target, Slot { id, stored_at: now, bytes: bytes_of(message) }, lane, extra);
+    }
+
+    /// The dead letter with this id at that place: the queue's number, its slot, and its death.
+    pub(super) fn letter(
+        &self,
+        queue: &Name,
+        offset: u64,
+        id: &MessageId,
+    ) -> Result<(QueueId, Slot, &Death), Refusal> {
+        let known = self.topology.queue(queue.as_str()).ok_or_else(|| Refusal::not_found("queue", queue))?;
+        let queue = &self.queues[&known.id];
+        let slot = queue.backlog.slot(offset).filter(|slot| slot.id == *id);
+        let death = queue.extras.get(&offset).and_then(|extra| extra.death.as_deref());
+        match (slot, death) {
+            (Some(slot), Some(death)) => Ok((known.id, slot, death)),
+            _ => Err(Refusal::not_found("dead letter", id)),
+        }
     }
 
     /// Gives up a message that is nowhere: it goes to its queue's dead-letter queue. One that is dead already,

@@ -15,19 +15,13 @@ impl State {
     /// Puts the record's own message where a dead letter lies. Its death, its attempts and its past stay with it;
     /// it has a new id and lies behind the others. Once: the old letter is not there any more.
     pub(super) fn edit(&mut self, edit: &Edit, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
-        let name = &edit.queue;
-        let info = self.topology.queue(name.as_str()).ok_or_else(|| Refusal::not_found("queue", name))?;
-        let from = info.id;
+        let (from, slot, death) = self.letter(&edit.queue, edit.offset, &edit.id)?;
         let queue = &self.queues[&from];
-        let slot = queue.backlog.slot(edit.offset).filter(|slot| slot.id == edit.id);
-        let death = queue.extras.get(&edit.offset).and_then(|extra| extra.death.as_deref());
-        let (Some(slot), Some(death)) = (slot, death) else {
-            return Err(Refusal::not_found("dead letter", &edit.id));
-        };
         let bytes = bytes_of(&edit.message);
         if !queue.has_room(0, u64::from(bytes.saturating_sub(slot.bytes))) {
             return Err(Refusal::conflict(format!(
-                "queue {name} has no room for {bytes} bytes in its place"
+                "queue {} has no room for {bytes} bytes in its place",
+                edit.queue
             )));
         }
         // As when it died on its way: the lane is that of the queue it goes back to, or of this one.

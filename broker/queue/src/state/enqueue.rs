@@ -8,9 +8,19 @@ use super::State;
 use crate::backlog::Slot;
 use crate::effect::Refusal;
 use crate::lane::LaneId;
+use crate::past::Past;
 use crate::queue::Extra;
 use crate::seeded::{self, Fault};
 use crate::{Effect, Entry, Publish, QueueId, kv};
+
+/// What a message brings from an earlier life: that of the dead letter which it was.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Life {
+    /// Deliveries that ended without settling it.
+    pub(super) attempts: u32,
+    /// Its deaths, and how often it was sent on its way again.
+    pub(super) past: Option<Box<Past>>,
+}
 
 impl State {
     /// Stores what a published message became, unless it was stored before. Whether it was is decided here,
@@ -23,18 +33,25 @@ impl State {
             return;
         }
         self.remember_kv(publish);
-        self.enqueue_all(0, &publish.entries, effects);
+        self.enqueue_all(0, &publish.entries, None, effects);
     }
 
-    /// Lays every message where it goes; the first has number `first` of its record.
-    pub(super) fn enqueue_all(&mut self, first: u16, entries: &[Entry], effects: &mut Vec<Effect>) {
+    /// Lays every message where it goes; the first has number `first` of its record. `life`: what they bring from an
+    /// earlier one.
+    pub(super) fn enqueue_all(
+        &mut self,
+        first: u16,
+        entries: &[Entry],
+        life: Option<&Life>,
+        effects: &mut Vec<Effect>,
+    ) {
         for (entry, number) in entries.iter().zip(first..) {
             let number = if seeded::is(Fault::IdReused) { first } else { number };
             let id = MessageId { index: self.applied, entry: number };
             for destination in &entry.destinations {
                 match &destination.death {
-                    None => self.enqueue(id, destination.queue, &entry.message),
-                    Some(death) => self.enqueue_dead(id, destination, death, &entry.message, effects),
+                    None => self.enqueue(id, destination.queue, &entry.message, life),
+                    Some(death) => self.enqueue_dead(id, destination, death, &entry.message, life, effects),
                 }
             }
         }
@@ -92,17 +109,21 @@ impl State {
         Receipt::Stored(stored)
     }
 
-    fn enqueue(&mut self, id: MessageId, queue: QueueId, message: &Message) {
+    fn enqueue(&mut self, id: MessageId, queue: QueueId, message: &Message, life: Option<&Life>) {
         // Deleted between routing and the record.
         let Some(queue) = self.queues.get_mut(&queue) else {
             return self.append_to_stream(id, queue, message);
         };
         let slot = Slot { id, stored_at: self.now, bytes: bytes_of(message) };
         let lane = if queue.lanes.is_some() { LaneId::of(message, &queue.policy) } else { LaneId::NONE };
-        if message.priority == 0 && message.ttl.is_none() && message.delay.is_none() {
+        let plain = message.priority == 0 && message.ttl.is_none() && message.delay.is_none();
+        if plain && life.is_none() {
             queue.push_plain(slot, lane, &mut self.timers);
         } else {
+            let Life { attempts, past } = life.cloned().unwrap_or_default();
             let extra = Extra {
+                attempts,
+                past,
                 priority: message.priority,
                 expires: message.ttl.map(|ttl| self.now.after(as_encoded(ttl))),
                 not_before: message.delay.map(|delay| self.now.after(as_encoded(delay))),

@@ -160,7 +160,7 @@ impl State {
             match self.remember(publish.dedup, stored) {
                 Receipt::Stored(_) => {
                     self.remember_kv(publish);
-                    self.enqueue_all(next, &publish.entries, effects);
+                    self.enqueue_all(next, &publish.entries, None, effects);
                 }
                 _ => duplicates.push(n),
             }

@@ -15,6 +15,7 @@ mod limits;
 mod model;
 mod owners;
 mod random;
+mod resolves;
 mod schedules;
 mod shard;
 mod snapshots;

@@ -34,6 +34,7 @@ fn the_state_does_what_the_model_does() {
         tally.expired,
         tally.dropped,
         tally.redriven,
+        tally.resolved,
         tally.moved,
         tally.rejected,
         tally.renewed,

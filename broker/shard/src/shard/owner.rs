@@ -217,6 +217,7 @@ impl Owner {
                     pending.add_record(Record::Detach { consumer });
                 }
                 Command::Change { record, reply } => {
+                    pending.bytes += record.payload_bytes().unwrap_or(0);
                     pending.add(record, Durability::Fsync, Reply::Change(reply));
                 }
                 Command::Exact { record, durability, reply } => {
@@ -346,9 +347,14 @@ impl Owner {
             Effect::TopologyChanged => self.topology.store(Arc::clone(self.state.topology())),
             Effect::Purged { messages, .. } => done.changed.messages = messages,
             Effect::Redriven { moved, kept } | Effect::Moved { moved, kept } => {
-                done.changed = Changed { messages: moved, kept, edited: None };
+                done.changed = Changed { messages: moved, kept, ..Changed::default() };
             }
-            Effect::Edited { id } => done.changed = Changed { messages: 1, kept: 0, edited: Some(id) },
+            Effect::Edited { id } => {
+                done.changed = Changed { messages: 1, edited: Some(id), ..Changed::default() };
+            }
+            Effect::Resolved(stored) => {
+                done.changed = Changed { messages: 1, became: Some(stored), ..Changed::default() };
+            }
             Effect::Renewed { stale, .. } => done.stale = stale,
             Effect::Appended { stream, .. } => self.streams.grew(stream),
             Effect::Assigned { member, assignments } => self.streams.assigned(member, assignments),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use wharf_protocol::{Death, DeathCause, ErrorCode, MessageId, Name};
-use wharf_queue::{Effect, Move, Order, QueuePolicy, Redrive, Selection};
+use wharf_protocol::{Death, DeathCause, ErrorCode, MessageId, Name, Stored};
+use wharf_queue::{Effect, Entry, Move, Order, PAST_DEATHS_MAX, QueuePolicy, Redrive, Resolve, Selection};
 
 use super::publish::has_room;
 use super::{Message, Model, Place, Queue};
@@ -92,10 +92,10 @@ impl Model {
             match target.filter(|target| self.can_go(&message, *target)) {
                 Some(target) => {
                     self.message(from, offset).place = Place::Gone;
-                    let redriven = message.redriven + 1;
+                    let (redriven, deaths) = (message.redriven + 1, deaths_after(&message));
                     self.lay(
                         target,
-                        Message { death: None, expires: None, redriven, ..message },
+                        Message { death: None, expires: None, redriven, deaths, ..message },
                         Place::Ready,
                     );
                     moved += 1;
@@ -105,6 +105,39 @@ impl Model {
         }
         kept += unknown(&redrive.select, &found);
         self.effects.push(Effect::Redriven { moved, kept });
+    }
+
+    /// A dead letter ends, and what it became is stored; nothing happens unless all of it can.
+    pub(super) fn resolve_letter(&mut self, resolve: &Resolve) {
+        let Some(from) = self.named(resolve.queue.as_str()) else { return self.refuse(ErrorCode::NotFound) };
+        let offset = resolve.offset as usize;
+        let there = |message: &&Message| {
+            message.id == resolve.id && message.place != Place::Gone && message.death.is_some()
+        };
+        let Some(letter) = self.queues[&from].messages.get(offset).filter(there).cloned() else {
+            return self.refuse(ErrorCode::NotFound);
+        };
+        let entries: Vec<&Entry> = resolve.becomes.iter().flat_map(|publish| &publish.entries).collect();
+        let mut to = entries.iter().flat_map(|entry| &entry.destinations);
+        if !entries.is_empty() && to.all(|to| self.name_of(to.queue.0).is_none()) {
+            return self.refuse(ErrorCode::Conflict);
+        }
+        let numbered: Vec<(u16, &Entry)> = (0..).zip(entries.iter().copied()).collect();
+        if self.unmet(&numbered).is_some() {
+            return self.refuse(ErrorCode::Conflict);
+        }
+        if !self.has_room_for_all(&entries) {
+            return self.refuse(ErrorCode::Unavailable);
+        }
+        if letter.place == Place::Leased {
+            return self.refuse(ErrorCode::Conflict);
+        }
+        self.message(from, offset).place = Place::Gone;
+        let stored = Stored { index: self.index, entries: entries.len() as u16 };
+        self.effects.push(Effect::Resolved(stored));
+        if let Some(publish) = &resolve.becomes {
+            self.store(0, &publish.entries, Some(&letter));
+        }
     }
 
     pub(super) fn relocate(&mut self, order: &Move) {
@@ -189,6 +222,16 @@ fn selects(select: &Selection, offset: usize, message: &Message) -> bool {
 fn unknown(select: &Selection, found: &[MessageId]) -> u64 {
     let Selection::Ids(ids) = select else { return 0 };
     ids.iter().filter(|id| !found.contains(id)).count() as u64
+}
+
+/// The deaths that a dead letter has behind it when it lives again: the first, and the newest.
+pub(super) fn deaths_after(letter: &Message) -> Vec<Death> {
+    let mut deaths = letter.deaths.clone();
+    deaths.extend(letter.death.as_deref().cloned());
+    if deaths.len() > PAST_DEATHS_MAX {
+        deaths.remove(1);
+    }
+    deaths
 }
 
 fn is_enough(select: &Selection, moved: u64) -> bool {

@@ -292,6 +292,7 @@ impl Model {
             priority: 0,
             expires: None,
             redriven: 0,
+            deaths: Vec::new(),
             death: Some(Box::new(death)),
             place: Place::Ready,
             plain: false,

@@ -4,7 +4,7 @@ use wharf_protocol::{ErrorCode, MessageId, Receipt, Rejection, Session, Stored};
 use wharf_queue::{Effect, Entry, Order, Overflow, Publish, QueuePolicy};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::death::grave_name;
+use super::death::{deaths_after, grave_name};
 use super::{Message, Model, Place, Queue};
 
 impl Model {
@@ -13,12 +13,12 @@ impl Model {
         let new = matches!(receipt, Receipt::Stored(_));
         self.effects.push(Effect::Receipt(receipt));
         if new {
-            self.store(0, &publish.entries);
+            self.store(0, &publish.entries, None);
         }
     }
 
-    /// Lays every message where it goes; the first has number `first` of its record.
-    pub(super) fn store(&mut self, first: u16, entries: &[Entry]) {
+    /// Lays every message where it goes; the first has number `first` of its record. `was`: the dead letter that they were.
+    pub(super) fn store(&mut self, first: u16, entries: &[Entry], was: Option<&Message>) {
         let mut met = Vec::new();
         for (entry, published) in (first..).zip(entries) {
             let id = MessageId { index: self.index, entry };
@@ -32,6 +32,10 @@ impl Model {
                 let mut message = self.plain(id, &published.message);
                 message.lane =
                     self.queues.get(&to).map_or(0, |queue| lane(&published.message, &queue.policy));
+                if let Some(was) = was {
+                    (message.attempts, message.redriven) = (was.attempts, was.redriven + 1);
+                    message.deaths = deaths_after(was);
+                }
                 match &destination.death {
                     Some(death) => {
                         let mut death = death.clone();
@@ -49,7 +53,8 @@ impl Model {
                         if let Some(delay) = published.message.delay {
                             message.place = Place::Delayed(self.now.after(delay));
                         }
-                        message.plain = published.message.priority == 0
+                        message.plain = was.is_none()
+                            && published.message.priority == 0
                             && published.message.ttl.is_none()
                             && published.message.delay.is_none();
                     }
@@ -63,7 +68,7 @@ impl Model {
     }
 
     /// The name of a queue or stream.
-    fn name_of(&self, id: u32) -> Option<String> {
+    pub(super) fn name_of(&self, id: u32) -> Option<String> {
         let stream = || self.streams.get(&id).map(|stream| stream.name.to_string());
         self.queues.get(&id).map(|queue| queue.name.clone()).or_else(stream)
     }
@@ -197,6 +202,7 @@ impl Model {
             expires: None,
             death: None,
             redriven: 0,
+            deaths: Vec::new(),
             place: Place::Ready,
             plain: true,
             overdue: false,

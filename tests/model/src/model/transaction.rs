@@ -39,7 +39,7 @@ impl Model {
                 duplicates.push(n);
             } else {
                 publish.dedup.into_iter().for_each(|key| self.remember_id(key, stored));
-                self.store(first, &publish.entries);
+                self.store(first, &publish.entries, None);
             }
             first += publish.entries.len() as u16;
         }
