@@ -2,6 +2,7 @@
 
 mod broker;
 mod bundled;
+mod letters;
 mod pipelines;
 mod reruns;
 mod sequels;

@@ -65,8 +65,8 @@ async fn a_dead_letter_at_ingress_lies_in_the_dead_letters_with_its_reason() {
     let letters = broker.node.dead_letters(&me(), None, 0, 10).await.expect("allowed");
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].death.cause, DeathCause::StageFault);
-    let nowhere = broker.node.redrive(&me(), None, None, None).await.expect("allowed");
-    assert_eq!((nowhere.moved, nowhere.kept), (0, 1), "it was in no queue before");
+    let again = broker.node.redrive(&me(), None, None, None).await.expect("allowed");
+    assert_eq!((again.moved, again.died_again), (0, 1), "its pipeline is as it was");
     let redriven = broker.node.redrive(&me(), None, Some(&name("q")), None).await.expect("allowed");
     assert_eq!((redriven.moved, redriven.kept), (1, 0));
     assert_eq!(broker.take("q").await.len(), 1);

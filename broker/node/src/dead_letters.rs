@@ -1,14 +1,20 @@
 //! Dead letters: what was given up, why, and another try.
 
+mod again;
+mod bulk;
 mod search;
 
 use bytes::Bytes;
 use wharf_protocol::{Headers, HeadersError, Message, MessageId, QueueName, Topic};
-use wharf_queue::{DeadLetter, Edit, Redrive, Selection, State};
+use wharf_queue::{DeadLetter, Edit, State};
+use wharf_shard::ShardError;
 
 use crate::view::DeadLetterView;
 use crate::{Action, Node, NodeError, Principal};
 
+pub(crate) use again::Order;
+pub use again::{LETTERS_TOLD_MAX, LetterFate, LetterTold, Redriven};
+pub use bulk::{Discarded, LETTERS_NAMED_MAX, Letters};
 pub use search::LetterFilter;
 pub(crate) use search::Matcher;
 
@@ -16,18 +22,11 @@ pub(crate) use search::Matcher;
 const PAGE: usize = 256;
 /// Turns of the shard that one search takes at most: what is left is for the next page.
 const TURNS_MAX: usize = 64;
+/// Bytes of messages that are read at once, unless one is larger.
+const READ_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// A message that was redriven so often stays where it lies, unless that is forced: it would die again.
 pub const REDRIVEN_MAX: u32 = 3;
-
-/// How many dead letters were sent on their way again, and how many of those selected stay.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Redriven {
-    /// On their way again, with a fresh count of attempts.
-    pub moved: u64,
-    /// Still there: held by a consumer, or their queue is gone, or they were redriven often enough.
-    pub kept: u64,
-}
 
 /// A page of dead letters that were looked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +42,7 @@ pub struct LetterPage {
 pub struct LetterEdit {
     /// Another payload.
     pub payload: Option<Bytes>,
-    /// Another topic: for whoever reads it. It goes back to the queue where it died, not by its topic.
+    /// Another topic. What died before any queue had it goes by it; the rest back to the queue where it died.
     pub topic: Option<Topic>,
     /// Headers to set.
     pub set: Vec<(String, Vec<u8>)>,
@@ -173,46 +172,6 @@ impl Node {
         self.find_dead_letter(who, edited.ok_or_else(missing)?).await
     }
 
-    /// Sends dead letters on their way again, these or all: back to the queue where each died, or to `to`. Those
-    /// that were redriven `redriven_max` times before stay.
-    ///
-    /// # Errors
-    /// No such dead letter or queue; not allowed.
-    pub async fn redrive(
-        &self,
-        who: &Principal,
-        ids: Option<Vec<MessageId>>,
-        to: Option<&QueueName>,
-        redriven_max: Option<u32>,
-    ) -> Result<Redriven, NodeError> {
-        who.check(Action::Administer)?;
-        if let Some(to) = to
-            && self.shard().topology().queue(to.as_str()).is_none()
-        {
-            return Err(NodeError::NotFound { kind: "queue", name: to.to_string() });
-        }
-        let mut redriven = Redriven::default();
-        for queue in self.shard().query(|state, _| queues_with_dead_letters(state)).await? {
-            let select = match &ids {
-                None => Selection::Oldest(u32::MAX),
-                Some(ids) => {
-                    let mut here = Vec::new();
-                    for id in ids {
-                        if self.find_dead_letter(who, *id).await?.queue == queue {
-                            here.push(*id);
-                        }
-                    }
-                    Selection::Ids(here)
-                }
-            };
-            let redrive = Redrive { queue, select, to: to.cloned(), redriven_max };
-            let changed = self.shard().redrive(redrive).await?;
-            redriven.moved += changed.messages;
-            redriven.kept += changed.kept;
-        }
-        Ok(redriven)
-    }
-
     /// The queue that is asked for, or every queue that has dead letters.
     async fn queues_of_letters(
         &self,
@@ -231,19 +190,40 @@ impl Node {
 
     async fn find_dead_letter(&self, who: &Principal, id: MessageId) -> Result<DeadLetterView, NodeError> {
         who.check(Action::Administer)?;
-        for queue in self.shard().query(|state, _| queues_with_dead_letters(state)).await? {
-            let mut from = 0;
-            loop {
-                let page = self.dead_letters(who, Some(&queue), from, PAGE).await?;
-                let Some(last) = page.last() else { break };
-                from = last.offset + 1;
-                if let Some(found) = page.into_iter().find(|letter| letter.id == id) {
-                    return Ok(found);
+        let missing = || NodeError::NotFound { kind: "dead letter", name: id.to_string() };
+        let (queue, found) = self.letters_named(vec![id]).await?.pop_first().ok_or_else(missing)?;
+        let letter = found.into_iter().next().ok_or_else(missing)?;
+        Ok(DeadLetterView::new(letter, &queue))
+    }
+
+    /// The messages of letters, in their order; `None` for one that was settled meanwhile, and is gone from the log.
+    async fn read_letters(&self, ids: Vec<MessageId>) -> Result<Vec<Option<Message>>, ShardError> {
+        if let Ok(messages) = self.shard().read(ids.clone()).await {
+            return Ok(messages.into_iter().map(Some).collect());
+        }
+        let mut read = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.shard().read(vec![id]).await {
+                Ok(mut message) => read.push(message.pop()),
+                Err(error @ ShardError::Stopped(_)) => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%id, %error, "a dead letter went while it was read");
+                    read.push(None);
                 }
             }
         }
-        Err(NodeError::NotFound { kind: "dead letter", name: id.to_string() })
+        Ok(read)
     }
+}
+
+/// How many of `letters`, from the first on, are read at once: bytes of bodies, unless one has more.
+fn letters_read_at_once<'a>(letters: impl Iterator<Item = &'a DeadLetter>) -> usize {
+    let mut bytes = 0;
+    let fits = letters.take_while(|letter| {
+        bytes += u64::from(letter.bytes);
+        bytes <= READ_BYTES_MAX
+    });
+    fits.count().max(1)
 }
 
 impl DeadLetterView {

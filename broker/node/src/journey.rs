@@ -21,12 +21,14 @@ use crate::pipelines::{Entered, Run};
 use crate::trace::Accounts;
 use crate::{Node, Principal};
 
+mod entrance;
 mod mark;
 mod remembering;
 mod route;
 mod traced;
 mod traveller;
 
+pub(crate) use self::entrance::Entrance;
 pub(crate) use self::mark::mark;
 pub(crate) use self::traveller::Traveller;
 
@@ -73,6 +75,8 @@ pub(crate) struct Place {
     pub(crate) durability: Durability,
     /// What live taps are shown of it, when there are any.
     pub(crate) live: Vec<Message>,
+    /// A stage dropped something of it on purpose.
+    pub(crate) dropped: bool,
 }
 
 impl Journey {
@@ -109,6 +113,7 @@ impl Journey {
             made: 0,
             durability: Durability::Memory,
             live: Vec::new(),
+            dropped: false,
         });
     }
 
@@ -258,7 +263,7 @@ impl Node {
                         journey.became(traveller.origin, outputs.len());
                         through.extend(outputs.into_iter().map(|output| traveller.go_on(output)));
                     }
-                    Processed::Dropped { .. } => {}
+                    Processed::Dropped { .. } => journey.places[traveller.origin].dropped = true,
                     Processed::Failed(failure) => {
                         let queue = journey.topology.queue(DEAD_LETTERS).map(|queue| queue.id);
                         fail(journey, traveller, queue, &name, *failure);
@@ -280,20 +285,24 @@ impl Node {
     ) -> Vec<Traveller> {
         let mut piped: Vec<((Name, QueueId), Vec<Traveller>)> = Vec::new();
         for traveller in arrived {
-            let Traveller { origin, message, hops, to, .. } = traveller;
+            let Traveller { origin, message, hops, to, towards, .. } = traveller;
             if journey.decided[origin].is_some() {
                 continue;
             }
-            if self.taps().any() {
+            // Taps were shown what is on its way to one queue only when it came first.
+            if self.taps().any() && towards.is_none() {
                 journey.places[origin].live.push(message.clone());
             }
             if let Some(queue) = to {
                 journey.store_in(origin, message, &queue);
                 continue;
             }
-            let route = journey.route(&message.topic);
+            let mut route = journey.route(&message.topic);
+            if let Some(towards) = towards {
+                route = Arc::new(route.towards(&towards));
+            }
             for way in &route.piped {
-                let traveller = Traveller { origin, message: message.clone(), hops, ingress: None, to: None };
+                let traveller = Traveller { hops, ..Traveller::new(origin, message.clone()) };
                 match piped.iter_mut().find(|(each, _)| each == way) {
                     Some((_, group)) => group.push(traveller),
                     None => piped.push((way.clone(), vec![traveller])),
@@ -316,7 +325,7 @@ impl Node {
                             leave(journey, &traveller, queue, output, &mut sent_on);
                         }
                     }
-                    Processed::Dropped { .. } => {}
+                    Processed::Dropped { .. } => journey.places[traveller.origin].dropped = true,
                     Processed::Failed(failure) => fail(journey, traveller, Some(queue), &name, *failure),
                 }
             }

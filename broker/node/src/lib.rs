@@ -58,7 +58,10 @@ pub use audit::{
 };
 pub use browse::{BrowsedView, MessagePlace};
 pub use config::Config;
-pub use dead_letters::{LetterEdit, LetterFilter, LetterPage, REDRIVEN_MAX, Redriven};
+pub use dead_letters::{
+    Discarded, LETTERS_NAMED_MAX, LETTERS_TOLD_MAX, LetterEdit, LetterFate, LetterFilter, LetterPage,
+    LetterTold, Letters, REDRIVEN_MAX, Redriven,
+};
 pub use dedup::DedupView;
 pub use error::{NodeError, StartError};
 pub use kv::{KV_LIST_MAX, KvEntryView, KvView};

@@ -99,7 +99,13 @@ impl Node {
         (journey, travellers)
     }
 
-    fn objection(&self, who: &Principal, message: &Message, alarm: Option<&str>) -> Option<Rejection> {
+    /// Why a message may not come in: it is too large, its topic is not its publisher's, an alarm is raised.
+    pub(crate) fn objection(
+        &self,
+        who: &Principal,
+        message: &Message,
+        alarm: Option<&str>,
+    ) -> Option<Rejection> {
         let rejection =
             |code, reason: String| Some(Rejection { code, stage: None, reason, retry_after_ms: None });
         if let Some(reason) = alarm {

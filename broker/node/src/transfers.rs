@@ -1,7 +1,7 @@
 //! Transfers: many messages on their way from one queue to others, at a limited rate if one is given.
 //!
-//! A move takes what waits in a queue to another; a redrive takes dead letters back to the queues where they died,
-//! or to one. Either goes through the messages that were there when it began, oldest first, a page a record. So
+//! A move takes what waits in a queue to another; a redrive sends dead letters on from where they died, or to one
+//! queue. Either goes through the messages that were there when it began, oldest first, a page at a time. So
 //! whatever stops it, each message is in one place; what it leaves it can be told to take again.
 
 use std::collections::BTreeMap;
@@ -11,10 +11,11 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 use wharf_protocol::{MessageId, QueueName, Timestamp};
-use wharf_queue::{DeadLetter, Move, Redrive, Selection, State};
+use wharf_queue::{DeadLetter, Move, Selection, State};
 use wharf_shard::{Changed, Shard, ShardError};
 
-use crate::dead_letters::{LetterFilter, Matcher};
+use crate::dead_letters::{LetterFate, LetterFilter, Matcher, Order, Redriven};
+use crate::node::WeakNode;
 use crate::pace::Pace;
 use crate::{Action, Node, NodeError, Principal};
 
@@ -28,7 +29,7 @@ const IDS_MAX: usize = 1_000;
 /// What is to be transferred, and how fast.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TransferSpec {
-    /// These messages; all of them that wait when none is named.
+    /// Of a move, these messages; all of them that wait when none is named.
     pub ids: Vec<MessageId>,
     /// At most so many of the oldest.
     pub limit: Option<u64>,
@@ -53,8 +54,13 @@ pub struct TransferView {
     pub per_second: Option<u32>,
     /// Messages that went.
     pub moved: u64,
-    /// Messages that stay: a consumer held them, or where they were to go there is no queue or no room.
+    /// Dead letters that a pipeline gave up once more.
+    pub died_again: u64,
+    /// Messages that stay: a consumer held them, where they were to go there is no queue or no room, or they were
+    /// refused on their way.
     pub kept: u64,
+    /// Why the newest dead letter that was refused on its way stays.
+    pub why: Option<String>,
     /// Dead letters that stay because they were redriven often enough.
     pub looping: u64,
     /// When it began.
@@ -89,15 +95,19 @@ struct Transfer {
 #[derive(Clone, Debug)]
 enum Way {
     Move { to: QueueName },
-    Redrive { to: Option<QueueName>, matcher: Box<Matcher>, redriven_max: Option<u32> },
+    Redrive { matcher: Box<Matcher>, order: Order },
+}
+
+/// What is to go next.
+enum Going {
+    Moved(Selection, QueueName),
+    Redriven(Vec<DeadLetter>, Order),
 }
 
 /// Messages that are to go next.
 struct Page {
-    select: Selection,
+    going: Going,
     messages: u64,
-    /// Dead letters passed over because they were redriven often enough.
-    looping: u64,
     /// Where to go on; `None`: that was all.
     next: Option<u64>,
 }
@@ -120,8 +130,8 @@ impl Node {
         self.transfer(who, queue, Way::Move { to }, spec).await
     }
 
-    /// Begins to send the dead letters of a queue on their way again: each to the queue where it died, or all to
-    /// one.
+    /// Begins to send the dead letters of a queue on their way again: each from where it died, through what is in force
+    /// now, or all to one queue as they are.
     ///
     /// # Errors
     /// As [`move_messages`](Self::move_messages).
@@ -132,9 +142,12 @@ impl Node {
         to: Option<QueueName>,
         spec: TransferSpec,
     ) -> Result<TransferView, NodeError> {
+        if !spec.ids.is_empty() {
+            return Err(NodeError::Invalid("dead letters that are named are redriven at once".to_owned()));
+        }
         let matcher = Box::new(Matcher::new(spec.filter.clone(), &self.shard().topology().clone())?);
-        let redriven_max = spec.redriven_max;
-        self.transfer(who, queue, Way::Redrive { to, matcher, redriven_max }, spec).await
+        let order = Order { to, redriven_max: spec.redriven_max };
+        self.transfer(who, queue, Way::Redrive { matcher, order }, spec).await
     }
 
     /// The newest transfer from a queue since the broker started. With `patience` it waits so long for its end.
@@ -183,7 +196,7 @@ impl Node {
         }
         let to = match &way {
             Way::Move { to } => Some(to),
-            Way::Redrive { to, .. } => to.as_ref(),
+            Way::Redrive { order, .. } => order.to.as_ref(),
         };
         let from = self.queue(who, queue).await?;
         if let Some(to) = to {
@@ -195,7 +208,9 @@ impl Node {
             redrive: matches!(way, Way::Redrive { .. }),
             per_second: spec.per_second,
             moved: 0,
+            died_again: 0,
             kept: 0,
+            why: None,
             looping: 0,
             started_at: Timestamp::wall_clock(),
             end: None,
@@ -203,10 +218,21 @@ impl Node {
         let transfer = self.transfers().begin(view.clone())?;
         let ids = (!spec.ids.is_empty()).then(|| spec.ids.clone());
         // What comes after it began is not its concern: it ends although more comes.
-        let walk = Walk { shard: self.shard().clone(), way, from: 0, end: from.enqueued, transfer };
-        match ids {
-            Some(ids) => walk.take_these(ids).await,
-            None => drop(tokio::spawn(walk.run(spec))),
+        let walk = Walk {
+            node: self.downgrade(),
+            shard: self.shard().clone(),
+            who: who.clone(),
+            way,
+            from: 0,
+            end: from.enqueued,
+            transfer,
+        };
+        match (ids, &walk.way) {
+            (Some(ids), Way::Move { to }) => {
+                let going = Going::Moved(Selection::Ids(ids), to.clone());
+                walk.take_these(going).await;
+            }
+            _ => drop(tokio::spawn(walk.run(spec))),
         }
         Ok(self.transfers().find(queue)?.view.borrow().clone())
     }
@@ -245,7 +271,10 @@ impl Transfers {
 
 /// The task of one transfer.
 struct Walk {
+    /// What stops is not held up by what is on its way.
+    node: WeakNode,
     shard: Shard,
+    who: Principal,
     way: Way,
     /// The offset to go on from.
     from: u64,
@@ -264,9 +293,9 @@ impl Walk {
     }
 
     /// Takes messages that were named.
-    async fn take_these(self, ids: Vec<MessageId>) {
-        let end = match self.take(Selection::Ids(ids)).await {
-            Ok(()) => TransferEnd::Done,
+    async fn take_these(self, going: Going) {
+        let end = match self.take(going).await {
+            Ok(_) => TransferEnd::Done,
             Err(error) => TransferEnd::Failed(error.to_string()),
         };
         self.transfer.view.send_modify(|view| view.end = Some(end));
@@ -287,13 +316,12 @@ impl Walk {
                 let _ = tokio::time::timeout(pause, self.transfer.stopped.notified()).await;
                 continue;
             }
-            let Page { select, messages, looping, next } = self.page(allowed.min(left).min(PAGE)).await?;
-            self.transfer.view.send_modify(|view| view.looping += looping);
+            let Page { going, messages, next } = self.page(allowed.min(left).min(PAGE)).await?;
             if messages > 0 {
-                self.take(select).await?;
-                left -= messages;
+                let went = self.take(going).await?;
+                left = left.saturating_sub(went);
                 if let Some(pace) = &mut pace {
-                    pace.took(messages);
+                    pace.took(went);
                 }
             }
             match next {
@@ -308,39 +336,54 @@ impl Walk {
     async fn page(&self, max: u64) -> Result<Page, ShardError> {
         let (queue, from, end) = (self.transfer.view.borrow().queue.clone(), self.from, self.end);
         let max = usize::try_from(max).unwrap_or(usize::MAX);
-        if let Way::Redrive { matcher, redriven_max, .. } = &self.way {
-            let found = matcher.page(&self.shard, &queue, from, max).await?;
-            let here = found.letters.iter().filter(|letter| letter.offset < end);
-            let often = |letter: &&DeadLetter| redriven_max.is_some_and(|max| letter.past.redriven >= max);
-            let (looping, going): (Vec<_>, Vec<_>) = here.partition(often);
-            let offsets: Vec<u64> = going.iter().map(|letter| letter.offset).collect();
-            return Ok(Page {
-                messages: offsets.len() as u64,
-                select: Selection::At(offsets),
-                looping: looping.len() as u64,
-                next: found.next.filter(|next| *next < end),
-            });
-        }
+        let to = match &self.way {
+            Way::Move { to } => to.clone(),
+            Way::Redrive { matcher, order } => {
+                let mut found = matcher.page(&self.shard, &queue, from, max).await?;
+                found.letters.retain(|letter| letter.offset < end);
+                return Ok(Page {
+                    messages: found.letters.len() as u64,
+                    going: Going::Redriven(found.letters, order.clone()),
+                    next: found.next.filter(|next| *next < end),
+                });
+            }
+        };
         let ask = move |state: &State, _: &wharf_log::Stats| state.browse(queue.as_str(), from, max);
         let waiting = self.shard.query(ask).await?;
         let offsets = waiting.iter().map(|each| each.offset).filter(|offset| *offset < end);
         let (count, next) = offsets.fold((0, None), |(count, _), offset| (count + 1, Some(offset + 1)));
         let select = Selection::Offsets { from, to: next.unwrap_or(from) };
-        Ok(Page { select, messages: count, looping: 0, next })
+        Ok(Page { going: Going::Moved(select, to), messages: count, next })
     }
 
-    async fn take(&self, select: Selection) -> Result<(), ShardError> {
+    /// Takes these: how many tried to go.
+    async fn take(&self, going: Going) -> Result<u64, ShardError> {
         let queue = self.transfer.view.borrow().queue.clone();
-        let Changed { messages, kept, .. } = match self.way.clone() {
-            Way::Move { to } => self.shard.move_messages(Move { queue, select, to }).await?,
-            Way::Redrive { to, redriven_max, .. } => {
-                self.shard.redrive(Redrive { queue, select, to, redriven_max }).await?
+        let done = match going {
+            Going::Moved(select, to) => {
+                let Changed { messages, kept, .. } =
+                    self.shard.move_messages(Move { queue, select, to }).await?;
+                Redriven { moved: messages, kept, ..Redriven::default() }
+            }
+            Going::Redriven(letters, order) => {
+                let node = self.node.upgrade().ok_or_else(|| self.shard.gone())?;
+                node.send_again(&self.who, &queue, letters, &order).await?
             }
         };
-        self.transfer.view.send_modify(|view| {
-            view.moved += messages;
-            view.kept += kept;
+        let why = done.told.iter().rev().find_map(|told| match &told.fate {
+            LetterFate::Stays(rejection) => Some(match &rejection.stage {
+                Some(stage) => format!("{stage}: {}", rejection.reason),
+                None => rejection.reason.clone(),
+            }),
+            LetterFate::WentOn { .. } => None,
         });
-        Ok(())
+        self.transfer.view.send_modify(|view| {
+            view.moved += done.moved;
+            view.died_again += done.died_again;
+            view.kept += done.kept;
+            view.looping += done.looping;
+            view.why = why.or(view.why.take());
+        });
+        Ok(done.moved + done.died_again + done.kept)
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tempfile::TempDir;
 use wharf_node::{
-    Again, Binding, Config, Event, LentFormat, LentKind, Node, Principal, Publication, QueuePolicy,
-    RerunOptions, SubscribeOptions, TRACE, TraceKey, Transact,
+    Again, Binding, Config, Event, LentFormat, LentKind, LetterEdit, Node, Principal, Publication,
+    QueuePolicy, RerunOptions, SubscribeOptions, TRACE, TraceKey, Transact,
 };
 use wharf_protocol::{
     Delivery, ErrorCode, HeadersBuilder, Message, Name, ProducerId, Receipt, Session, TransactionReceipt,
@@ -167,6 +167,29 @@ async fn what_is_refused_or_breaks_changes_nothing() {
     broker.apply("p", "kind = \"enricher\"\non-failure = \"bypass\"").await.expect("it fits");
     broker.publish(vec![asking("kv-add n and panic")]).await;
     assert_eq!((broker.kept("n"), broker.stored().await.len()), (None, 1), "bypassed");
+}
+
+/// Each is stored before the next is run: what it reads is what the log holds.
+#[tokio::test]
+async fn letters_that_go_through_a_pipeline_that_remembers_count_once_each_also_after_a_restart() {
+    let broker = Broker::with_stage("kind = \"enricher\"\non-failure = \"dead-letter\"").await;
+    broker.publish(vec![asking("kv-add n")]).await;
+    broker.publish((0..3).map(|_| asking("kv-add n and reject")).collect()).await;
+    let mut letters = Vec::new();
+    for letter in broker.node.dead_letters(&me(), None, 0, 9).await.expect("allowed") {
+        let edit = LetterEdit { set: vec![("behave".into(), b"kv-add n".to_vec())], ..LetterEdit::default() };
+        letters.push(broker.node.edit_dead_letter(&me(), letter.id, &edit).await.expect("edited").id);
+    }
+    assert_eq!((letters.len(), broker.kept("n").as_deref()), (3, Some("1")));
+
+    let redriven = broker.node.redrive(&me(), Some(letters.clone()), None, None).await.expect("allowed");
+    assert_eq!((redriven.moved, redriven.kept, redriven.died_again), (3, 0, 0), "{redriven:?}");
+    let again = broker.node.redrive(&me(), Some(letters), None, None).await;
+    assert!(again.is_err(), "once: {again:?}");
+
+    let broker = broker.restart().await;
+    assert_eq!(broker.kept("n").as_deref(), Some("4"));
+    assert_eq!(said(&broker.stored().await), ["1", "2", "3", "4"]);
 }
 
 /// The second message is run on what the first one left. The first one turns out a duplicate, so the second and

@@ -11,14 +11,13 @@ use wharf_protocol::{Death, DeathCause, Message, QueueName, Timestamp};
 use wharf_queue::{DeadLetter, Topology};
 use wharf_shard::{Shard, ShardError};
 
+use super::letters_read_at_once;
 use crate::NodeError;
 
 /// Dead letters that the shard looks at in one turn.
 const LOOKED_MAX: usize = 4_096;
 /// Letters whose headers are read in one turn, however few are wanted: rare ones would be looked for one by one else.
 const READ_MAX: usize = 1_024;
-/// Bytes of messages that are read at once for their headers, unless one is larger.
-const READ_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// The most headers that a search names.
 const HEADERS_MAX: usize = 16;
 
@@ -123,12 +122,7 @@ impl Matcher {
             let candidates = std::mem::take(&mut found.letters);
             let mut rest = candidates.as_slice();
             while !rest.is_empty() && found.letters.len() <= max {
-                let mut bytes = 0;
-                let fits = rest.iter().take_while(|letter| {
-                    bytes += u64::from(letter.bytes);
-                    bytes <= READ_BYTES_MAX
-                });
-                let (now, later) = rest.split_at(fits.count().max(1));
+                let (now, later) = rest.split_at(letters_read_at_once(rest.iter()));
                 found.letters.extend(self.with_headers(shard, now).await?);
                 rest = later;
             }

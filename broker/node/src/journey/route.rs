@@ -5,6 +5,8 @@ use std::sync::Arc;
 use wharf_protocol::{Name, Topic};
 use wharf_queue::{Destination, Durability, QueueId, Topology};
 
+use super::entrance::Towards;
+
 /// Where a topic leads.
 pub(super) struct Route {
     pub(super) ingress: Arc<[Name]>,
@@ -33,6 +35,18 @@ impl Route {
             }
         }
         route
+    }
+
+    /// The part of it that leads to one queue, for a message that other bindings have taken: through the pipeline that
+    /// gave it up, or through what stands in its place.
+    pub(super) fn towards(&self, Towards { queue, pipeline }: &Towards) -> Self {
+        let mut piped: Vec<_> = self.piped.iter().filter(|(_, id)| id == queue).cloned().collect();
+        if piped.iter().any(|(name, _)| name == pipeline) {
+            piped.retain(|(name, _)| name == pipeline);
+        }
+        let is_direct = piped.is_empty() && self.direct.iter().any(|to| to.queue == *queue);
+        let direct = if is_direct { vec![Destination::from(*queue)] } else { Vec::new() };
+        Self { ingress: Arc::clone(&self.ingress), direct, durability: self.durability, piped }
     }
 }
 

@@ -6,6 +6,7 @@ use wharf_pipeline::{Output, Target};
 use wharf_protocol::{Message, Name};
 
 use super::Journey;
+use super::entrance::Towards;
 
 /// One message on its way.
 pub(crate) struct Traveller {
@@ -18,16 +19,18 @@ pub(crate) struct Traveller {
     pub(super) ingress: Option<(Arc<[Name]>, usize)>,
     /// A stage sent it straight to this queue.
     pub(super) to: Option<Name>,
+    /// It died on its way to a queue: it is past its topic's pipelines, and other bindings have taken it.
+    pub(super) towards: Option<Box<Towards>>,
 }
 
 impl Traveller {
     pub(crate) fn new(origin: usize, message: Message) -> Self {
-        Self { origin, message, hops: 0, ingress: None, to: None }
+        Self { origin, message, hops: 0, ingress: None, to: None, towards: None }
     }
 
     /// The ingress pipeline that it has to pass next.
     pub(super) fn next_pipeline(&mut self, journey: &mut Journey) -> Option<Name> {
-        if self.to.is_some() {
+        if self.to.is_some() || self.towards.is_some() {
             return None;
         }
         let topic = &self.message.topic;
@@ -39,14 +42,13 @@ impl Traveller {
     /// What an ingress pipeline made of it.
     pub(super) fn go_on(&self, output: Output) -> Self {
         let (origin, message) = (self.origin, output.message);
+        let next = Self { hops: self.hops, ..Self::new(origin, message) };
         match output.to {
-            Some(Target::Topic(_)) => Self { origin, message, hops: self.hops + 1, ingress: None, to: None },
-            Some(Target::Queue(queue)) => {
-                Self { origin, message, hops: self.hops, ingress: None, to: Some(queue) }
-            }
+            Some(Target::Topic(_)) => Self { hops: self.hops + 1, ..next },
+            Some(Target::Queue(queue)) => Self { to: Some(queue), ..next },
             None => {
                 let ingress = self.ingress.clone().map(|(pipelines, passed)| (pipelines, passed + 1));
-                Self { origin, message, hops: self.hops, ingress, to: None }
+                Self { ingress, ..next }
             }
         }
     }
