@@ -1,4 +1,6 @@
-//! Dead letters: what could not be delivered, why, and the way back.
+//! Dead letters: what could not be delivered, and why.
+
+mod ending;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +23,9 @@ use crate::message::{MessageJson, PayloadEncoding};
 use crate::page;
 use crate::step::word;
 use crate::trace::moment;
+
+pub(crate) use ending::redriven_max;
+pub use ending::{Discard, Discarded, LetterTold, Objection, Redrive, Redriven};
 
 /// A dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -84,22 +89,6 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-/// Which dead letters go back, and where to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Redrive {
-    /// These.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ids: Vec<String>,
-    /// All there are.
-    pub all: bool,
-    /// The queue they go to; the one where each died when it is not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub to: Option<String>,
-    /// Those too that were redriven three times before.
-    pub force: bool,
-}
-
 /// What is changed of a dead letter's message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -110,7 +99,7 @@ pub struct Edit {
     /// Absent when the payload is text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload_encoding: Option<PayloadEncoding>,
-    /// Another topic. It goes back to the queue where it died, not by its topic.
+    /// Another topic. What died before any queue had it goes by it; the rest back to the queue where it died.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub topic: Option<Topic>,
@@ -189,15 +178,6 @@ impl Filter {
     }
 }
 
-/// What became of dead letters that were to go back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Redriven {
-    /// On their way again, with a fresh count of attempts.
-    pub moved: u64,
-    /// Still there: a consumer holds them, or the queue where they died is gone.
-    pub kept: u64,
-}
-
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct PageQuery {
@@ -213,9 +193,10 @@ struct PageQuery {
 pub(crate) fn routes() -> OpenApiRouter<Node> {
     OpenApiRouter::new()
         .routes(routes!(list))
-        .routes(routes!(redrive))
+        .routes(routes!(ending::redrive))
+        .routes(routes!(ending::discard))
         .routes(routes!(search))
-        .routes(routes!(show, edit))
+        .routes(routes!(show, edit, ending::remove))
 }
 
 /// A page of dead letters: queue by queue, in each the oldest first.
@@ -335,34 +316,6 @@ async fn edit(
         return Err(Problem::invalid("an edit changes the payload, the topic or a header"));
     }
     Ok(axum::Json(node.edit_dead_letter(&who, message_id(&id)?, &change).await?.into()))
-}
-
-/// Moves dead letters back to where they died, or to another queue, as new deliveries.
-#[utoipa::path(
-    post, path = "/v1/dead-letters/redrive", tag = "dead letters", request_body = Redrive,
-    responses((status = 200, body = Redriven), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)),
-)]
-async fn redrive(
-    State(node): State<Node>,
-    Extension(who): Extension<Principal>,
-    Json(redrive): Json<Redrive>,
-) -> Result<axum::Json<Redriven>, Problem> {
-    let ids = match (redrive.all, redrive.ids.is_empty()) {
-        (true, true) => None,
-        (false, false) => Some(redrive.ids.iter().map(|id| message_id(id)).collect::<Result<Vec<_>, _>>()?),
-        _ => return Err(Problem::invalid("give either `ids` or `all: true`")),
-    };
-    let to: Option<QueueName> = redrive
-        .to
-        .map(|to| to.parse().map_err(|error| Problem::invalid(format_args!("to: {error}"))))
-        .transpose()?;
-    let redriven = node.redrive(&who, ids, to.as_ref(), redriven_max(redrive.force)).await?;
-    Ok(axum::Json(Redriven { moved: redriven.moved, kept: redriven.kept }))
-}
-
-/// How often a letter may have been redriven before.
-pub(crate) fn redriven_max(force: bool) -> Option<u32> {
-    (!force).then_some(REDRIVEN_MAX)
 }
 
 fn message_id(text: &str) -> Result<MessageId, Problem> {

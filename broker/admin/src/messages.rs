@@ -98,7 +98,7 @@ pub struct Move {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedriveQueue {
-    /// The queue they go to; the one where each died when it is not given.
+    /// The queue they go to, as they are. Not given: each goes on from where it died, through what is in force now.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub to: Option<QueueName>,
@@ -119,7 +119,7 @@ pub struct RedriveQueue {
 pub struct Transfer {
     /// From where.
     pub queue: String,
-    /// To where; absent for dead letters, each of which goes to the queue where it died.
+    /// To where; absent for dead letters, each of which goes on from where it died.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// Whether only dead letters go.
@@ -129,8 +129,15 @@ pub struct Transfer {
     pub per_second: Option<u32>,
     /// Messages that went.
     pub moved: u64,
-    /// Messages that stay: a consumer held them, or there is no queue, or no room, where they were to go.
+    /// Dead letters that a pipeline gave up once more: they are dead letters again.
+    #[serde(default)]
+    pub died_again: u64,
+    /// Messages that stay: a consumer held them, there is no queue, or no room, where they were to go, or they were
+    /// refused on their way.
     pub kept: u64,
+    /// Why the newest of those stays that were refused on their way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// Dead letters that stay because they were redriven three times before.
     #[serde(default)]
     pub looping: u64,
@@ -251,7 +258,7 @@ async fn move_messages(
     Ok((StatusCode::ACCEPTED, axum::Json(begun.into())))
 }
 
-/// Begins to send the dead letters of a queue on their way again.
+/// Begins to send the dead letters of a queue on their way again: each from where it died, through what is in force now.
 #[utoipa::path(
     post, path = "/v1/queues/{name}/redrive", tag = "messages",
     params(("name" = String, Path, description = "the dead-letter queue")), request_body = RedriveQueue,
@@ -349,7 +356,9 @@ impl From<TransferView> for Transfer {
             redrive: view.redrive,
             per_second: view.per_second,
             moved: view.moved,
+            died_again: view.died_again,
             kept: view.kept,
+            why: view.why,
             looping: view.looping,
             started_at: view.started_at.to_string(),
             state,

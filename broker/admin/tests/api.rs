@@ -333,6 +333,17 @@ async fn what_is_wrong_with_a_request_is_said_by_its_place() {
     assert!(status == 400 && message.contains("wildcard"), "{message}");
     let (status, message) = refused("POST", "/v1/dead-letters/redrive", "{}").await;
     assert!(status == 400 && message.contains("all"), "{message}");
+    let (status, message) = refused("POST", "/v1/dead-letters/discard", "{}").await;
+    assert!(status == 400 && message.contains("all"), "{message}");
+    let both = "{\"ids\": [\"1-0\"], \"filter\": {\"reason\": \"x\"}}";
+    let (status, message) = refused("POST", "/v1/dead-letters/discard", both).await;
+    assert!(status == 400 && message.contains("go with `all: true`"), "{message}");
+    for path in ["/v1/dead-letters/redrive", "/v1/dead-letters/discard"] {
+        let (status, body) = api.call("POST", path, Some(json!({"ids": vec!["1-0"; 1_001]}))).await;
+        assert!(status == 413 && body.to_string().contains("at most 1000"), "{body}");
+    }
+    let (status, message) = refused("DELETE", "/v1/dead-letters/4711-0", "").await;
+    assert!(status == 404 && message.contains("4711-0"), "{message}");
     let (status, message) = refused("GET", "/v1/dead-letters?limit=5000", "").await;
     assert!(status == 400 && message.contains("1 to 1000"), "{message}");
     let (status, message) = refused("GET", "/v1/dead-letters/17", "").await;

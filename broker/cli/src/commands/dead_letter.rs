@@ -1,23 +1,21 @@
 //! `wharf dlq`: the workbench for what was given up.
 
+mod discard;
 mod filter;
+mod redrive;
 mod workbench;
 
 use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand};
-use wharf_admin::dead_letter::{DeadLetter, Page, REDRIVEN_MAX, Redrive, Redriven};
-use wharf_admin::messages::{RedriveQueue, Transfer};
+use wharf_admin::dead_letter::{DeadLetter, Page};
 use wharf_admin::plugin::Plugin;
-use wharf_admin::queue::Queue;
 use wharf_protocol::{Message, MessageId, QueueName};
 
 use crate::admin::{Admin, path};
-use crate::commands::queue::messages::follow;
 use crate::connection::Connection;
 use crate::output::{self, Format, Output};
-use crate::units;
 
-/// Looks for dead letters, shows, edits and tries them, and sends them back
+/// Looks for dead letters, shows, edits and tries them, sends them on their way again, and discards them
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
@@ -26,7 +24,8 @@ Examples:
   wharf dlq show 4711-0
   wharf dlq edit 4711-0 --payload-file order.json
   wharf dlq try 4712-0 --pipeline orders
-  wharf dlq redrive --all --stage orders/check --rate 100/s")]
+  wharf dlq redrive --all --stage orders/check --rate 100/s
+  wharf dlq discard --all --reason 'test order'")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -39,7 +38,8 @@ enum Command {
     Show(Show),
     Edit(workbench::Edit),
     Try(workbench::Try),
-    Redrive(RedriveArgs),
+    Redrive(redrive::RedriveArgs),
+    Discard(discard::DiscardArgs),
 }
 
 /// Lists dead letters: queue by queue, in each the oldest first
@@ -76,44 +76,6 @@ struct Show {
     output: Output,
 }
 
-/// Sends dead letters back to the queues where they died, or to another
-#[derive(Debug, ClapArgs)]
-#[command(
-    group = clap::ArgGroup::new("which").required(true),
-    after_help = "\
-Examples:
-  wharf dlq redrive 4711-0 4712-0
-  wharf dlq redrive --all
-  wharf dlq redrive --all --to orders-repaired
-  wharf dlq redrive --all --queue orders-dead --rate 100/s     tells how far it is; Ctrl-C stops it
-  wharf dlq redrive --all --plugin check@1.2.0 --since 1h --rate 10/s
-
-A message that was redriven three times before stays where it is: it would die again. Mend it (`wharf dlq edit`), or
-send it all the same with --force."
-)]
-struct RedriveArgs {
-    /// Their ids
-    #[arg(group = "which", value_name = "ID")]
-    ids: Vec<MessageId>,
-    /// All there are
-    #[arg(long, group = "which")]
-    all: bool,
-    /// The queue they go to [default: where each died]
-    #[arg(long, value_name = "QUEUE")]
-    to: Option<QueueName>,
-    /// Only those in this dead-letter queue
-    #[arg(long, value_name = "QUEUE", conflicts_with = "ids")]
-    queue: Option<QueueName>,
-    /// At most so many in a time: `100/s`, `6000/m`
-    #[arg(long, value_name = "RATE", value_parser = units::rate, conflicts_with = "ids")]
-    rate: Option<u32>,
-    /// Those too that were redriven three times before
-    #[arg(long)]
-    force: bool,
-    #[command(flatten)]
-    filter: filter::Args,
-}
-
 pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
     let admin = connection.admin()?;
     match args.command {
@@ -135,56 +97,13 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
         Command::Search(search) => workbench::search(&admin, &search),
         Command::Edit(edit) => workbench::edit(&admin, &edit),
         Command::Try(tried) => workbench::try_letter(&admin, &tried),
-        Command::Redrive(args) if args.rate.is_some() || args.queue.is_some() || args.filter.is_given() => {
-            anyhow::ensure!(args.ids.is_empty(), "give ids, or --all with what they are to be like");
-            redrive_queues(&admin, &args)
-        }
-        Command::Redrive(args) => {
-            let ids = args.ids.iter().map(ToString::to_string).collect();
-            let to = args.to.as_ref().map(ToString::to_string);
-            let body = Redrive { ids, all: args.all, to, force: args.force };
-            let redriven: Redriven = admin.post(&path(["v1", "dead-letters", "redrive"]), &body)?;
-            if redriven.kept > 0 {
-                tell_kept(&admin, &args, redriven.kept)?;
-            }
-            output::line(format_args!("{} dead letters sent back", redriven.moved))
-        }
+        Command::Redrive(args) => redrive::run(&admin, &args),
+        Command::Discard(args) => discard::run(&admin, &args),
     }
 }
 
 fn letter(admin: &Admin, id: MessageId) -> anyhow::Result<DeadLetter> {
     admin.get(&path(["v1", "dead-letters", &id.to_string()]))
-}
-
-/// Why dead letters stay: of those that were named, of each.
-fn tell_kept(admin: &Admin, args: &RedriveArgs, kept: u64) -> anyhow::Result<()> {
-    /// How many are told of one by one.
-    const TOLD_MAX: usize = 16;
-
-    if args.all || args.ids.len() > TOLD_MAX {
-        output::note(format_args!(
-            "{kept} stay: a consumer holds them; or they have no queue to go back to (name one with --to QUEUE); \
-             or they were redriven three times before (--force sends them all the same)"
-        ));
-        return Ok(());
-    }
-    for id in &args.ids {
-        // Those that went are dead letters no more.
-        let Ok(letter) = letter(admin, *id) else { continue };
-        let why = match &letter {
-            _ if !args.force && letter.redriven >= REDRIVEN_MAX => {
-                format!(
-                    "was redriven {REDRIVEN_MAX} times before: mend it (`wharf dlq edit {id}`), or --force"
-                )
-            }
-            _ if args.to.is_none() && died_on_its_way_in(&letter) => {
-                "died before any queue had it: name one with --to QUEUE, which takes it as it is".to_owned()
-            }
-            _ => format!("is held by a consumer, or queue {} is gone or full", letter.death.queue),
-        };
-        output::note(format_args!("{id} stays: it {why}"));
-    }
-    Ok(())
 }
 
 /// Where a letter died, in a column.
@@ -195,29 +114,6 @@ fn died_in(letter: &DeadLetter) -> String {
 /// Whether an ingress pipeline gave it up: it is a dead letter of the very queue that it lies in.
 fn died_on_its_way_in(letter: &DeadLetter) -> bool {
     letter.death.queue == letter.queue && letter.death.stage.is_some()
-}
-
-/// Sends the dead letters of one queue, or of each queue that has any, back at a rate.
-fn redrive_queues(admin: &Admin, args: &RedriveArgs) -> anyhow::Result<()> {
-    let queues = match &args.queue {
-        Some(queue) => vec![queue.to_string()],
-        None => {
-            let queues: Vec<Queue> = admin.get(&path(["v1", "queues"]))?;
-            queues.into_iter().filter(|queue| queue.dead > 0).map(|queue| queue.name).collect()
-        }
-    };
-    let order = RedriveQueue {
-        to: args.to.clone(),
-        limit: None,
-        per_second: args.rate,
-        filter: args.filter.filter(),
-        force: args.force,
-    };
-    for queue in queues {
-        let begun: Transfer = admin.post(&path(["v1", "queues", &queue, "redrive"]), &order)?;
-        follow(admin, begun, &format!("sent back from {queue}"))?;
-    }
-    Ok(())
 }
 
 fn pages(admin: &Admin, list: &List) -> anyhow::Result<Vec<DeadLetter>> {
@@ -272,7 +168,11 @@ fn print(admin: &Admin, how: Output, letter: &DeadLetter) -> anyhow::Result<()> 
     ];
     for past in &letter.past {
         let stage = past.stage.as_ref().map(|stage| format!("{stage}: ")).unwrap_or_default();
-        rows.push(("died before", format!("{} in {}: {stage}{}", past.last_at, past.queue, past.reason)));
+        let place = match past.stage.is_some() && past.queue == letter.queue {
+            true => "on its way in".to_owned(),
+            false => format!("in {}", past.queue),
+        };
+        rows.push(("died before", format!("{} {place}: {stage}{}", past.last_at, past.reason)));
     }
     for (name, value) in message.headers.iter() {
         rows.push(("header", format!("{name}={}", String::from_utf8_lossy(value))));

@@ -99,23 +99,60 @@ fn what_was_changed_is_listed_and_tampering_with_that_is_told() {
 }
 
 #[test]
-fn a_letter_that_no_queue_had_says_so_and_why_it_stays() {
-    // It was told to have died in the queue of dead letters, of the digest of its plugin, and to stay for one of three
-    // reasons.
+fn a_letter_that_no_queue_had_goes_through_the_mended_pipeline_or_past_it() {
+    // It was told to have died in the queue of dead letters, of the digest of its plugin; and a redrive knew no way for it.
     let broker = Broker::start();
-    broker.file("check.toml", CHECK.replace("[[stage]]", "ingress = \"orders.#\"\n[[stage]]"));
+    let check = CHECK.replace("[[stage]]", "ingress = \"orders.#\"\n[[stage]]");
+    broker.file("check.toml", &check);
     broker.ok("pipeline apply check.toml");
     broker.ok("queue add orders");
     broker.ok("bind orders.# orders");
     broker.ok("pub orders.eu {\"sum\":12}");
+    broker.ok("pub orders.eu {\"sum\":13}");
 
-    let [id] = &ids(&broker.json("dlq ls -o json"))[..] else { panic!("one letter") };
-    let shown = broker.ok(&format!("dlq show {id}"));
+    let [first, second] = &ids(&broker.json("dlq ls -o json"))[..] else { panic!("two letters") };
+    let shown = broker.ok(&format!("dlq show {first}"));
     assert!(shown.contains("no queue: on its way in") && shown.contains(" json-schema@"), "{shown}");
-    let stays = broker.run(&format!("dlq redrive {id}"), "");
-    let said = String::from_utf8_lossy(&stays.stderr);
-    assert!(said.contains(&format!("{id} stays: it died before any queue had it")), "{said}");
+    let said = broker.ok(&format!("dlq redrive {first}"));
+    assert!(
+        said.contains(&format!("{first} died again as ")) && said.contains(": check/json-schema: "),
+        "{said}"
+    );
+    let [second_still, first_again] = &ids(&broker.json("dlq ls -o json"))[..] else { panic!("two letters") };
+    assert_eq!(second_still, second);
 
-    broker.ok(&format!("dlq redrive {id} --to orders"));
+    broker.file("check.toml", check.replace("dead-letter", "reject"));
+    broker.ok("pipeline apply check.toml");
+    let stays = broker.run(&format!("dlq redrive {second}"), "");
+    let said = String::from_utf8_lossy(&stays.stderr);
+    assert!(said.contains(&format!("{second} stays: check/json-schema: ")), "{said}");
+
+    broker.file("check.toml", check.replace("\"total\"", "\"sum\""));
+    broker.ok("pipeline apply check.toml");
+    let said = broker.ok(&format!("dlq redrive {first_again}"));
+    assert!(said.contains(" through check/3\n1 dead letter sent back"), "{said}");
     assert_eq!(broker.ok("sub orders --exit-when-empty -o raw"), "{\"sum\":12}\n");
+    broker.ok(&format!("dlq redrive {second} --to orders"));
+    assert_eq!(broker.ok("sub orders --exit-when-empty -o raw"), "{\"sum\":13}\n");
+}
+
+#[test]
+fn letters_are_discarded_by_id_by_filter_and_all_only_when_that_is_meant() {
+    let broker = with_check();
+    for sum in 1..=4 {
+        broker.ok(&format!(
+            "pub orders.eu {{\"sum\":{sum}}} -H tenant={}",
+            if sum == 2 { "acme" } else { "other" }
+        ));
+    }
+    let letters = ids(&broker.json("dlq ls -o json"));
+    assert_eq!(broker.ok(&format!("dlq discard {}", letters[0])), "1 dead letter discarded\n");
+    assert!(broker.fails(&format!("dlq discard {}", letters[0])).contains("dead letter"));
+    assert_eq!(broker.ok("dlq discard --all -H tenant=acme"), "1 dead letter discarded\n");
+    assert!(broker.fails("dlq discard --all").contains("--yes"));
+    assert!(broker.fails("dlq discard --all --queue dead-letters").contains("of dead-letters: add --yes"));
+    assert_eq!(ids(&broker.json("dlq ls -o json")), letters[2..]);
+    assert_eq!(broker.ok("dlq discard --all --yes"), "2 dead letters discarded\n");
+    assert_eq!(broker.ok("dlq redrive --all"), "there are no dead letters\n");
+    assert!(broker.ok("audit ls").contains("POST /v1/dead-letters/discard"));
 }

@@ -75,6 +75,8 @@ fn what_cannot_be_typed_is_a_usage_error() {
         "sub q --topic #",
         "dlq redrive",
         "dlq redrive 1-0 --all",
+        "dlq discard",
+        "dlq discard 1-0 --yes",
         "nonsense",
     ] {
         let output = wharf().args(line.split(' ')).output().expect("it runs");

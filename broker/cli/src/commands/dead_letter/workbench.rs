@@ -64,7 +64,7 @@ pub(super) struct Edit {
     /// Removes a header; may be given several times
     #[arg(long = "remove-header", value_name = "NAME", group = "what")]
     remove: Vec<String>,
-    /// Another topic; it goes back to the queue where it died all the same
+    /// Another topic: what died before any queue had it goes by it, the rest back to the queue where it died
     #[arg(long, group = "what")]
     topic: Option<Topic>,
     #[command(flatten)]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 use wharf_protocol::Message;
-use wharf_queue::{Entry, Publish, Record, Stamped};
+use wharf_queue::{Entry, Publish, Record, Resolve, Stamped};
 
 use super::{Data, open};
 use crate::output;
@@ -106,6 +106,12 @@ impl<'a> Line<'a> {
                 let _ =
                     write!(detail, "settles {:?}, cursors {:?}", transaction.settles, transaction.cursors);
                 line(at, "transaction", shown(&transaction.publishes), shorten(detail))
+            }
+            Record::Resolve(resolve) => {
+                let Resolve { queue, offset, id, becomes } = &**resolve;
+                let what = if becomes.is_some() { "goes on" } else { "is discarded" };
+                let detail = format!("dead letter {id}, offset {offset} of {queue}, {what}");
+                line(at, "resolve", shown(becomes), detail)
             }
             other => {
                 let detail = format!("{other:?}");

@@ -141,10 +141,16 @@ pub(crate) fn follow(admin: &Admin, begun: Transfer, done: &str) -> anyhow::Resu
             output::note(format_args!("{} {done}…", transfer.moved));
         }
     }
+    if transfer.died_again > 0 {
+        let died = transfer.died_again;
+        output::note(format_args!("{died} died again: a pipeline gave them up once more (`wharf dlq ls`)"));
+    }
     if transfer.kept > 0 {
         let kept = transfer.kept;
+        let refused = transfer.why.map(|why| format!("; or they were refused on their way, the last: {why}"));
         output::note(format_args!(
-            "{kept} stay: a consumer holds them, or there is no queue or no room where they were to go"
+            "{kept} stay: a consumer holds them, or there is no queue or no room where they were to go{}",
+            refused.unwrap_or_default()
         ));
     }
     if transfer.looping > 0 {
