@@ -108,6 +108,8 @@ pub struct History {
     perhaps_done: BTreeSet<Place>,
     /// Messages that may end without being delivered: purged, expired, taken by a consumer that crashed.
     excused: BTreeSet<(Queue, Label)>,
+    /// How often a message may have become another by the end of its dead letter: each has an id of its own.
+    reborn: BTreeMap<Label, u32>,
     /// Inputs that were acked together with the publish of an output: where, at which attempt, and which output.
     pairs: Vec<(Seen, Label)>,
     tally: Tally,
@@ -193,6 +195,17 @@ impl History {
     /// A transaction begins that acks `input` and publishes `output`; both are told of as any ack and publish.
     pub fn transacting(&mut self, input: &Seen, output: Label) {
         self.pairs.push((input.clone(), output));
+    }
+
+    /// A dead letter was ended: discarded, or its message stored anew in the record that ended it. No attempt of the
+    /// letter after `letter` may come.
+    pub fn resolved(&mut self, letter: &Seen, discarded_from: Option<Queue>, answer: Answer) {
+        self.settled_for_good(letter, answer);
+        let Some(label) = letter.label.filter(|_| answer != Answer::Failed) else { return };
+        match discarded_from {
+            Some(queue) => self.excuse(queue, label),
+            None => *self.reborn.entry(label).or_default() += 1,
+        }
     }
 
     /// An operation that leaves a message where it was: a nack, a change of topology.

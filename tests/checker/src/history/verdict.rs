@@ -88,9 +88,10 @@ impl History {
             let Some(label) = seen.label else { continue };
             let boot = if self.promises(seen.queue).survives_power { 0 } else { seen.boot };
             let copy = (seen.queue, seen.died_in.as_deref(), label, boot);
-            let first = *ids.entry(copy).or_insert(seen.id);
-            if first != seen.id {
-                let what = format!("{label} in {} as {first} and as {}", seen.queue, seen.id);
+            let ids: &mut BTreeSet<_> = ids.entry(copy).or_default();
+            let reborn = self.reborn.get(&label).map_or(0, |times| *times as usize);
+            if ids.insert(seen.id) && ids.len() > 1 + reborn {
+                let what = format!("{label} in {} as {ids:?}, reborn {reborn} times", seen.queue);
                 found.push(Violation::new("duplicated", what));
             }
         }
@@ -314,6 +315,34 @@ mod tests {
         ack(&mut history, seen(B, 6, 1, 1));
         ack(&mut history, seen(B, 7, 2, 1));
         assert_found(&history, "duplicated");
+    }
+
+    #[test]
+    fn a_letter_that_ended_is_not_there_and_what_it_became_is_there_once() {
+        let letter = Seen { queue: "dead", died_in: Some("work".into()), ..seen(B, 6, 0, 0) };
+        let resolved = || {
+            let mut history = history();
+            ack(&mut history, seen(A, 5, 0, 1));
+            history.delivered(seen(B, 6, 1, 1));
+            history.resolved(&letter, None, Answer::Ok);
+            history
+        };
+        assert_found(&resolved(), "lost");
+        let mut history = resolved();
+        ack(&mut history, seen(B, 9, 2, 2));
+        assert_eq!(history.violations(), []);
+        ack(&mut history, seen(B, 11, 3, 2));
+        assert_found(&history, "duplicated");
+
+        let mut history = resolved();
+        ack(&mut history, seen(B, 9, 2, 2));
+        history.delivered(Seen { attempt: 1, ..letter.clone() });
+        assert_found(&history, "resurrected");
+
+        let mut history = self::history();
+        ack(&mut history, seen(A, 5, 0, 1));
+        history.resolved(&letter, Some("work"), Answer::Ok);
+        assert_eq!(history.violations(), []);
     }
 
     #[test]

@@ -3,15 +3,15 @@
 use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
-use wharf_protocol::{Outcome, Receipt, TransactionReceipt};
-use wharf_queue::{Change, Redrive, Selection};
+use wharf_protocol::{Message, Outcome, Receipt, TransactionReceipt};
+use wharf_queue::{Change, Destination, Entry, Publish, Redrive, Resolve, Selection, State};
 use wharf_shard::ShardError;
 
 use super::publish::Published;
 use super::trail::PARTITIONS;
-use super::{World, group, name};
-use crate::Answer;
+use super::{QUEUES, World, group, name};
 use crate::history::Seen;
+use crate::{Answer, Label};
 
 /// Consumers at a time.
 const CONSUMERS_MAX: usize = 6;
@@ -41,7 +41,10 @@ impl World {
             0..4 if self.consumers.len() < CONSUMERS_MAX => self.attach().await,
             4 => self.detach(),
             5 if self.random.below(4) == 0 => self.purge().await,
-            6 if self.random.below(2) == 0 => self.redrive().await,
+            6 => match self.random.below(4) {
+                0 | 1 => self.redrive().await,
+                _ => self.resolve().await,
+            },
             7 => {
                 let partition = self.random.below(PARTITIONS.into()) as u16;
                 let read = self.trail.range((partition, 0)..(partition + 1, 0)).count() as u64;
@@ -110,6 +113,44 @@ impl World {
             Redrive { queue: name("dead"), select: Selection::Oldest(4), to: None, redriven_max: None };
         let redriven = self.shard().redrive(redrive).await;
         self.history.other(answer_of(&redriven));
+    }
+
+    /// Ends a dead letter as what it becomes on its way through nothing, or discards it.
+    async fn resolve(&mut self) {
+        let pick = self.random.number();
+        let ask = move |state: &State, _: &wharf_log::Stats| {
+            let letters = state.dead_letters("dead", 0, 8);
+            let letter = letters.get(pick as usize % letters.len().max(1))?.clone();
+            let attempts = state.browse("dead", letter.offset, 1).first()?.attempts;
+            let to = state.topology().backlog(&letter.death.queue)?;
+            Some((letter, attempts, to, state.topology().revision()))
+        };
+        let Ok(Some((letter, attempts, to, topology))) = self.shard().query(ask).await else { return };
+        let Ok(Some(message)) = self.shard().read(vec![letter.id]).await.map(|mut read| read.pop()) else {
+            return;
+        };
+        let origin = QUEUES.into_iter().find(|queue| *queue == letter.death.queue);
+        let discarded = origin.filter(|_| self.random.below(6) == 0);
+        let seen = Seen {
+            queue: "dead",
+            consumer: u32::MAX,
+            boot: self.boot,
+            label: Label::read(&message.payload),
+            id: letter.id,
+            offset: letter.offset,
+            attempt: attempts,
+            redelivered: attempts > 1,
+            died_in: Some(letter.death.queue),
+        };
+        let message = Message { ttl: None, delay: None, ..message };
+        let entry = Entry { message, destinations: vec![Destination::from(to)] };
+        let becomes = discarded.is_none().then(|| Publish { topology, ..Publish::from(entry) });
+        let resolve = Resolve { queue: name("dead"), offset: letter.offset, id: letter.id, becomes };
+        let answer = match self.shard().resolve(resolve).await {
+            Ok(answer) => answer.await.unwrap_or_else(|_| Err(self.shard().gone())),
+            Err(error) => Err(error),
+        };
+        self.history.resolved(&seen, discarded, answer_of(&answer));
     }
 
     /// Something was confirmed although the disk had failed before the step began.
