@@ -50,8 +50,32 @@ async fn clock_and_random_bits_of_then_make_the_same_bytes() {
         assert_eq!((pass.outcome, pass.then, pass.now), (Again::Same, 1, 1), "{behave}");
         let now = text(&pass.steps[0].outputs[0].headers_set[header].shown);
         assert_eq!(then.message.headers.text(header), Some(now), "what was stored is what is made again");
+        let traced = broker.node.trace(&me(), key, PATIENCE).await.expect("it is kept");
+        assert_eq!(traced[0].passes[0].steps[0].fuel, None, "messages under way are not metered");
     }
     assert!(broker.take("q").await.is_empty(), "nothing was stored");
+}
+
+#[tokio::test]
+async fn a_rerun_tells_the_fuel_of_each_stage_the_same_each_time_and_more_for_more() {
+    let broker = TestBroker::start().await;
+    broker.queue("q", "in", None).await;
+    let convert = "ingress = \"in\"\n[[stage]]\nplugin = \"xml-to-json\"\n[[stage]]\nplugin = \"guest\"\nkind = \"enricher\"\n";
+    broker.apply("convert", convert).await;
+    let small = traced(&broker, "<a/>", "").await;
+    let large = traced(&broker, &format!("<a>{}</a>", "<b>1</b>".repeat(100)), "").await;
+    let fuel = async |key| {
+        let mut reruns = broker.node.rerun(&me(), key, RerunOptions::default()).await.expect("it runs");
+        let pass = reruns.remove(0).passes.remove(0);
+        assert_eq!(pass.outcome, Again::Same);
+        pass.steps.iter().map(|step| step.fuel.expect("it is counted")).collect::<Vec<_>>()
+    };
+
+    let first = fuel(small).await;
+    assert_eq!(fuel(small).await, first, "the same message costs the same");
+    assert!(first.len() == 2 && first.iter().all(|fuel| *fuel > 0), "{first:?}");
+    let more = fuel(large).await;
+    assert!(more[0] > 10 * first[0], "{first:?} {more:?}");
 }
 
 #[tokio::test]

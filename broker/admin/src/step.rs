@@ -58,7 +58,7 @@ pub struct Step {
     pub took_us: u64,
     /// The most memory that the instance has had.
     pub memory_peak_bytes: u64,
-    /// Fuel used, where the engine counts it.
+    /// Fuel used: only where it is counted, as a rerun does; messages under way are not metered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fuel: Option<u64>,
 }

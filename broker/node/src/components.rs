@@ -50,8 +50,15 @@ pub(crate) struct Components {
 /// Plugins live as long as a pipeline uses them; the latest a little longer.
 #[derive(Default)]
 struct Loaded {
-    by_digest: HashMap<Digest, Weak<Plugin>>,
+    by_code: HashMap<Code, Weak<Plugin>>,
     recent: VecDeque<Arc<Plugin>>,
+}
+
+/// What a plugin was compiled from, and to: code that counts fuel is other code, of another engine.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Code {
+    digest: Digest,
+    metered: bool,
 }
 
 /// A file that no record names.
@@ -125,7 +132,7 @@ impl Components {
     ) -> Result<(), NodeError> {
         self.sign(digest, signature).await?;
         self.write(digest, wasm).await?;
-        self.keep(digest, plugin);
+        self.keep(Code { digest, metered: false }, plugin);
         Ok(())
     }
 
@@ -154,12 +161,13 @@ impl Components {
         on_disk(move || write_durably(&path, format!("{signature}\n").as_bytes())).await
     }
 
-    /// The plugin with this digest, loaded from disk when it is not yet.
+    /// The plugin with this digest in `engine`, loaded from disk when it is not yet.
     ///
     /// # Errors
     /// The file is gone or damaged; it does not load.
     pub(crate) async fn get(&self, engine: &Engine, digest: &Digest) -> Result<Arc<Plugin>, NodeError> {
-        let loaded = self.lock().by_digest.get(digest).and_then(Weak::upgrade);
+        let code = Code { digest: *digest, metered: engine.is_metered() };
+        let loaded = self.lock().by_code.get(&code).and_then(Weak::upgrade);
         if let Some(plugin) = loaded {
             return Ok(plugin);
         }
@@ -178,14 +186,14 @@ impl Components {
             return Err(NodeError::Unavailable(text));
         }
         let plugin = self.load(engine, wasm.into()).await?;
-        self.keep(*digest, &plugin);
+        self.keep(code, &plugin);
         Ok(plugin)
     }
 
     /// Removes a component and its signature. What is missing is removed.
     pub(crate) fn remove(&self, digest: &Digest) {
         let mut loaded = self.lock();
-        loaded.by_digest.remove(digest);
+        loaded.by_code.retain(|code, _| code.digest != *digest);
         let text = hex::encode(digest);
         loaded.recent.retain(|plugin| plugin.digest() != text);
         drop(loaded);
@@ -220,10 +228,10 @@ impl Components {
         Ok(strays)
     }
 
-    fn keep(&self, digest: Digest, plugin: &Arc<Plugin>) {
+    fn keep(&self, code: Code, plugin: &Arc<Plugin>) {
         let mut loaded = self.lock();
-        loaded.by_digest.retain(|_, plugin| plugin.strong_count() > 0);
-        loaded.by_digest.insert(digest, Arc::downgrade(plugin));
+        loaded.by_code.retain(|_, plugin| plugin.strong_count() > 0);
+        loaded.by_code.insert(code, Arc::downgrade(plugin));
         if loaded.recent.len() >= RECENT_MAX {
             loaded.recent.pop_front();
         }

@@ -37,6 +37,10 @@ const TABLES_PER_COMPONENT_MAX: u32 = 16;
 /// for each stage that it tests, and one in Python has 38 core instances.
 const LARGE_COMPONENTS: u32 = 4;
 
+/// How many instances the metered engine of another one may have: one run at a time goes through it, and what waits to be
+/// used again makes room.
+const METERED_INSTANCES: u32 = 16;
+
 /// How to make an [`Engine`].
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -80,7 +84,9 @@ pub(crate) struct Inner {
     /// Linear memory of all living instances.
     pub(crate) guest_bytes: Arc<AtomicUsize>,
     compiler: Compiler,
-    cache: Option<Cache>,
+    cache: Option<Arc<Cache>>,
+    /// The same engine counting fuel, once somebody asked for it.
+    metered: Mutex<Option<Engine>>,
     instances: Arc<AtomicUsize>,
     instances_max: usize,
     /// Stages whose idle instances can be given up when there are too many.
@@ -110,6 +116,44 @@ impl Engine {
     /// # Errors
     /// What this machine lacks.
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
+        let cache = config.cache.as_deref().and_then(Cache::open).map(Arc::new);
+        Self::start(config, Library::default(), cache)
+    }
+
+    /// The same engine, counting fuel: for runs that are told, not for traffic.
+    ///
+    /// It lends what this one lends, keeps its code in the same cache under keys of its own, compiles a plugin when that is
+    /// loaded into it, and has one thread. It is started once, when it is first asked for, and ends with this one. Plugins
+    /// and pipelines of one are not of the other. What its pipelines remember is their runs' to say.
+    ///
+    /// # Errors
+    /// What this machine lacks for another engine.
+    pub fn metered(&self) -> Result<Self, EngineError> {
+        if self.inner.fuel {
+            return Ok(self.clone());
+        }
+        let mut metered = self.inner.metered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(metered) = &*metered {
+            return Ok(metered.clone());
+        }
+        let config = EngineConfig {
+            limits: self.limits().clone(),
+            threads: 1,
+            instances: METERED_INSTANCES,
+            cache: None,
+            compiler: self.inner.compiler.clone(),
+            fuel: true,
+        };
+        let engine = Self::start(config, self.library().clone(), self.inner.cache.clone())?;
+        Ok(metered.insert(engine).clone())
+    }
+
+    /// Whether it counts fuel.
+    pub fn is_metered(&self) -> bool {
+        self.inner.fuel
+    }
+
+    fn start(config: EngineConfig, library: Library, cache: Option<Arc<Cache>>) -> Result<Self, EngineError> {
         let failed = |error: wasmtime::Error| EngineError(format!("{error:#}"));
         let io_failed = |error: std::io::Error| EngineError(error.to_string());
         let threads = config.threads.max(1);
@@ -122,7 +166,6 @@ impl Engine {
         wasi::link(&mut linker).map_err(failed)?;
         Host_::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host).map_err(failed)?;
 
-        let cache = config.cache.as_deref().and_then(Cache::open);
         let inner = Inner {
             ticker: Ticker::start(wasmtime.clone()).map_err(io_failed)?,
             workers: Workers::start(threads).map_err(io_failed)?,
@@ -130,12 +173,13 @@ impl Engine {
             linker,
             limits: Arc::new(config.limits),
             fuel: config.fuel,
-            library: Library::default(),
+            library,
             memories: OnceLock::new(),
             threads,
             guest_bytes: Arc::default(),
             compiler: config.compiler,
             cache,
+            metered: Mutex::default(),
             instances: Arc::default(),
             instances_max: instances as usize,
             stages: Mutex::default(),

@@ -53,7 +53,7 @@ pub struct Step {
     pub took_us: u64,
     /// The most memory that the instance has had, in bytes.
     pub memory_peak_bytes: usize,
-    /// Fuel used, where the engine counts it.
+    /// Fuel used: only where it is counted, as a rerun does; messages under way are not metered.
     pub fuel: Option<u64>,
 }
 

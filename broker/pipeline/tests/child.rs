@@ -15,8 +15,9 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(COMPILE_SUBCOMMAND) {
         return wharf_pipeline::compile_plugin_main();
     }
-    let tests: [(&str, Test); 5] = [
+    let tests: [(&str, Test); 6] = [
         ("a_child_compiles_what_this_process_runs_and_the_cache_keeps_it", compiles_and_keeps),
+        ("metered_code_is_compiled_once_beside_the_other", meters_beside),
         ("a_component_that_is_not_valid_is_refused_with_the_childs_words", refuses_with_words),
         ("a_child_that_hangs_is_killed", kills_what_hangs),
         ("a_child_that_dies_or_babbles_is_an_error", survives_death_and_babble),
@@ -74,6 +75,30 @@ fn compiles_and_keeps(folder: &Path) {
 
     let not_cached = engine(absent, None, Limits::default()).load(&guest());
     assert!(matches!(not_cached, Err(LoadError::Compile(CompileError::Start { .. }))), "{not_cached:?}");
+}
+
+fn meters_beside(folder: &Path) {
+    let cache = folder.join("cache");
+    let files = || fs::read_dir(&cache).map_or(0, |entries| entries.filter_map(Result::ok).count());
+    let engine = |compiler| engine(compiler, Some(cache.clone()), Limits::default());
+    let live = engine(own());
+    live.load(&guest()).expect("it loads");
+    let with_one = files();
+    let metered = live.metered().expect("it starts");
+    assert_eq!(files(), with_one, "nothing is compiled before somebody asks");
+    assert!(metered.is_metered() && !live.is_metered());
+    metered.load(&guest()).expect("it loads");
+    assert_eq!(files(), with_one + 1, "code of its own, in the same cache");
+
+    let absent = engine(Compiler::Child(folder.join("no such program")));
+    for engine in [&absent, &absent.metered().expect("it starts")] {
+        engine.load(&guest()).expect("both are in the cache");
+    }
+    let digest = live.load(&guest()).expect("it loads").digest().to_owned();
+    live.forget_compiled(&[digest].into());
+    assert_eq!(files(), with_one + 1, "what is used is kept in both ways");
+    live.forget_compiled(&Default::default());
+    assert_eq!(files(), with_one - 1, "and what is not is dropped in both");
 }
 
 fn refuses_with_words(_: &Path) {

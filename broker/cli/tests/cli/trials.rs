@@ -151,7 +151,11 @@ fn a_receipt_names_the_version_that_handled_a_message_and_a_rerun_makes_the_same
     let traced = broker.ok("pub orders.in --file order.xml --trace");
     let id = traced.lines().next().expect("an id");
     let again = broker.ok(&format!("trace rerun {id}"));
-    assert!(again.contains("orders/2 on the way to billing: the same bytes in its 2 steps"), "{again}");
+    assert!(again.contains("orders/2 on the way to billing: the same bytes in its 2 steps, "), "{again}");
+    assert!(again.trim_end().ends_with(" fuel"), "{again}");
+    let steps = broker.ok(&format!("trace rerun {id} --steps"));
+    assert_eq!(steps.matches(" fuel)").count(), 2, "each stage's: {steps}");
+    assert!(!broker.ok(&format!("trace show {id}")).contains("fuel"), "it was not counted then");
     broker.ok("pipeline stage numbers.toml");
     assert!(
         broker.fails(&format!("trace rerun {id} --version 3")).contains("1 of 1 runs came out otherwise")
@@ -161,5 +165,6 @@ fn a_receipt_names_the_version_that_handled_a_message_and_a_rerun_makes_the_same
     assert!(other.contains("payload $.order.total\n    - \"1\"\n    + 1"), "{other}");
     let json = broker.json(&format!("trace rerun {id} -o json"));
     assert_eq!(json[0]["passes"][0]["outcome"], "same");
+    assert!(json[0]["passes"][0]["steps"][1]["fuel"].as_u64() > Some(100), "{json}");
     assert!(broker.fails("trace rerun 999-0").contains("wharf trace ls"));
 }

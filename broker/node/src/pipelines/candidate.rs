@@ -96,6 +96,21 @@ impl Node {
             Candidate::Version(number) => *number,
             Candidate::Spec(text) => return Ok((0, self.candidate(&topology, name, text).await?.1)),
         };
-        Ok((number, self.prepare_version(&topology, name, number).await?))
+        Ok((number, self.prepare_version(self.engine(), &topology, name, number).await?))
+    }
+
+    /// A version made ready to run metered, so that it tells its fuel. Where it cannot be (metered code is larger, and
+    /// compiled under the same limits), as messages pass it.
+    pub(crate) async fn metered_version(&self, name: &Name, number: u32) -> Result<Arc<Pipeline>, NodeError> {
+        let topology = self.shard().topology().clone();
+        let metered = match self.engine().metered() {
+            Ok(engine) => self.prepare_version(&engine, &topology, name, number).await,
+            Err(error) => Err(NodeError::Unavailable(error.to_string())),
+        };
+        if let Err(error) = &metered {
+            tracing::debug!(%name, number, %error, "a version is run without counting fuel");
+            return self.prepare_version(self.engine(), &topology, name, number).await;
+        }
+        metered
     }
 }

@@ -197,13 +197,13 @@ impl Node {
         number: u32,
         kind: TrialKind,
     ) -> Result<[Arc<Pipeline>; 2], NodeError> {
-        let candidate = self.prepare_version(topology, name, number).await?;
+        let candidate = self.prepare_version(self.engine(), topology, name, number).await?;
         let other = match kind {
             TrialKind::Shadow => Arc::clone(&candidate),
             // Apart from the one at work: copies are not in its statistics, and break none of its breakers.
             TrialKind::Canary(_) => {
                 let active = topology.pipeline(name.as_str()).ok_or_else(|| missing(name))?.active;
-                self.prepare_version(topology, name, active).await?
+                self.prepare_version(self.engine(), topology, name, active).await?
             }
         };
         if matches!(kind, TrialKind::Canary(_)) && (candidate.remembers() || other.remembers()) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wharf_pipeline::Pipeline;
+use wharf_pipeline::{Engine, Pipeline};
 use wharf_protocol::Name;
 use wharf_queue::{Change, PipelineEventKind, Topology};
 
@@ -127,14 +127,15 @@ impl Node {
         note: String,
     ) -> Result<(), NodeError> {
         let topology = self.shard().topology().clone();
-        let pipeline = self.prepare_version(&topology, name, number).await?;
+        let pipeline = self.prepare_version(self.engine(), &topology, name, number).await?;
         let change = Change::ActivatePipeline { name: name.clone(), number, how, by, note };
         self.swap(name, change, pipeline).await
     }
 
-    /// Makes version `number` of a pipeline ready to run.
+    /// Makes version `number` of a pipeline ready to run in `engine`.
     pub(super) async fn prepare_version(
         &self,
+        engine: &Engine,
         topology: &Topology,
         name: &Name,
         number: u32,
@@ -145,6 +146,6 @@ impl Node {
             name: format!("{name}/{number}"),
         })?;
         let spec = parse(name, &version.spec)?;
-        prepare(self.engine(), self.components(), topology, &spec).await
+        prepare(engine, self.components(), topology, &spec).await
     }
 }

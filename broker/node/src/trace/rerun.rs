@@ -2,7 +2,8 @@
 //!
 //! Time, random bits and what was read of a pipeline's memory come from the trace, so that the same version makes the same
 //! bytes: each stage's outputs are held against the recorded ones by their SHA-256. Another version is run on the same,
-//! and told in what its outcome differs. Nothing is stored, delivered, or counted.
+//! and told in what its outcome differs. Nothing is stored, delivered, or counted, but fuel: runs of this kind go through
+//! code that meters itself, which messages under way do not pay for.
 
 use std::sync::Arc;
 
@@ -11,7 +12,6 @@ use wharf_pipeline::{Item, Pipeline, Step, Traced, departure};
 use wharf_protocol::{Name, Timestamp};
 
 use super::{Pass, Trace, TraceId, TraceKey};
-use crate::pipelines::Candidate;
 use crate::{Action, Node, NodeError, Principal};
 
 /// Passes that are run again in one request; a trace has few.
@@ -52,7 +52,7 @@ pub struct PassAgain {
     pub on_way_to: Option<Name>,
     /// The queue or stream on whose way to a consumer the pipeline is.
     pub on_way_from: Option<Name>,
-    /// What each stage said now.
+    /// What each stage said now, with its fuel.
     pub steps: Vec<Step>,
     /// How that is to what was recorded.
     pub outcome: Again,
@@ -128,8 +128,6 @@ impl Node {
         let (Some(item), Some(circumstances)) = (item, circumstances) else {
             return again(Vec::new(), Again::Impossible(not_kept()));
         };
-        // One thread of the plugins for all trials, replays and this.
-        let _turn = self.pipelines_in_use().trials.turn().await;
         let circumstances = Arc::new(circumstances);
         let recorded = match self.run_version(&pipeline, then, item.clone(), &circumstances).await {
             Ok(traced) => traced,
@@ -171,9 +169,11 @@ impl Node {
         item: Item,
         circumstances: &Arc<wharf_pipeline::Circumstances>,
     ) -> Result<Traced, String> {
-        let ready = self.ready_version(name, &Candidate::Version(number)).await;
-        let (_, pipeline): (u32, Arc<Pipeline>) = ready.map_err(|error| error.to_string())?;
+        let ready = self.metered_version(name, number).await;
+        let pipeline: Arc<Pipeline> = ready.map_err(|error| error.to_string())?;
         let circumstances = Arc::clone(circumstances);
+        // One thread of the plugins for all trials, replays and this; compiling came before.
+        let _turn = self.pipelines_in_use().trials.turn().await;
         let run = tokio::task::spawn_blocking(move || pipeline.run_again(item, &circumstances));
         let ran = run.await.map_err(|error| format!("the run failed: {error}"))?;
         ran.map_err(|outdated| outdated.to_string())

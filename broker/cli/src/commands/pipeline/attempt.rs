@@ -146,7 +146,8 @@ pub(in crate::commands) fn print(trace: &Trace) -> anyhow::Result<()> {
 pub(in crate::commands) fn print_step(step: &Step) -> anyhow::Result<()> {
     let (stage, verdict, plugin) = (&step.stage, &step.verdict, &step.plugin);
     let memory = units::show_bytes(step.memory_peak_bytes);
-    output::line(format_args!("{stage}: {verdict}  ({plugin}, {} µs, {memory})", step.took_us))?;
+    let fuel = step.fuel.map(|fuel| format!(", {fuel} fuel")).unwrap_or_default();
+    output::line(format_args!("{stage}: {verdict}  ({plugin}, {} µs, {memory}{fuel})", step.took_us))?;
     if let Some(problem) = &step.problem {
         // The path of the payload itself is empty.
         let at = problem.path.as_deref().filter(|path| !path.is_empty());

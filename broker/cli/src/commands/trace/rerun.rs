@@ -9,6 +9,7 @@ use wharf_protocol::Name;
 use crate::admin::{Admin, path};
 use crate::commands::pipeline::print_step;
 use crate::output::{self, Format, Output};
+use crate::units::show_count;
 
 /// Runs a traced message once more, with the time, random bits and memory of then, and compares it with the trace
 #[derive(Debug, ClapArgs)]
@@ -17,7 +18,7 @@ Examples:
   wharf trace rerun 4711-0
   wharf trace rerun 4711-0 --steps
   wharf trace rerun 4bf92f3577b34da6a3ce929d0e0e4736 --pipeline orders --version 4
-  wharf trace rerun 4711-0 -o json | jq '.[].passes[] | {pipeline, outcome}'
+  wharf trace rerun 4711-0 -o json | jq '.[].passes[].steps[] | {stage, fuel}'
 
 Nothing is stored, delivered or counted. The exit code is 1 when anything differs, or cannot be run again.")]
 pub(super) struct Args {
@@ -29,7 +30,7 @@ pub(super) struct Args {
     /// Another version than the one that the message passed: shows in what its outcome differs
     #[arg(long, value_name = "N")]
     version: Option<u32>,
-    /// Shows what each stage said now
+    /// Shows what each stage said now, and its fuel
     #[arg(long)]
     steps: bool,
     /// Takes differences for success
@@ -63,7 +64,7 @@ pub(super) fn run(args: Args, admin: &Admin) -> anyhow::Result<()> {
 fn print(rerun: &RerunResult, steps: bool) -> anyhow::Result<()> {
     output::line(format_args!("trace {}  {} at {}", rerun.id, rerun.topic, rerun.at))?;
     for pass in &rerun.passes {
-        output::line(format_args!("{}: {}", place(pass), outcome(pass)))?;
+        output::line(format_args!("{}: {}{}", place(pass), outcome(pass), fuel(pass)))?;
         for difference in &pass.differences {
             let stage = difference.stage.as_ref().map(|stage| format!("{stage}: ")).unwrap_or_default();
             output::line(format_args!("  {stage}{}", difference.what))?;
@@ -93,12 +94,15 @@ fn outcome(pass: &RerunPass) -> String {
     let another = pass.then != pass.now;
     match pass.outcome.as_str() {
         "same" if another => "the same outcome".to_owned(),
-        "same" => match pass.steps.len() {
-            1 => "the same bytes in its 1 step".to_owned(),
-            steps => format!("the same bytes in its {steps} steps"),
-        },
+        "same" => format!("the same bytes in its {}", show_count(pass.steps.len() as u64, "step")),
         "differs" if another => "another outcome".to_owned(),
         "differs" => "otherwise".to_owned(),
         _ => pass.reason.clone().unwrap_or_default(),
     }
+}
+
+/// What all its calls took of it; nothing where it was not counted.
+fn fuel(pass: &RerunPass) -> String {
+    let counted = pass.steps.iter().map(|step| step.fuel).sum::<Option<u64>>();
+    counted.filter(|fuel| *fuel > 0).map(|fuel| format!(", {fuel} fuel")).unwrap_or_default()
 }
