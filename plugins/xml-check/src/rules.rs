@@ -16,6 +16,8 @@ const RULES_MAX: usize = 256;
 pub struct Config {
     /// The root's name.
     pub root: Option<String>,
+    /// Whether every prefix is to be declared.
+    pub namespaces: bool,
     /// Rules, by the path of what they are for.
     pub elements: Vec<ElementRule>,
 }
@@ -63,6 +65,7 @@ pub struct Count {
 #[derive(Debug)]
 pub(crate) struct Rules {
     root: Option<String>,
+    pub(crate) namespaces: bool,
     rules: Vec<Rule>,
 }
 
@@ -91,7 +94,7 @@ impl Rules {
         let rules = config.elements.into_iter().enumerate();
         let rules: Result<_, _> =
             rules.map(|(index, rule)| Rule::new(rule, &format!("/elements/{index}"))).collect();
-        Ok(Self { root: config.root, rules: rules? })
+        Ok(Self { root: config.root, namespaces: config.namespaces, rules: rules? })
     }
 
     pub(crate) fn check_root(&self, xml: &str, document: &Document<'_>) -> Result<(), Problem> {
@@ -251,7 +254,7 @@ fn matches(steps: &[String], path: &[&str]) -> bool {
 }
 
 /// At the name of the element, which is a slice of `xml`.
-fn problem(code: &'static str, xml: &str, element: &Element<'_>, message: &str) -> Problem {
+pub(crate) fn problem(code: &'static str, xml: &str, element: &Element<'_>, message: &str) -> Problem {
     let offset = (element.name.as_ptr() as usize).saturating_sub(xml.as_ptr() as usize);
     xml_document::problem(code, xml, offset, message)
 }

@@ -108,6 +108,74 @@ fn without_rules_it_is_well_formedness_alone() {
 }
 
 #[test]
+fn a_path_leads_past_what_was_closed_before() {
+    // An element without children was left twice, so that its next sibling was at another path, and no rule was its own.
+    Harness::each(|plugin: Harness<XmlCheck>| {
+        let config = json!({"elements": [{"at": "order/line/qty", "text": {"pattern": "[0-9]+"}}]});
+        let plugin = plugin.config(config);
+        let order = |qty: &str| format!("<order><a/><b><c/></b><line><d/><qty>{qty}</qty></line></order>");
+        plugin.send(order("2").into_bytes()).assert_passed();
+        plugin.send(order("two").into_bytes()).assert_rejected("text");
+    });
+}
+
+#[test]
+fn the_end_of_cdata_in_text_is_refused_with_its_place_and_nowhere_else() {
+    Harness::each(|plugin: Harness<XmlCheck>| {
+        for (xml, place) in [
+            ("<a>\n<b>x]]>y</b></a>", "line 2, column 5"),
+            ("<a>]]></a>", "line 1, column 4"),
+            ("<a><![CDATA[x]]>]]></a>", "line 1, column 17"),
+            ("<a>&#93;]]]></a>", "line 1, column 10"),
+        ] {
+            let outcome = plugin.send(xml);
+            let problem = outcome.assert_rejected("not-xml");
+            assert_eq!(problem.path.as_deref(), Some(place), "{xml}: {problem}");
+            assert!(problem.message.contains("`]]&gt;`"), "{problem}");
+        }
+        for xml in [
+            "<a>]]&gt;</a>",
+            "<a>]] ></a>",
+            "<a>]&#93;></a>",
+            "<a x=']]>'>]]</a>",
+            "<a><!-- ]]> --><![CDATA[]]]]><![CDATA[>]]></a>",
+        ] {
+            plugin.send(xml).assert_passed();
+        }
+    });
+}
+
+#[test]
+fn with_namespaces_every_prefix_is_declared_around_it() {
+    Harness::each(|plugin: Harness<XmlCheck>| {
+        let free = "<a><c:b/></a>";
+        plugin.send(free).assert_passed();
+        let plugin = plugin.config(json!({"namespaces": true}));
+        for xml in [
+            "<c:a xmlns:c='urn:c' c:x='1' xml:lang='en'><c:b/><b xmlns:d='urn:d'><d:e/></b></c:a>",
+            "<a xmlns='urn:a'><b xmlns:c='1'><b xmlns:c='2'/><c:d/></b></a>",
+        ] {
+            plugin.send(xml).assert_passed();
+        }
+        for (xml, place, what) in [
+            (free, "line 1, column 5", "the prefix of `c:b` is not declared: `xmlns:c` is missing"),
+            ("<a c:x='1'/>", "line 1, column 2", "`c:x`"),
+            ("<a><b xmlns:c='1'/><c:d/></a>", "line 1, column 21", "`c:d`"),
+            ("<a><b xmlns:c='1'><b xmlns:c='2'/></b><c:d/></a>", "line 1, column 40", "`c:d`"),
+            ("<a xmlns:c=''/>", "line 1, column 2", "`xmlns:c` declares nothing"),
+            ("<a xmlns:xml='urn:a'/>", "line 1, column 2", "`xmlns:xml` declares nothing"),
+            ("<a xmlns:c='1'><c:d:e/></a>", "line 1, column 17", "one colon"),
+            ("<:a/>", "line 1, column 2", "one colon"),
+        ] {
+            let outcome = plugin.send(xml);
+            let problem = outcome.assert_rejected("namespace");
+            assert_eq!(problem.path.as_deref(), Some(place), "{xml}: {problem}");
+            assert!(problem.message.contains(what), "{problem}");
+        }
+    });
+}
+
+#[test]
 fn a_wrong_rule_refuses_the_configuration_with_its_place() {
     let refused = |config: Value, path: &str| {
         Harness::<XmlCheck>::native().config(config).assert_refused("bad-config", Some(path));

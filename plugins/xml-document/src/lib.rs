@@ -56,7 +56,8 @@ pub struct Attribute<'x> {
     pub value: Cow<'x, str>,
 }
 
-/// Reads `xml`, in which line ends are already `\n` ([`with_newlines`]). The root is element 0.
+/// Reads `xml`, in which line ends are already `\n` ([`with_newlines`]). The root is element 0. `]]>` in text is refused, as
+/// XML 1.0 §2.4 says.
 ///
 /// # Errors
 /// `not-xml`, `too-deep`, `doctype-refused` or `unsupported-encoding`, with the line and column.
@@ -76,6 +77,8 @@ pub fn read(xml: &str, max_depth: usize) -> Result<Document<'_>, Problem> {
     let mut document = Document { elements: Vec::with_capacity(xml.len() / 32), attributes: Vec::new() };
     let mut open: Vec<u32> = Vec::with_capacity(max_depth.min(16));
     let mut heads = Vec::new();
+    // Hardly a document has a `]`: one look for it spares each piece of text a search.
+    let may_end_cdata = xml.as_bytes().contains(&b']');
     let mut reader = Reader::from_str(xml);
     reader.config_mut().check_comments = true;
     loop {
@@ -102,7 +105,13 @@ pub fn read(xml: &str, max_depth: usize) -> Result<Document<'_>, Problem> {
                 let closed = open.pop().expect("the reader matches end tags");
                 document.close(closed, &mut heads);
             }
-            Event::Text(text) => document.text(xml, start, open.last(), text.into_inner())?,
+            Event::Text(text) => {
+                let text = text.into_inner();
+                if may_end_cdata && let Some(at) = text.find("]]>") {
+                    return Err(not_xml(xml, start + at, "`]]>` in text is written `]]&gt;`"));
+                }
+                document.text(xml, start, open.last(), text)?;
+            }
             Event::CData(text) => document.text(xml, start, open.last(), text.into_inner())?,
             Event::GeneralRef(reference) => {
                 let mut value = String::new();

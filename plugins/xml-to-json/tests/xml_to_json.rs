@@ -108,6 +108,7 @@ fn hostile_documents_are_refused_with_their_place() {
         ("<!DOCTYPE a SYSTEM 'file:///etc/passwd'><a/>", "doctype-refused", "line 1, column 1"),
         ("\n<a>&xxe;</a>", "not-xml", "line 2, column 4"),
         ("<a x='&xxe;'/>", "not-xml", "line 1, column 4"),
+        ("<a>\n]]></a>", "not-xml", "line 2, column 1"),
         (deep.as_str(), "too-deep", "line 1, column 385"),
         (wide_open.as_str(), "too-deep", "line 1, column 385"),
         ("<?xml version='1.0' encoding='ISO-8859-1'?><a>é</a>", "unsupported-encoding", "line 1, column 1"),
