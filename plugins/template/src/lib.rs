@@ -25,7 +25,9 @@
 //! up to 128 bits keep their digits, larger ones reject the message (`number-too-large`); a number with a fraction or
 //! exponent is a double, written as the shortest text that reads back as it. A template that cannot be read refuses the
 //! pipeline, with the line; an error while it runs rejects the message with the code `template`, and so does one that
-//! runs for more than half a million steps, where 64 bytes that it makes are one. There is nothing to include or import.
+//! runs for more than half a million steps, where 64 bytes that it makes are one: with the line of the template, and the
+//! name that nothing has (`` undefined value: `payload.cutsomer` is undefined (line 3) ``). There is nothing to include or
+//! import.
 
 use json_value::{Path, Value, real};
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, context};
@@ -108,6 +110,8 @@ impl Plugin for Template {
         }
         let mut environment = Environment::new();
         environment.set_fuel(Some(STEPS_MAX));
+        // Errors then name what is undefined. What else they know, the whole context, is told to nobody.
+        environment.set_debug(true);
         environment.set_auto_escape_callback(move |_| match config.escape {
             Escape::None => AutoEscape::None,
             Escape::Html => AutoEscape::Html,

@@ -55,6 +55,30 @@ fn a_name_that_nothing_has_rejects_or_is_empty() {
 }
 
 #[test]
+fn what_is_undefined_is_named_with_its_line_and_no_value_of_the_message_is() {
+    Harness::each(|plugin: Harness<Template>| {
+        let plugin = plugin.config(json!({"template": "{% set x = 1 %}\n{{ payload.lines[0].cutsomer }}"}));
+        let outcome = plugin.send(r#"{"lines":[{"customer":"hunter2"}]}"#);
+        let problem = outcome.assert_rejected("template");
+        assert_eq!(problem.message, "undefined value: `payload.lines[0].cutsomer` is undefined (line 2)");
+        assert_eq!(problem.path.as_deref(), Some("template line 2"));
+    });
+    let named = |template: &str| {
+        let outcome = native(template, json!({})).send(r#"{"secret":"hunter2"}"#);
+        let problem = outcome.assert_rejected("template");
+        assert!(!problem.message.contains("hunter2"), "{problem}");
+        problem.message.clone()
+    };
+    assert!(named("{{ payload.customer.name }}").contains("`payload.customer` is undefined"));
+    assert!(named("{{ payloda }}").contains("`payloda` is undefined"));
+    assert!(named("{{ headers.region | upper }}").contains("`headers.region` is undefined"));
+    assert!(named("{% set a = payload.b %}\n{{ a }}").contains("`payload.b` is undefined (from line 1)"));
+    assert!(
+        named("{% for a in payload.items %}{{ a }}{% endfor %}").contains("`payload.items` is undefined")
+    );
+}
+
+#[test]
 fn a_template_that_runs_too_long_or_makes_too_much_rejects() {
     Harness::each(|plugin: Harness<Template>| {
         let template = "{% for a in range(9000) %}{% for b in range(9000) %}x{% endfor %}{% endfor %}";
