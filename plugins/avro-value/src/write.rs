@@ -1,6 +1,6 @@
 //! From a value to bytes.
 
-use json_value::{Bytes, DEPTH_MAX, Integer, Path, Value, integer, is_exact, real};
+use json_value::{Bytes, DEPTH_MAX, Path, Value, Whole, is_exact, real, whole};
 use wharf_plugin::Problem;
 
 use crate::Schema;
@@ -163,7 +163,14 @@ impl<'v> Writer<'v> {
     fn union(&mut self, branches: &[usize], value: &'v Value<'_>, depth: usize) -> Result<(), Problem> {
         let (start, place) = (self.out.len(), self.path.depth());
         let mut furthest: Option<(usize, Problem)> = None;
+        let of = |branch: usize| &self.schema.types[branch];
+        // `7.0` is whole, and is an integer only where there is nothing nearer to how it is written.
+        let real = matches!(value, Value::Number(digits) if digits.contains(['.', 'e', 'E']))
+            && branches.iter().any(|&branch| matches!(of(branch), Type::Float | Type::Double));
         for (index, &branch) in branches.iter().enumerate() {
+            if real && matches!(self.schema.types[branch], Type::Int | Type::Long) {
+                continue;
+            }
             self.long(index as i64);
             match self.value(branch, value, depth + 1) {
                 Ok(()) => return Ok(()),
@@ -191,15 +198,17 @@ impl<'v> Writer<'v> {
         }
     }
 
+    /// The whole number, which may be written with a fraction of zeros or an exponent.
     fn whole(&self, digits: &str) -> Result<i64, Problem> {
-        match integer(digits) {
-            Some(Integer::Signed(number)) => Ok(number),
-            Some(_) => Err(self.path.problem("number-too-large", format!("{digits} has more than 64 bits"))),
-            None if digits == "-0" => Ok(0),
-            None => Err(self
-                .path
-                .problem("wrong-type", format!("a whole number is to be here, and there is {digits}"))),
-        }
+        let number = match whole(digits) {
+            Some(Whole::Exact(number)) => i64::try_from(number).ok(),
+            Some(Whole::TooLarge) => None,
+            Some(Whole::Fraction) | None => {
+                let message = format!("a whole number is to be here, and there is {digits}");
+                return Err(self.path.problem("wrong-type", message));
+            }
+        };
+        number.ok_or_else(|| self.path.problem("number-too-large", format!("{digits} has more than 64 bits")))
     }
 
     /// An integer that the float would round is refused; a fraction is the nearest, as everywhere.

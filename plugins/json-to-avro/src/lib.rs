@@ -19,7 +19,8 @@
 //! ```
 //!
 //! Of a union, the first branch that the value fits is taken; a field that is missing has its default; bytes and fixed
-//! are texts in base64. Nothing is changed silently: an integer that a float or double would round is rejected
+//! are texts in base64. `7.0` and `7e0` are integers as `7` is, by their digits; in a union with a float or double they are
+//! that. Nothing is changed silently: an integer that a float or double would round is rejected
 //! (`not-exact`), as is one that an int or long does not hold (`number-too-large`), a member that is no field
 //! (`unknown-field`), a field without value and default (`missing-field`), and what is of another type (`wrong-type`);
 //! each with its JSON pointer.

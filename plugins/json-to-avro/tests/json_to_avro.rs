@@ -60,6 +60,24 @@ fn a_missing_field_has_its_default() {
 }
 
 #[test]
+fn a_whole_number_is_an_integer_however_it_is_written_unless_a_float_is_nearer() {
+    Harness::each(|plugin: Harness<JsonToAvro>| {
+        let plugin = plugin.config(json!({"schema": json!("long").to_string()}));
+        for number in ["7", "7.0", "7e0", "0.7E+1", "700e-2"] {
+            plugin.send(number).assert_payload(b"\x0e");
+        }
+        // 2^53 + 1: a double has no such number.
+        plugin.send("9007199254740993.0").assert_payload(b"\x82\x80\x80\x80\x80\x80\x80\x20");
+        plugin.send("7.5").assert_rejected("wrong-type");
+        plugin.send("1e99").assert_rejected("number-too-large");
+    });
+    let (seven_long, seven_double) = (b"\x00\x0e".as_slice(), b"\x02\0\0\0\0\0\0\x1c\x40".as_slice());
+    native(&json!(["long", "double"])).send("7").assert_payload(seven_long);
+    native(&json!(["long", "double"])).send("7.0").assert_payload(seven_double);
+    native(&json!(["long", "null"])).send("7.0").assert_payload(seven_long);
+}
+
+#[test]
 fn what_does_not_fit_is_rejected_with_its_place() {
     let reject = |schema: Value, json: &str, code: &str, path: &str| {
         let outcome = native(&schema).send(json);

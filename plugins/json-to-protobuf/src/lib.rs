@@ -20,7 +20,8 @@
 //! 08 07 12 02 68 69 1a 05 0a 01 41 10 02
 //! ```
 //!
-//! Members are named as in JSON or as in the schema; integers are numbers or their digits as text; `null` is not there.
+//! Members are named as in JSON or as in the schema; integers are numbers or their digits as text, and `7.0` and
+//! `7e0` are integers as `7` is, by their digits, however many; `null` is not there.
 //! Nothing is changed silently: an integer that its type does not hold (`number-too-large`) or that a float would round
 //! (`not-exact`), a member that is no field (`unknown-field`), two of one `oneof` (`two-of-one`), a required field that
 //! is missing (`missing-field`) and what is of another type (`wrong-type`) are rejected with their JSON pointer.

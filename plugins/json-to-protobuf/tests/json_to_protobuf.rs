@@ -70,6 +70,33 @@ fn zeros_of_proto3_are_not_written() {
 }
 
 #[test]
+fn a_whole_number_is_an_integer_however_it_is_written() {
+    // Refused before; the JSON mapping of proto3 has exponents and fractions of zeros.
+    Harness::each(|plugin: Harness<JsonToProtobuf>| {
+        let plugin = plugin.config(json!({"schema": schema("int32 a = 1; uint64 b = 2; E c = 3;")}));
+        for json in [r#"{"a":7.0}"#, r#"{"a":7e0}"#, r#"{"a":"0.7E+1"}"#, r#"{"a":700e-2}"#] {
+            plugin.send(json).assert_payload(b"\x08\x07");
+        }
+        plugin.send(r#"{"c":1.0}"#).assert_payload(b"\x18\x01");
+        // 2^53 + 1: a double has no such number.
+        plugin.send(r#"{"b":9007199254740993.0}"#).assert_payload(b"\x10\x81\x80\x80\x80\x80\x80\x80\x10");
+        plugin.send(r#"{"b":184467440737095516150e-1}"#).assert_one();
+    });
+    for (json, code) in [
+        (r#"{"a":7.5}"#, "wrong-type"),
+        (r#"{"a":7e-1}"#, "wrong-type"),
+        (r#"{"a":"7."}"#, "wrong-type"),
+        (r#"{"a":"7.0 "}"#, "wrong-type"),
+        (r#"{"a":2147483648.0}"#, "number-too-large"),
+        (r#"{"a":1e999999999}"#, "number-too-large"),
+    ] {
+        native("int32 a = 1;").send(json).assert_rejected(code);
+    }
+    let key = native("map<int32, int32> a = 1;").send(r#"{"a":{"1.0":1}}"#);
+    assert_eq!(key.assert_rejected("wrong-type").path.as_deref(), Some("/a/1.0"), "a key has one spelling");
+}
+
+#[test]
 fn what_does_not_fit_is_rejected_with_its_place() {
     let reject = |fields: &str, json: &str, code: &str, path: &str| {
         let outcome = native(fields).send(json);

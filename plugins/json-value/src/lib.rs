@@ -25,7 +25,7 @@ mod write;
 
 use std::borrow::Cow;
 
-pub use number::{Integer, integer, is_exact, real, write_f64};
+pub use number::{Integer, Whole, integer, is_exact, real, whole, write_f64};
 pub use pattern::{Edit, Pattern, decode_bytes};
 pub use pointer::{Path, Pointer};
 pub use read::{first_duplicate, read};

@@ -1,6 +1,6 @@
 //! From a value to bytes.
 
-use json_value::{Bytes, Path, Value, is_exact, real};
+use json_value::{Bytes, Path, Value, Whole, is_exact, real, whole};
 use wharf_plugin::Problem;
 
 use crate::schema::{Field, Kind, Message, Shape};
@@ -107,7 +107,12 @@ impl<'v> Writer<'v> {
                         (Kind::Bool, _) => {
                             return Err(self.path.problem("wrong-type", "a key is `true` or `false`"));
                         }
-                        (key, digits) => self.integer(key, digits, &mut entry)?,
+                        // Of one key there is one spelling.
+                        (key, digits) => {
+                            let number = digits.parse().ok().filter(|_| !digits.starts_with('+'));
+                            let number = number.ok_or_else(|| self.not_whole(digits))?;
+                            self.integer(key, number, &mut entry)?;
+                        }
                     }
                     tag(2, field.of.wire(), &mut entry);
                     self.value(field.of, member, &mut entry)?;
@@ -156,7 +161,7 @@ impl<'v> Writer<'v> {
                 })?;
                 put_varint(i64::from(*number) as u64, out);
             }
-            (Kind::Enum(_), Value::Number(digits)) => self.integer(Kind::Int32, digits, out)?,
+            (Kind::Enum(_), Value::Number(digits)) => self.integer(Kind::Int32, self.whole(digits)?, out)?,
             (Kind::Double | Kind::Float, Value::Number(digits) | Value::String(digits)) => {
                 let number = self.float(digits, if of == Kind::Float { 24 } else { 53 })?;
                 match of {
@@ -175,7 +180,9 @@ impl<'v> Writer<'v> {
                 };
                 return Err(self.wrong(wanted, value));
             }
-            (of, Value::Number(digits) | Value::String(digits)) => self.integer(of, digits, out)?,
+            (of, Value::Number(digits) | Value::String(digits)) => {
+                self.integer(of, self.whole(digits)?, out)?;
+            }
             (_, value) => return Err(self.wrong("an integer", value)),
         }
         Ok(())
@@ -199,12 +206,26 @@ impl<'v> Writer<'v> {
         }
     }
 
-    fn integer(&self, of: Kind, digits: &str, out: &mut Vec<u8>) -> Result<(), Problem> {
-        let number = digits.parse().ok().filter(|_: &i128| !digits.starts_with('+'));
-        let number = number.ok_or_else(|| {
-            let shown: String = digits.chars().take(40).collect();
-            self.path.problem("wrong-type", format!("a whole number is to be here, and there is {shown}"))
-        })?;
+    /// The whole number, which may be written with a fraction of zeros or an exponent (the JSON mapping of proto3).
+    fn whole(&self, digits: &str) -> Result<i128, Problem> {
+        match whole(digits) {
+            Some(Whole::Exact(number)) => Ok(number),
+            Some(Whole::TooLarge) => {
+                let text = format!("{} has more than 64 bits", shown(digits));
+                Err(self.path.problem("number-too-large", text))
+            }
+            // Zeros in front are no JSON, and were always taken in a text.
+            None if !digits.starts_with('+') => digits.parse().map_err(|_| self.not_whole(digits)),
+            Some(Whole::Fraction) | None => Err(self.not_whole(digits)),
+        }
+    }
+
+    fn not_whole(&self, digits: &str) -> Problem {
+        let text = format!("a whole number is to be here, and there is {}", shown(digits));
+        self.path.problem("wrong-type", text)
+    }
+
+    fn integer(&self, of: Kind, number: i128, out: &mut Vec<u8>) -> Result<(), Problem> {
         let range = match of {
             Kind::Uint32 | Kind::Fixed32 => 0..=i128::from(u32::MAX),
             Kind::Uint64 | Kind::Fixed64 => 0..=i128::from(u64::MAX),
@@ -229,4 +250,9 @@ impl<'v> Writer<'v> {
     fn wrong(&self, wanted: &str, value: &Value<'_>) -> Problem {
         self.path.problem("wrong-type", format!("{wanted} is to be here, and there is {}", value.kind()))
     }
+}
+
+/// As much of a number as is told.
+fn shown(digits: &str) -> String {
+    digits.chars().take(40).collect()
 }
