@@ -17,6 +17,8 @@ pub struct Config {
     pub columns: Vec<String>,
     /// What columns hold, by name; the others hold text.
     pub types: BTreeMap<String, Type>,
+    /// What becomes of a message whose header lacks a column of `types`.
+    pub missing: Missing,
     /// What an empty cell without quotes is.
     pub empty: Empty,
     /// What the rows become.
@@ -36,6 +38,17 @@ pub enum Type {
     Boolean,
     /// Any JSON.
     Json,
+}
+
+/// What becomes of a message whose header lacks a column of `types`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Missing {
+    /// It is rejected: most likely one of the two is misspelt.
+    #[default]
+    Reject,
+    /// Its rows have no such member.
+    Omit,
 }
 
 /// What an empty cell without quotes is.
@@ -68,6 +81,7 @@ impl Default for Config {
             delimiter: ",".into(),
             columns: Vec::new(),
             types: BTreeMap::new(),
+            missing: Missing::default(),
             empty: Empty::default(),
             into: Into::default(),
         }
@@ -81,6 +95,12 @@ impl Config {
             let message = format!("there are {} columns, at most {COLUMNS_MAX} can be", self.columns.len());
             return Err(Problem::new("bad-config", message).at("/columns"));
         }
+        if !self.columns.is_empty()
+            && let Some(name) = self.types.keys().find(|name| !self.columns.contains(name))
+        {
+            let message = format!("there is no column `{name}`: the columns are {}", listed(&self.columns));
+            return Err(Problem::new("bad-config", message).at(format!("/types/{}", escaped(name))));
+        }
         match self.delimiter.as_bytes() {
             &[byte @ (b'\t' | b' '..=b'~')] if byte != b'"' => Ok(byte),
             _ => {
@@ -90,4 +110,21 @@ impl Config {
             }
         }
     }
+}
+
+/// How many names of columns are told.
+const NAMES_MAX: usize = 16;
+
+/// Names of columns, as many as are read.
+pub(crate) fn listed<T: AsRef<str>>(names: &[T]) -> String {
+    let told: Vec<String> = names.iter().take(NAMES_MAX).map(|name| format!("`{}`", name.as_ref())).collect();
+    match names.len() - told.len() {
+        0 => told.join(", "),
+        more => format!("{} and {more} more", told.join(", ")),
+    }
+}
+
+/// A part of a JSON pointer (RFC 6901 §3).
+fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }

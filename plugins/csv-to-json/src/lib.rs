@@ -14,13 +14,15 @@
 //! delimiter = ","                      # one character; "\t" for tabs
 //! columns = []                         # their names; without, the first row has them
 //! types = { qty = "number" }           # or "boolean", "json"; what is not named is text
+//! missing = "reject"                   # a header without a column of `types`; or "omit": such rows have no such member
 //! empty = "null"                       # what an empty cell is: "null", "text", or "omit" for no member
 //! into = "array"                       # or "messages": each row is a message of its own
 //! ```
 //!
 //! CSV is that of RFC 4180, lines may end with `\n` alone, and a byte order mark is skipped. A row with too few or too
 //! many cells, two columns of one name, a quote where none can be, and a cell that is not of its column's type are
-//! rejected with their line. The digits of numbers stay what they were, however many.
+//! rejected with their line; so is a header without a column of `types` (`missing-column`), with the names that are there.
+//! Where `columns` are given, such a type refuses the pipeline. The digits of numbers stay what they were, however many.
 
 mod config;
 mod rows;
@@ -30,7 +32,8 @@ use std::borrow::Cow;
 use json_value::Value;
 use wharf_plugin::{Emit, Failure, Message, Out, Plugin, Problem, Stage, Transformed, Transformer};
 
-pub use config::{Config, Empty, Into, Type};
+use config::listed;
+pub use config::{Config, Empty, Into, Missing, Type};
 use rows::{Cell, Rows};
 
 /// How many columns a table can have.
@@ -114,6 +117,14 @@ impl CsvToJson {
         if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
             let message = format!("two columns are named `{}`", pair[0]);
             return Err(Problem::new("duplicate-column", message).at("line 1"));
+        }
+        // Of given columns, the configuration was refused.
+        let lacks = |name: &&String| sorted.binary_search(&name.as_str()).is_err();
+        if self.config.missing == Missing::Reject
+            && let Some(name) = self.config.types.keys().find(lacks)
+        {
+            let message = format!("the header has no column `{name}`: its columns are {}", listed(&names));
+            return Err(Problem::new("missing-column", message).at("line 1"));
         }
         let of = |name: &str| self.config.types.get(name).copied().unwrap_or_default();
         Ok(names.into_iter().map(|name| Column { of: of(&name), name }).collect())

@@ -57,6 +57,27 @@ fn typed_cells_keep_every_digit() {
 }
 
 #[test]
+fn a_column_that_the_header_lacks_is_named_with_those_that_are_there() {
+    // A misspelt name in `types` made texts of the numbers, and nobody was told.
+    Harness::each(|plugin: Harness<CsvToJson>| {
+        let plugin = plugin.config(json!({"types": {"qyt": "number"}}));
+        let outcome = plugin.send("sku,qty\nA-1,2\n");
+        let problem = outcome.assert_rejected("missing-column");
+        assert_eq!(problem.message, "the header has no column `qyt`: its columns are `sku`, `qty`");
+        assert_eq!(problem.path.as_deref(), Some("line 1"));
+    });
+    native(json!({"types": {"qyt": "number"}, "missing": "omit"}))
+        .send("sku,qty\nA-1,2\n")
+        .assert_payload(r#"[{"sku":"A-1","qty":"2"}]"#);
+    native(json!({"columns": ["sku", "qty"], "types": {"a/b": "number"}}))
+        .assert_refused("bad-config", Some("/types/a~1b"));
+    let wide = (0..1000).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let outcome = native(json!({"types": {"qyt": "number"}})).send(wide.into_bytes());
+    let problem = outcome.assert_rejected("missing-column");
+    assert!(problem.message.ends_with("`15` and 984 more"), "{problem}");
+}
+
+#[test]
 fn what_is_wrong_is_rejected_with_its_line() {
     let reject = |config: Value, csv: &str, code: &str, line: &str| {
         let outcome = native(config).send(csv);
