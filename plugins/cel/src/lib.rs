@@ -23,11 +23,25 @@
 //! `headers` (those that are text) and `attempt`. Another name, or a function that there is not, refuses the pipeline, as
 //! does a text that is no condition, with the line and column. Integers are CEL's `int`, above its range `uint`, above that
 //! they reject the message (`number-too-large`); numbers with a fraction or exponent are `double`. All three can be compared
-//! with one another, and arithmetic does not mix them. The members of an object have no order. There are no regular
-//! expressions and no time.
+//! with one another, and arithmetic does not mix them. The members of an object have no order.
+//!
+//! Of CEL's standard there is all but named time zones and types of protobuf: operators, macros (`has`, `all`, `exists`,
+//! `exists_one`, `map`, `filter`), `size`, `contains`, `startsWith`, `endsWith`, conversions, and
+//!
+//! - `text.matches('^A-[0-9]+$')`: a regular expression that finds something; without classes of Unicode (`\\p{L}`).
+//! - `timestamp('2026-11-23T12:00:00Z')` or of seconds after 1970, `duration('1h30m')`; they are compared, added and
+//!   subtracted, and have `getFullYear()`, `getMonth()` (from 0), `getDate()`, `getDayOfMonth()` (from 0),
+//!   `getDayOfYear()`, `getDayOfWeek()` (0 is Sunday), `getHours()`, `getMinutes()`, `getSeconds()` and
+//!   `getMilliseconds()`, of times also in a zone such as `'+01:00'`. What time it is no condition knows.
+//!
+//! A pattern, time or duration that stands in a condition and cannot be read refuses the pipeline; one that comes with a
+//! message is an error of that message.
 
+mod language;
 mod names;
+mod pattern;
 mod rule;
+mod time;
 mod value;
 
 use std::sync::Arc;
@@ -59,7 +73,7 @@ impl Plugin for Cel {
     fn init(config: Config, stage: &Stage) -> Result<Self, Problem> {
         let otherwise = Next::of(&config.otherwise, "no condition holds", stage)
             .map_err(|problem| problem.at("/otherwise/to"))?;
-        let language = Arc::new(Env::stdlib());
+        let language = Arc::new(language::language());
         let rules = rule::compile(config.rules, stage, &language)?;
         let names = |name: &str| rules.iter().any(|rule| rule.when.references().has_variable(name));
         Ok(Self {

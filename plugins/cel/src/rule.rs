@@ -6,7 +6,7 @@ use cel_lang::{Env, ParseErrors, Program};
 use serde::Deserialize;
 use wharf_plugin::{Failure, Output, Problem, Route, Stage};
 
-use crate::names;
+use crate::{language, names};
 
 /// How many rules there may be.
 const RULES_MAX: usize = 64;
@@ -114,6 +114,9 @@ fn condition(text: &str, language: &Arc<Env>) -> Result<Program, String> {
     }
     if let Some(name) = names::unknown_function(&program, language) {
         return Err(format!("there is no function `{name}`"));
+    }
+    if let Some(wrong) = language::wrong_literal(program.expression()) {
+        return Err(wrong);
     }
     Ok(program)
 }

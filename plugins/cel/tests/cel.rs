@@ -65,6 +65,86 @@ fn a_condition_sees_the_message() {
 }
 
 #[test]
+fn texts_are_searched_by_regular_expressions_and_times_are_known_as_a_component_too() {
+    Harness::each(|plugin: Harness<Cel>| {
+        let plugin = plugin.config(when("payload.sku.matches('^[A-Z]-[0-9]{1,3}$') && matches(topic, 'es')"));
+        plugin.send(r#"{"sku":"A-17"}"#).assert_dropped();
+        plugin.send(r#"{"sku":"A-1712"}"#).assert_routed([]);
+        let plugin = plugin.config(when("'abc'.matches(payload.pattern)"));
+        plugin.send(r#"{"pattern":"b"}"#).assert_dropped();
+        let outcome = plugin.send(r#"{"pattern":"("}"#);
+        assert!(outcome.assert_rejected("cel").message.contains("no regular expression"), "{outcome:?}");
+        for n in 0..100 {
+            plugin.send(format!("{{\"pattern\":\"b|{n}\"}}").into_bytes()).assert_dropped();
+        }
+        let old = "timestamp('2026-11-24T12:00:00Z') - timestamp(payload.at) > duration('24h')";
+        let plugin = plugin.config(when(old));
+        plugin.send(r#"{"at":"2026-11-23T01:40:11.052+01:00"}"#).assert_dropped();
+        // Takes ages where a search goes back.
+        let plugin = plugin.config(when("payload.matches('^(a+)+$')"));
+        plugin.send(format!("\"{}!\"", "a".repeat(10_000)).into_bytes()).assert_routed([]);
+    });
+}
+
+#[test]
+fn times_are_compared_added_and_taken_apart() {
+    let json = r#"{"at":"2026-11-23T01:40:11.052+01:00","later":"2026-11-24T00:40:11.052Z","s":1795394411}"#;
+    for condition in [
+        "timestamp(payload.later) - timestamp(payload.at) == duration('24h')",
+        "timestamp(payload.at) + duration('1h30m') > timestamp('2026-11-23T02:10:11Z')",
+        "timestamp(payload.at) < timestamp(payload.later) && timestamp(payload.later) - duration('24h') == timestamp(payload.at)",
+        "string(timestamp(payload.at)) == '2026-11-23T00:40:11.052Z'",
+        "int(timestamp(payload.at)) == 1795394411 && timestamp(payload.s) < timestamp(payload.at)",
+        "timestamp(payload.at).getFullYear() == 2026 && timestamp(payload.at).getMonth() == 10",
+        "timestamp(payload.at).getDate() == 23 && timestamp(payload.at).getDayOfMonth() == 22",
+        "timestamp(payload.at).getDayOfWeek() == 1 && timestamp(payload.at).getDayOfYear() == 326",
+        "timestamp(payload.at).getHours() == 0 && timestamp(payload.at).getHours('-01:00') == 23",
+        "timestamp(payload.at).getDate('-01:00') == 22 && timestamp(payload.at).getMinutes('+05:30') == 10",
+        "timestamp(payload.at).getSeconds() == 11 && timestamp(payload.at).getMilliseconds() == 52",
+        "timestamp('1969-12-31T23:59:59.9Z').getMilliseconds() == 900 && int(timestamp('1969-12-31T23:59:59Z')) == -1",
+        "duration('1h30m') == duration('5400s') && duration('-1.5s') == -duration('1500ms')",
+        "duration('90m').getHours() == 1 && duration('90m').getMinutes() == 90 && duration('1.5s').getMilliseconds() == 1500",
+        "string(duration('1h')) == '3600s' && string(duration('-1.5s')) == '-1.5s' && duration('0') == duration('0s')",
+        "duration('1us') + duration('1ns') > duration('1.000us') && duration('.5s') == duration('500ms')",
+        "timestamp('0001-01-01T00:00:00Z') < timestamp('9999-12-31T23:59:59Z') && type(duration('1s')) != type(1)",
+        "[timestamp(payload.at)].exists(at, at == timestamp(payload.at)) && timestamp(timestamp(1)) == timestamp(1)",
+        "timestamp(payload.at) != duration('1s')",
+    ] {
+        let outcome = native(when(condition)).send(json);
+        assert_eq!(outcome.result, wharf_plugin::harness::Result::Dropped, "{condition}");
+    }
+    for condition in [
+        "timestamp(payload.s * 1000) > timestamp(0)",
+        "timestamp('9999-12-31T23:59:59Z') + duration('1s') > timestamp(0)",
+        "timestamp(0) < duration('1s')",
+        "timestamp(0) + 1 == timestamp(1)",
+        "timestamp(payload.s).getHours('Europe/Paris') == 1",
+        "timestamp(payload.s).getHours('+1:00') == 1",
+        "duration('87660000h') + duration('87660000h') > duration('0')",
+        "timestamp(string(payload.s)) > timestamp(0)",
+    ] {
+        native(when(condition)).send(json).assert_rejected("cel");
+    }
+}
+
+#[test]
+fn a_literal_that_cannot_be_read_refuses_the_configuration() {
+    let refused = |condition: &str| {
+        let problem = native(json!({})).refusal_of(&when(condition)).expect("it is refused");
+        assert_eq!(problem.path.as_deref(), Some("/rules/0/when"));
+        problem.message
+    };
+    assert!(refused("payload.a.matches('(')").starts_with("`(` is no regular expression: "));
+    assert!(refused("payload.l.all(a, a.matches('(a{1000}){1000}'))").contains("no regular expression"));
+    assert!(refused("{'a': timestamp('2026-13-01T00:00:00Z')}.a > timestamp(0)").contains("RFC 3339"));
+    for wrong in
+        ["", "-", "1", "1x", "1h 2m", "1.2.3s", "h", ".s", "1e3s", "99999999999999999999s", "999999999h"]
+    {
+        assert!(refused(&format!("duration('{wrong}') > duration('0')")).contains("duration"), "{wrong}");
+    }
+}
+
+#[test]
 fn the_payload_need_be_json_only_where_it_is_named() {
     native(when("topic == 'test'")).send("<a/>").assert_dropped();
     native(when("payload.a == 1")).send("<a/>").assert_rejected("not-json");
@@ -95,7 +175,7 @@ fn a_wrong_rule_refuses_the_configuration_with_its_place() {
     );
     // Only a message found out, and then every message did.
     let function = |condition| native(json!({})).refusal_of(&when(condition)).expect("it is refused").message;
-    assert_eq!(function("payload.a.matches('x+')"), "there is no function `matches`");
+    assert_eq!(function("payload.a.matched('x+')"), "there is no function `matched`");
     assert_eq!(function("has(payload.a) ? true : payload.l.all(a, now() > a)"), "there is no function `now`");
     native(when(&format!("'{}' == key", "x".repeat(20_000))))
         .assert_refused("bad-config", Some("/rules/0/when"));
