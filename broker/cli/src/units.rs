@@ -108,11 +108,12 @@ pub(crate) fn show_bytes(bytes: u64) -> String {
     }
 }
 
-/// So many of something: `1 message`, `2 messages`. `what` is a word that takes an s.
+/// So many of something: `1 message`, `2 messages`, `3 entries`. `what` is a word that takes an s, or ies for its y.
 pub(crate) fn show_count(count: u64, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
+    match (count, what.strip_suffix('y')) {
+        (1, _) => format!("1 {what}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {what}s"),
     }
 }
 
@@ -135,6 +136,13 @@ mod tests {
             let ms = u64::try_from(duration(text).expect("a duration").as_millis()).expect("small");
             assert_eq!(show_duration(ms), text);
         }
+    }
+
+    #[test]
+    fn one_is_one_of_something_and_all_else_are_several() {
+        let counts = [0, 1, 2].map(|count| show_count(count, "file"));
+        assert_eq!(counts, ["0 files", "1 file", "2 files"]);
+        assert_eq!([1, 3].map(|count| show_count(count, "entry")), ["1 entry", "3 entries"]);
     }
 
     #[test]

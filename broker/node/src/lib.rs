@@ -93,8 +93,8 @@ pub use view::{
 };
 pub use wharf_pipeline::compare;
 pub use wharf_pipeline::{
-    BreakerState, BreakerView, CALL_TIME_EDGES_US, CpuShare, CpuUse, Excerpt, Kind, Limits, Need, PluginRef,
-    Reads, Recorded, Recording, Shown, StageStats, Step, Verdict, Verdicts,
+    BreakerState, BreakerView, CALL_TIME_EDGES_US, CpuShare, CpuUse, Excerpt, Kind, Limits, Need,
+    OUTPUTS_MAX, PluginRef, Reads, Recorded, Recording, Shown, StageStats, Step, Verdict, Verdicts,
 };
 pub use wharf_queue::{
     Backoff, CanaryBounds, CursorView, Deduplication, Durability, EXPECT_KEY_OFFSET, EXPECT_LAST_OFFSET,

@@ -15,7 +15,7 @@ use crate::host::Unit;
 use crate::instance::{Answer, Report};
 use crate::stage::Stage;
 use crate::trace::Step;
-use crate::{Failure, FailureKind, Fault, Item, OnFailure, Output, Problem, Processed, Target};
+use crate::{Failure, FailureKind, Fault, Item, OnFailure, Output, Problem, Processed, Target, limits};
 
 /// The messages of a batch between two stages.
 pub(crate) struct Flow {
@@ -140,7 +140,11 @@ impl Flow {
             self.units.extend(made);
             return;
         }
-        let problem = Fault::Answer.problem("one message became more than a pipeline may make of it");
+        let message = format!(
+            "one message became more than a pipeline may make of it: {}",
+            limits::outputs_text(self.outputs_max)
+        );
+        let problem = Fault::Answer.problem(message);
         let failure = stage.failure(FailureKind::Fault(Fault::Answer), problem);
         self.failed[origin].get_or_insert(failure);
     }

@@ -182,7 +182,7 @@ impl Instance {
             counters: if entered.is_ok() { call.counters.clone() } else { Default::default() },
         };
         let answers = entered.map_err(|broken| broken.with_last_words(&report.written));
-        (answers.and_then(|said| said.checked(call, count, engine.limits.outputs)), report)
+        (answers.and_then(|said| said.checked(call, count, &engine.limits)), report)
     }
 
     /// Whether so much memory has been taken, and can never be given back, that a new instance is better.

@@ -58,7 +58,7 @@ pub use compile::{COMPILE_SUBCOMMAND, CompileError, Compiler, compile_plugin_mai
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use grant::{Grant, GrantError, Need};
 pub use library::{Library, Schema, Secret, Table};
-pub use limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Limits};
+pub use limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Limits, OUTPUTS_MAX};
 pub use memory::{Memories, Memory, Recall};
 pub use outcome::{Failure, FailureKind, Fault, Item, Output, Problem, Processed};
 pub use pipeline::Pipeline;

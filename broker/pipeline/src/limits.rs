@@ -48,6 +48,9 @@ pub struct Limits {
     pub counters: usize,
 }
 
+/// The most that [`Limits::outputs`] is set to: one publication becomes no more on its whole way.
+pub const OUTPUTS_MAX: usize = 1024;
+
 impl Default for Limits {
     fn default() -> Self {
         const MIB: usize = 1024 * 1024;
@@ -77,4 +80,9 @@ impl Limits {
     pub fn deadline(&self) -> Duration {
         Duration::from_millis(self.deadline_ms)
     }
+}
+
+/// How many messages one may become, and where that is set.
+pub(crate) fn outputs_text(outputs: usize) -> String {
+    format!("at most {outputs} (`outputs` under [plugins] in the broker's configuration)")
 }

@@ -60,7 +60,9 @@ fn what_cannot_be_split_is_rejected_with_its_place() {
 #[test]
 fn more_items_than_the_stage_may_send_reject_the_whole() {
     let many = json!(vec![0; 1000]).to_string().into_bytes();
-    Harness::<Split>::component().send(many).assert_rejected("too-many-outputs");
+    let outcome = Harness::<Split>::component().send(many);
+    let problem = outcome.assert_rejected("too-many-outputs");
+    assert!(problem.message.contains("at most 16 (`outputs` under [plugins]"), "{problem}");
 }
 
 #[test]

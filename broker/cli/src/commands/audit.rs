@@ -10,7 +10,7 @@ use wharf_protocol::Timestamp;
 use crate::admin::{Admin, path};
 use crate::connection::Connection;
 use crate::output::{self, Format, Output};
-use crate::units;
+use crate::units::{self, show_count};
 
 /// Shows who asked the broker to change what, and checks that nobody tampered with that
 #[derive(Debug, ClapArgs)]
@@ -102,7 +102,9 @@ fn show(report: &Report, how: Output) -> anyhow::Result<()> {
     match how.output {
         Format::Json => output::json(report)?,
         Format::Table => output::line(format_args!(
-            "{entries} entries in {files} files are as they were written: {first} to {last}\nhead {head}"
+            "{} in {} as they were written: {first} to {last}\nhead {head}",
+            show_count(*entries, "entry"),
+            show_count(*files, "file")
         ))?,
     }
     match &report.problem {

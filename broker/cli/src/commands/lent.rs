@@ -11,6 +11,7 @@ use wharf_protocol::Name;
 use crate::admin::path;
 use crate::connection::Connection;
 use crate::output::{self, Output};
+use crate::units::show_count;
 
 /// Reference tables that plugins look things up in
 #[derive(Debug, ClapArgs)]
@@ -151,7 +152,7 @@ fn run(noun: &str, word: &str, verb: Verb, connection: &Connection) -> anyhow::R
         Verb::Put(Put { name, file }) => {
             let content = fs::read(&file).with_context(|| file.display().to_string())?;
             let lent: Lent = admin.put_bytes(&at(&name), &[], content_type(&file), &content)?;
-            let keys = lent.keys.map(|keys| format!(", {keys} keys")).unwrap_or_default();
+            let keys = lent.keys.map(|keys| format!(", {}", show_count(keys, "key"))).unwrap_or_default();
             output::line(format_args!("{word} {name} is at version {}{keys}", lent.version))
         }
         Verb::Ls(List { output }) => {

@@ -18,7 +18,7 @@ use wharf_protocol::Name;
 use crate::admin::{Admin, path};
 use crate::connection::Connection;
 use crate::output::{self, Format, Output};
-use crate::units::show_bytes;
+use crate::units::{show_bytes, show_count};
 
 /// Writes, tests, uploads and shows plugins
 #[derive(Debug, ClapArgs)]
@@ -363,8 +363,9 @@ fn collect(args: Collect, admin: &Admin) -> anyhow::Result<()> {
         ))?;
     }
     if collection.stray_files > 0 {
-        let (files, size) = (collection.stray_files, show_bytes(collection.stray_bytes));
-        output::line(format_args!("{files} files that nothing names: {size}"))?;
+        let files = show_count(collection.stray_files as u64, "file");
+        let size = show_bytes(collection.stray_bytes);
+        output::line(format_args!("{files} that nothing names: {size}"))?;
     }
     if collection.plugins.is_empty() && collection.stray_files == 0 {
         output::note("nothing to collect");

@@ -12,7 +12,7 @@ use wharf_protocol::Name;
 use crate::admin::path;
 use crate::connection::Connection;
 use crate::output;
-use crate::units;
+use crate::units::{self, show_count};
 
 /// Records messages as they enter a stage of a running pipeline, and what it makes of them
 #[derive(Debug, ClapArgs)]
@@ -74,10 +74,14 @@ pub(crate) fn run(args: &Args, connection: &Connection) -> anyhow::Result<()> {
     let (count, wait_ms) = (args.n.to_string(), args.wait.as_millis().to_string());
     let mut query = vec![("count", count.as_str()), ("wait_ms", wait_ms.as_str())];
     query.extend(args.of.stage.as_ref().map(|stage| ("stage", stage.as_str())));
-    output::note(format_args!("recording {} messages, for at most {}s", args.n, args.wait.as_secs()));
+    output::note(format_args!(
+        "recording {}, for at most {}s",
+        show_count(args.n as u64, "message"),
+        args.wait.as_secs()
+    ));
     let recording = connection.admin()?.post_for_bytes(&path, &query)?;
     let messages = recording.iter().filter(|byte| **byte == b'\n').count().saturating_sub(1);
     std::fs::write(&args.output, &recording)
         .with_context(|| format!("cannot write {}", args.output.display()))?;
-    output::line(format_args!("{}: {messages} messages", args.output.display()))
+    output::line(format_args!("{}: {}", args.output.display(), show_count(messages as u64, "message")))
 }

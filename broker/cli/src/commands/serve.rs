@@ -25,6 +25,8 @@ use wharf_quic::{Certificate, Door};
 
 use crate::connection::Connection;
 use crate::output;
+#[cfg(feature = "bundled-plugins")]
+use crate::units::show_count;
 use config::{Config, Overrides};
 use credentials::{Credentials, Place};
 
@@ -188,6 +190,7 @@ fn certificate(config: &Config, data: &Path) -> anyhow::Result<Certificate> {
 async fn register_bundled(node: &Node) -> anyhow::Result<()> {
     let system = Principal::system();
     let known = node.plugins(&system).await?;
+    let mut registered = 0;
     for plugin in wharf_bundle::BUNDLED {
         let same =
             |view: &PluginView| view.name.as_str() == plugin.name && view.version.as_str() == plugin.version;
@@ -204,11 +207,12 @@ async fn register_bundled(node: &Node) -> anyhow::Result<()> {
         node.register_plugin(known)
             .await
             .with_context(|| format!("the plugin {} that comes with wharf", plugin.name))?;
-        tracing::info!(
-            plugin = plugin.name,
-            version = plugin.version,
-            "registered a plugin that comes with wharf"
-        );
+        registered += 1;
+        let (name, version) = (plugin.name, plugin.version);
+        tracing::debug!(name, version, "registered a plugin that comes with wharf");
+    }
+    if registered > 0 {
+        tracing::info!("registered {} that come with wharf", show_count(registered, "plugin"));
     }
     Ok(())
 }

@@ -55,7 +55,7 @@ fn principal(each: &PrincipalUse) -> Option<String> {
     }
     let mut uses = vec![show_count(each.connections.into(), "connection")];
     if each.waits > 0 {
-        uses.push(format!("waited {} times for its rate", each.waits));
+        uses.push(format!("waited {} for its rate", show_count(each.waits, "time")));
     }
     if each.queues > 0 {
         uses.push(format!("made {} queues and streams", each.queues));

@@ -12,7 +12,7 @@ use wharf_protocol::Name;
 use crate::admin::path;
 use crate::connection::Connection;
 use crate::output::{self, Output};
-use crate::units::{show_bytes, show_duration};
+use crate::units::{show_bytes, show_count, show_duration};
 
 /// Makes, reads and removes streams
 #[derive(Debug, ClapArgs)]
@@ -208,7 +208,7 @@ fn kept(policy: &StreamPolicy) -> String {
         kept.push(format!("{} a partition", show_bytes(policy.max_bytes)));
     }
     if policy.max_messages > 0 {
-        kept.push(format!("{} messages a partition", policy.max_messages));
+        kept.push(format!("{} a partition", show_count(policy.max_messages, "message")));
     }
     if kept.is_empty() { "everything".into() } else { kept.join(", ") }
 }

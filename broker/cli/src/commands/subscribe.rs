@@ -15,7 +15,7 @@ use wharf_protocol::{Delivery, Message, Pattern, QueueName};
 
 use crate::connection::Connection;
 use crate::output;
-use crate::units;
+use crate::units::{self, show_count};
 
 /// Consumes a queue, or watches topics
 #[derive(Debug, ClapArgs)]
@@ -173,7 +173,7 @@ async fn watch(client: &Client, pattern: &Pattern, args: &Args) -> anyhow::Resul
         left -= 1;
     }
     if tap.missed() > 0 {
-        eprintln!("{} messages are missing", tap.missed());
+        eprintln!("missing: {}", show_count(tap.missed(), "message"));
     }
     Ok(())
 }
@@ -255,7 +255,7 @@ fn pretty(head: &str, message: &Message) -> anyhow::Result<()> {
     }
     match std::str::from_utf8(&message.payload) {
         Ok(text) => writeln!(out, "{text}")?,
-        Err(_) => writeln!(out, "({} bytes that are not text)", message.payload.len())?,
+        Err(_) => writeln!(out, "({}, not text)", show_count(message.payload.len() as u64, "byte"))?,
     }
     Ok(())
 }

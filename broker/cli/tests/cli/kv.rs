@@ -30,7 +30,7 @@ fn counting() -> Broker {
     std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o600)).expect("set");
     broker.ok("queue add orders");
     broker.ok("bind orders.# orders");
-    assert!(broker.ok("lookup put prices prices.csv").contains("version 1, 1 keys"));
+    assert!(broker.ok("lookup put prices prices.csv").contains("version 1, 1 key"));
     assert!(broker.ok("schema put order order.json").contains("version 1"));
     broker.ok("plugin push guest.wasm --name guest --version 1");
     broker.ok("pipeline apply count.toml");

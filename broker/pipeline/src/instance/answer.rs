@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use crate::bindings::exports::wharf::plugin::{enrich, route, transform, validate};
+use crate::bindings::wharf::plugin::emit::EmitError;
 use crate::bindings::wharf::plugin::types;
 use crate::host::{Call, Emitted, Tally, with_headers};
 use crate::instance::Broken;
-use crate::{Fault, Item, Problem};
+use crate::limits::outputs_text;
+use crate::{Fault, Item, Limits, Problem};
 
 /// What a plugin said of one message, checked.
 #[derive(Debug)]
@@ -30,7 +32,7 @@ pub(super) enum Said {
 }
 
 impl Said {
-    pub(super) fn checked(self, call: Call, count: usize, outputs_max: usize) -> Result<Vec<Answer>, Broken> {
+    pub(super) fn checked(self, call: Call, count: usize, limits: &Limits) -> Result<Vec<Answer>, Broken> {
         let said = match &self {
             Self::Validate(verdicts) => verdicts.len(),
             Self::Route(verdicts) => verdicts.len(),
@@ -45,14 +47,14 @@ impl Said {
         Ok(match self {
             Self::Validate(verdicts) => verdicts.into_iter().map(Answer::from).collect(),
             Self::Route(verdicts) => {
-                verdicts.into_iter().map(|verdict| Answer::routed(verdict, declared, outputs_max)).collect()
+                verdicts.into_iter().map(|verdict| Answer::routed(verdict, declared, limits)).collect()
             }
             Self::Enrich(verdicts) => verdicts
                 .into_iter()
                 .zip(call.items())
                 .map(|(verdict, item)| Answer::enriched(verdict, item))
                 .collect(),
-            Self::Transform(verdicts) => transformed(verdicts, call),
+            Self::Transform(verdicts) => transformed(verdicts, call, limits),
         })
     }
 }
@@ -82,7 +84,7 @@ impl Answer {
         matches!(self, Self::Fault(..))
     }
 
-    fn routed(verdict: route::Verdict, declared: usize, outputs_max: usize) -> Self {
+    fn routed(verdict: route::Verdict, declared: usize, limits: &Limits) -> Self {
         let ids = match verdict {
             route::Verdict::Pass => return Self::Keep,
             route::Verdict::Drop => return Self::Drop,
@@ -95,8 +97,9 @@ impl Answer {
                 "it routed a message to no output; to drop it, say drop".to_owned(),
             );
         }
-        if ids.len() > outputs_max {
-            let message = format!("it routed a message to {} outputs; at most {outputs_max}", ids.len());
+        if ids.len() > limits.outputs {
+            let message =
+                format!("it routed a message to {} outputs; {}", ids.len(), outputs_text(limits.outputs));
             return Self::Fault(Fault::Answer, message);
         }
         if let Some(unknown) = ids.iter().find(|id| usize::from(**id) >= declared) {
@@ -118,7 +121,7 @@ impl Answer {
     }
 }
 
-fn transformed(verdicts: Vec<transform::Verdict>, call: Call) -> Vec<Answer> {
+fn transformed(verdicts: Vec<transform::Verdict>, call: Call, limits: &Limits) -> Vec<Answer> {
     let mut emitted: Vec<Vec<Emitted>> =
         call.tallies.iter().map(|tally| Vec::with_capacity(tally.outputs)).collect();
     let stray = call.stray;
@@ -126,10 +129,18 @@ fn transformed(verdicts: Vec<transform::Verdict>, call: Call) -> Vec<Answer> {
         emitted[output.parent].push(output);
     }
     let of = |((verdict, emitted), tally): ((transform::Verdict, Vec<Emitted>), Tally)| match verdict {
-        transform::Verdict::Fail(failure) => failure.into(),
+        transform::Verdict::Fail(failure) => match (failure.into(), tally.refused) {
+            // A plugin does not know the limit that it came to.
+            (Answer::Reject(mut problem), Some(refusal)) if is_of(&problem, refusal) => {
+                problem.message = with_limit(problem.message, refusal, limits);
+                Answer::Reject(problem)
+            }
+            (answer, _) => answer,
+        },
         transform::Verdict::Emitted => match tally.refused {
             Some(refusal) => {
-                Answer::Fault(Fault::Answer, format!("an output was refused, {}", refusal.name()))
+                let message = format!("an output was refused, {}", refusal.name());
+                Answer::Fault(Fault::Answer, with_limit(message, refusal, limits))
             }
             None if emitted.is_empty() && stray => {
                 Answer::Fault(Fault::Answer, "it emitted outputs of no message of its batch".to_owned())
@@ -145,6 +156,24 @@ fn transformed(verdicts: Vec<transform::Verdict>, call: Call) -> Vec<Answer> {
         transform::Verdict::Drop => Answer::Drop,
     };
     verdicts.into_iter().zip(emitted).zip(call.tallies).map(of).collect()
+}
+
+/// Whether a plugin refuses its message for what was refused it.
+fn is_of(problem: &Problem, refusal: EmitError) -> bool {
+    match refusal {
+        EmitError::TooMany => problem.code == "too-many-outputs",
+        EmitError::TooLarge => problem.code == "output-too-large",
+        _ => false,
+    }
+}
+
+/// What is said of a refusal, with the limit where it is one's.
+fn with_limit(said: String, refusal: EmitError, limits: &Limits) -> String {
+    match refusal {
+        EmitError::TooMany => format!("{said}: {}", outputs_text(limits.outputs)),
+        EmitError::TooLarge => format!("{said}: at most {} bytes in all", limits.output_bytes),
+        _ => said,
+    }
 }
 
 impl From<types::Problem> for Problem {

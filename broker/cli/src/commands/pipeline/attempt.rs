@@ -12,7 +12,7 @@ use wharf_protocol::{HeadersBuilder, Message, Name, Topic};
 use crate::admin::{Admin, path};
 use crate::commands::publish;
 use crate::output::{self, Format, Output};
-use crate::units;
+use crate::units::{self, show_count};
 
 /// Runs messages through a pipeline and shows what every stage did; delivers nothing
 #[derive(Debug, ClapArgs)]
@@ -161,7 +161,7 @@ pub(in crate::commands) fn print_step(step: &Step) -> anyhow::Result<()> {
         output::line(format_args!("  log {}: {}", line.level, line.text))?;
     }
     if step.log_lines_dropped > 0 {
-        output::line(format_args!("  log: {} lines over the limit", step.log_lines_dropped))?;
+        output::line(format_args!("  log: {} over the limit", show_count(step.log_lines_dropped, "line")))?;
     }
     Ok(())
 }
@@ -177,7 +177,8 @@ fn print_change(change: &OutputChange) -> anyhow::Result<()> {
         output::line(format_args!("  - {name}"))?;
     }
     if let Some(payload) = &change.payload {
-        output::line(format_args!("  payload ({} bytes): {}", payload.bytes, excerpt(payload)))?;
+        let bytes = show_count(payload.bytes, "byte");
+        output::line(format_args!("  payload ({bytes}): {}", excerpt(payload)))?;
     }
     Ok(())
 }

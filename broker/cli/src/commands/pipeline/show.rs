@@ -7,7 +7,7 @@ use wharf_protocol::Name;
 use super::trial;
 use crate::admin::{Admin, path};
 use crate::output::{self, Format, Output};
-use crate::units;
+use crate::units::{self, show_count};
 
 /// Shows a pipeline's active version
 #[derive(Debug, ClapArgs)]
@@ -75,7 +75,7 @@ fn describe(stage: &Stage) -> String {
         (dropped, "dropped"),
         (rejected, "rejected"),
         (retried, "to be tried again"),
-        (faults, "faults"),
+        (faults, if faults == 1 { "fault" } else { "faults" }),
     ];
     let verdicts = verdicts.iter().filter(|(count, _)| *count > 0);
     let verdicts: String = verdicts.map(|(count, verdict)| format!(", {count} {verdict}")).collect();
@@ -83,8 +83,10 @@ fn describe(stage: &Stage) -> String {
     let name = &stage.name;
     let breaker = describe_breaker(&stage.breaker);
     format!(
-        "{name}: {} as {}, {} messages{verdicts}, {average} µs a message{breaker}",
-        stage.plugin, stage.kind, stage.messages
+        "{name}: {} as {}, {}{verdicts}, {average} µs a message{breaker}",
+        stage.plugin,
+        stage.kind,
+        show_count(stage.messages, "message")
     )
 }
 

@@ -31,6 +31,7 @@
 //! memory = "64MiB"                 # that an instance may have
 //! compile-time = "60s"             # that compiling one may take
 //! compile-memory = "4GiB"
+//! outputs = 16                     # messages that one may become in a pipeline
 //! require-signed = false           # take only what a trusted key signed
 //! # trusted-keys = { release = "ed25519:…" }   # `wharf plugin keygen` makes them
 //!
@@ -62,7 +63,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Deserializer, de};
 use wharf_node::signature::{PublicKey, TRUSTED_KEYS_MAX, Trust};
-use wharf_node::{Identity, Node};
+use wharf_node::{Identity, Node, OUTPUTS_MAX};
 use wharf_quic::Certificate;
 
 use crate::units;
@@ -143,6 +144,7 @@ struct Plugins {
     compile_time: Option<Duration>,
     #[serde(deserialize_with = "bytes")]
     compile_memory: Option<u64>,
+    outputs: Option<usize>,
     require_signed: bool,
     trusted_keys: BTreeMap<String, PublicKey>,
 }
@@ -156,6 +158,12 @@ impl Plugins {
         set(&mut limits.memory_bytes, self.memory.map(usize::try_from).transpose()?);
         set(&mut limits.compile_ms, self.compile_time.map(ms).transpose()?);
         set(&mut limits.compile_memory_bytes, self.compile_memory);
+        if let Some(outputs) = self.outputs
+            && !(1..=OUTPUTS_MAX).contains(&outputs)
+        {
+            bail!("plugins.outputs is {outputs}; a message may become 1 to {OUTPUTS_MAX} in a pipeline");
+        }
+        set(&mut limits.outputs, self.outputs);
         Ok(limits)
     }
 
@@ -328,6 +336,19 @@ mod tests {
         assert_eq!(config.data, PathBuf::from("wharf-data"));
         assert!(config.quic.ip().is_loopback() && config.admin.ip().is_loopback());
         assert_eq!((config.quic.port(), config.admin.port()), (6420, 6421));
+    }
+
+    #[test]
+    fn outputs_are_bounded_by_what_a_publication_may_become() {
+        let node = |outputs: usize| {
+            let config = parse(&format!("[plugins]\noutputs = {outputs}")).expect("a configuration");
+            config.node(Identity::administrator("admin", String::new()))
+        };
+        assert_eq!(node(OUTPUTS_MAX).expect("within").plugin_limits.outputs, OUTPUTS_MAX);
+        for outputs in [0, OUTPUTS_MAX + 1] {
+            let refused = node(outputs).expect_err("out of bounds").to_string();
+            assert!(refused.contains("plugins.outputs") && refused.contains("1 to 1024"), "{refused}");
+        }
     }
 
     #[test]
