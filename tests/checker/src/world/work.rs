@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 use wharf_protocol::{Message, Outcome, Receipt, TransactionReceipt};
-use wharf_queue::{Change, Destination, Entry, Publish, Redrive, Resolve, Selection, State};
+use wharf_queue::{Change, Destination, Entry, Place, Publish, Redrive, Resolve, Selection, State};
 use wharf_shard::ShardError;
 
 use super::publish::Published;
@@ -41,10 +41,8 @@ impl World {
             0..4 if self.consumers.len() < CONSUMERS_MAX => self.attach().await,
             4 => self.detach(),
             5 if self.random.below(4) == 0 => self.purge().await,
-            6 => match self.random.below(4) {
-                0 | 1 => self.redrive().await,
-                _ => self.resolve().await,
-            },
+            5 => self.resolve().await,
+            6 if self.random.below(2) == 0 => self.redrive().await,
             7 => {
                 let partition = self.random.below(PARTITIONS.into()) as u16;
                 let read = self.trail.range((partition, 0)..(partition + 1, 0)).count() as u64;
@@ -119,10 +117,12 @@ impl World {
     async fn resolve(&mut self) {
         let pick = self.random.number();
         let ask = move |state: &State, _: &wharf_log::Stats| {
-            let letters = state.dead_letters("dead", 0, 8);
-            let letter = letters.get(pick as usize % letters.len().max(1))?.clone();
-            let attempts = state.browse("dead", letter.offset, 1).first()?.attempts;
-            let to = state.topology().backlog(&letter.death.queue)?;
+            // One that a consumer holds is refused.
+            let mut free = state.browse("dead", 0, usize::MAX);
+            free.retain(|each| each.place != Place::Leased && each.death.is_some());
+            let one = free.get(pick as usize % free.len().max(1))?;
+            let letter = state.dead_letters("dead", one.offset, 1).pop()?;
+            let (attempts, to) = (one.attempts, state.topology().backlog(&letter.death.queue)?);
             Some((letter, attempts, to, state.topology().revision()))
         };
         let Ok(Some((letter, attempts, to, topology))) = self.shard().query(ask).await else { return };
