@@ -110,6 +110,8 @@ pub struct History {
     excused: BTreeSet<(Queue, Label)>,
     /// How often a message may have become another by the end of its dead letter: each has an id of its own.
     reborn: BTreeMap<Label, u32>,
+    /// What confirmed ends of letters became: each has to come, under its id.
+    owed: Vec<(Queue, Label, MessageId)>,
     /// Inputs that were acked together with the publish of an output: where, at which attempt, and which output.
     pairs: Vec<(Seen, Label)>,
     tally: Tally,
@@ -206,6 +208,11 @@ impl History {
             Some(queue) => self.excuse(queue, label),
             None => *self.reborn.entry(label).or_default() += 1,
         }
+    }
+
+    /// What became of an ended letter is confirmed to lie in `queue` under this id.
+    pub fn owes(&mut self, queue: Queue, label: Label, id: MessageId) {
+        self.owed.push((queue, label, id));
     }
 
     /// An operation that leaves a message where it was: a nack, a change of topology.

@@ -25,6 +25,7 @@ impl History {
         let mut found = Vec::new();
         self.phantoms(&mut found);
         self.lost(&mut found);
+        self.owed(&mut found);
         self.duplicated(&mut found);
         self.reordered(&mut found);
         self.unmarked(&mut found);
@@ -78,6 +79,17 @@ impl History {
                 if publication.answer == Answer::Ok && !accounted {
                     found.push(Violation::new("lost", format!("{label} from {queue}")));
                 }
+            }
+        }
+    }
+
+    fn owed(&self, found: &mut Vec<Violation>) {
+        let came: BTreeSet<_> = self.deliveries.iter().map(|seen| seen.id).collect();
+        for (queue, label, id) in &self.owed {
+            let excused = self.promises(queue).at_most_once || self.excused.contains(&(*queue, *label));
+            if !came.contains(id) && !excused {
+                let what = format!("{label} of {queue}, which a dead letter became as {id}");
+                found.push(Violation::new("lost", what));
             }
         }
     }
@@ -338,6 +350,11 @@ mod tests {
         ack(&mut history, seen(B, 9, 2, 2));
         history.delivered(Seen { attempt: 1, ..letter.clone() });
         assert_found(&history, "resurrected");
+
+        let mut history = resolved();
+        ack(&mut history, seen(B, 9, 2, 2));
+        history.owes("work", B, MessageId { index: 12, entry: 0 });
+        assert_found(&history, "lost");
 
         let mut history = self::history();
         ack(&mut history, seen(A, 5, 0, 1));

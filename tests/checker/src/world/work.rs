@@ -150,6 +150,10 @@ impl World {
             Ok(answer) => answer.await.unwrap_or_else(|_| Err(self.shard().gone())),
             Err(error) => Err(error),
         };
+        let became = answer.as_ref().ok().and_then(|changed| changed.became?.ids().next());
+        if let (Some(queue), Some(label), Some(id)) = (origin, seen.label, became) {
+            self.history.owes(queue, label, id);
+        }
         self.history.resolved(&seen, discarded, answer_of(&answer));
     }
 
