@@ -29,6 +29,8 @@ pub(super) const HERD: &[Beast] = &[
     Beast::guest("loop-in-company", "loop-in-company", "loops when it is given several messages", Passes(1))
         .hurried(),
     Beast::guest("short-calls", "short-calls", "stays below its deadline, again and again", Passes(1)),
+    Beast::guest("short-calls-share", "short-calls", "stays below its deadline, and has a share", Passes(1))
+        .pipeline("cpu = \"25%\""),
     Beast::guest("sleep", "sleep", "sleeps for an hour", DeadLetters(&["it tried to sleep"])),
     Beast::wild("loop-in-describe", in_describe, "loops when it is asked who it is", NotUploaded(LATE_START)),
     Beast::wild("loop-in-start", in_start, "loops before it is asked anything", NotUploaded(LATE_START)),
