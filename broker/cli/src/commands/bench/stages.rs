@@ -85,29 +85,22 @@ impl Stand {
 
     fn xml_to_json(&self) -> anyhow::Result<f64> {
         let pipeline = self.pipeline(&[XML_TO_JSON])?;
-        let wasm = self.cost(&pipeline, &self.items(&self.orders), BATCH)?;
         let config = xml_to_json::Config::default();
-        let native = native(&self.orders, |xml| {
+        self.compare("xml-to-json, 1 KiB", &pipeline, &self.orders, |xml| {
             xml_to_json::convert(xml, &config).map(drop).map_err(|problem| problem.message)
-        })?;
-        compare("xml-to-json, 1 KiB", wasm, native)?;
-        Ok(wasm)
+        })
     }
 
     fn json_schema(&self) -> anyhow::Result<f64> {
-        let json = self.json()?;
         let pipeline = self.pipeline(&[&with_schema()])?;
-        let wasm = self.cost(&pipeline, &self.items(&json), BATCH)?;
         let config = serde_json::from_value(json!({ "schema": order_schema() }))?;
         let stage = wharf_plugin::Stage::default();
         let plugin = json_schema::JsonSchema::init(config, &stage)
             .map_err(|problem| anyhow::anyhow!("{}", problem.message))?;
-        let native = native(&json, |json| {
+        self.compare("json-schema, the same order as JSON", &pipeline, &self.json()?, |json| {
             let json_schema::Unique(value) = serde_json::from_str(json).map_err(|error| error.to_string())?;
             plugin.check(&value).map_err(|problem| problem.message)
-        })?;
-        compare("json-schema, the same order as JSON", wasm, native)?;
-        Ok(wasm)
+        })
     }
 
     /// One pipeline of three stages, and the sum of what each costs in a pipeline of its own.
@@ -173,17 +166,42 @@ impl Stand {
         payloads.iter().map(item).collect()
     }
 
+    /// Prints what a pipeline costs beside the same code natively, and gives the pipeline's microseconds. Both take
+    /// turns: what the machine gives drifts, by more than half within a minute.
+    fn compare(
+        &self,
+        what: &str,
+        pipeline: &Pipeline,
+        payloads: &[String],
+        native: impl Fn(&str) -> Result<(), String>,
+    ) -> anyhow::Result<f64> {
+        let batches = batches(&self.items(payloads), BATCH);
+        let natively = || {
+            let run = |payload| native(std::hint::black_box(payload));
+            payloads.iter().try_for_each(|payload| run(payload)).map_err(anyhow::Error::msg)?;
+            Ok(payloads.len())
+        };
+        let [wasm, native] = best([&|| self.through(pipeline, &batches), &natively])?;
+        let ratio = wasm / native;
+        line(format_args!("{what}   {wasm:.2} µs/msg, natively {native:.2}: {ratio:.2} × native"))?;
+        Ok(wasm)
+    }
+
     /// Microseconds of CPU a message, through the pipeline in batches.
     fn cost(&self, pipeline: &Pipeline, items: &[Item], batch: usize) -> anyhow::Result<f64> {
-        let batches: Vec<Vec<Item>> = items.chunks(batch).map(<[Item]>::to_vec).collect();
-        best(|| {
-            for batch in &batches {
-                let processed = self.runtime.block_on(pipeline.run(batch.clone(), Timestamp(1)));
-                let failed = processed.iter().find(|each| !matches!(each, Processed::Passed(_)));
-                ensure!(failed.is_none(), "a stage did not let an order pass: {failed:?}");
-            }
-            Ok(items.len())
-        })
+        let batches = batches(items, batch);
+        let [us] = best([&|| self.through(pipeline, &batches)])?;
+        Ok(us)
+    }
+
+    /// Takes all batches through the pipeline, which lets each of them pass, and counts their messages.
+    fn through(&self, pipeline: &Pipeline, batches: &[Vec<Item>]) -> anyhow::Result<usize> {
+        for batch in batches {
+            let processed = self.runtime.block_on(pipeline.run(batch.clone(), Timestamp(1)));
+            let failed = processed.iter().find(|each| !matches!(each, Processed::Passed(_)));
+            ensure!(failed.is_none(), "a stage did not let an order pass: {failed:?}");
+        }
+        Ok(batches.iter().map(Vec::len).sum())
     }
 }
 
@@ -260,26 +278,23 @@ fn inline(value: &Value) -> String {
     }
 }
 
-fn native(payloads: &[String], run: impl Fn(&str) -> Result<(), String>) -> anyhow::Result<f64> {
-    best(|| {
-        for payload in payloads {
-            run(std::hint::black_box(payload)).map_err(|problem| anyhow::anyhow!("natively: {problem}"))?;
-        }
-        Ok(payloads.len())
-    })
+fn batches(items: &[Item], size: usize) -> Vec<Vec<Item>> {
+    items.chunks(size).map(<[Item]>::to_vec).collect()
 }
 
-/// Microseconds of CPU a message in the best round; `turn` says how many it did.
-fn best(turn: impl Fn() -> anyhow::Result<usize>) -> anyhow::Result<f64> {
-    let mut best = f64::INFINITY;
+/// Microseconds of CPU a message of each of these, which take turns, in its best round; each says how many it did.
+fn best<const N: usize>(turns: [&dyn Fn() -> anyhow::Result<usize>; N]) -> anyhow::Result<[f64; N]> {
+    let mut best = [f64::INFINITY; N];
     for _ in 0..ROUNDS {
-        let (started, before, mut messages) = (Instant::now(), cpu()?, 0);
-        while started.elapsed() < ROUND {
-            messages += turn()?;
+        for (turn, best) in turns.iter().zip(&mut best) {
+            let (started, before, mut messages) = (Instant::now(), cpu()?, 0);
+            while started.elapsed() < ROUND {
+                messages += turn()?;
+            }
+            #[expect(clippy::cast_precision_loss, reason = "some millions")]
+            let us = (cpu()? - before).as_secs_f64() * 1e6 / messages as f64;
+            *best = best.min(us);
         }
-        #[expect(clippy::cast_precision_loss, reason = "some millions")]
-        let us = (cpu()? - before).as_secs_f64() * 1e6 / messages as f64;
-        best = best.min(us);
     }
     Ok(best)
 }
@@ -292,11 +307,6 @@ fn cpu() -> anyhow::Result<Duration> {
         stat.split(' ').next()?.parse::<u64>().ok()
     });
     Ok(Duration::from_nanos(ns.sum()))
-}
-
-fn compare(what: &str, wasm: f64, native: f64) -> anyhow::Result<()> {
-    let ratio = wasm / native;
-    line(format_args!("{what}   {wasm:.2} µs/msg, natively {native:.2}: {ratio:.2} × native"))
 }
 
 fn line(text: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
