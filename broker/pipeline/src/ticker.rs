@@ -1,5 +1,5 @@
-//! The clock of deadlines: raises the engine's epoch every millisecond while guest code runs, and sleeps
-//! while none does, so that an idle broker costs nothing.
+//! The clock of deadlines: raises the engine's epoch every half millisecond while guest code runs, and
+//! sleeps while none does, so that an idle broker costs nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// How long a tick is: deadlines are met to within two of them.
-pub(crate) const TICK: Duration = Duration::from_millis(1);
+pub(crate) const TICK: Duration = Duration::from_micros(500);
 
 /// How many ticks without guest code go by before the thread parks: parking at once would wake it for each call.
 const IDLE_TICKS: u32 = 20;
