@@ -4,7 +4,7 @@
 //! pipeline that took little of late runs where it is asked to, on a leash:
 //!
 //! ```text
-//!  expected: ≤ 100 µs ──▶ here, each call ≤ 1½ ms ──▶ answers of every stage: done
+//!  expected: ≤ 100 µs ──▶ here, each call ≤ 2 ms ──▶ answers of every stage: done
 //!                                │
 //!                                ▼ anything else
 //!  expected: more ─────▶ on a guest's thread, from the stage that did not answer on;
@@ -13,7 +13,7 @@
 //!
 //! A call on the leash that does not come back with answers counts for nothing: its messages are given to another
 //! instance, on a guest's thread, and what that one says is so. So a plugin that loops holds a thread that serves
-//! sockets for a millisecond and a half, and then not again for a while.
+//! sockets for two milliseconds, and then not again for a while.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 /// What a batch may be expected to take here.
 const SHORT: Duration = Duration::from_micros(100);
 
-/// How long a call may hold the thread: two ticks of the clock of deadlines, and what is left of the one under way.
+/// How long a call may hold the thread: two ticks of the clock of deadlines, which may come after four.
 pub(crate) const LEASH: Duration = Duration::from_millis(1);
 
 /// How long a pipeline stays away after it broke on the leash; each time in a row twice as long.

@@ -81,7 +81,7 @@ impl Instance {
         store.set_hostcall_fuel(limits.crossing_bytes);
         store.set_max_component_handles(limits.handles);
         let ticks = engine.ticker.ticks();
-        store.epoch_deadline_callback(move |context| Ok(context.data().way.look(ticks.now(), make_way)));
+        store.epoch_deadline_callback(move |context| Ok(context.data().way.look(ticks.look(), make_way)));
         let (entered, _) = enter(engine, &mut store, deadline, |store| {
             let instance = plugin.pre.instantiate(&mut *store)?;
             let indices = &plugin.indices;
