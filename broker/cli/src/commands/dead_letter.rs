@@ -23,7 +23,7 @@ Examples:
   wharf dlq search --stage orders/check --since 1h
   wharf dlq show 4711-0
   wharf dlq edit 4711-0 --payload-file order.json
-  wharf dlq try 4712-0 --pipeline orders
+  wharf dlq try 4712-0
   wharf dlq redrive --all --stage orders/check --rate 100/s
   wharf dlq discard --all --reason 'test order'")]
 pub(crate) struct Args {

@@ -75,15 +75,15 @@ pub(super) struct Edit {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
-  wharf dlq try 4711-0 --pipeline orders
-  wharf dlq try 4711-0 --pipeline orders --version 7
-  wharf dlq try 4711-0 --pipeline orders --spec orders.toml")]
+  wharf dlq try 4711-0
+  wharf dlq try 4711-0 --spec orders.toml
+  wharf dlq try 4711-0 --pipeline orders --version 7")]
 pub(super) struct Try {
     /// Its id, as `wharf dlq ls` shows it
     id: MessageId,
-    /// The pipeline
+    /// The pipeline [default: the one that gave it up]
     #[arg(long)]
-    pipeline: Name,
+    pipeline: Option<Name>,
     /// The version [default: the active one]
     #[arg(long, value_name = "N", conflicts_with = "spec")]
     version: Option<u32>,
@@ -157,12 +157,15 @@ pub(super) fn try_letter(admin: &Admin, tried: &Try) -> anyhow::Result<()> {
     let id = tried.id.to_string();
     let letter: DeadLetter = admin.get(&path(["v1", "dead-letters", &id]))?;
     let message = letter.message.context("the broker left the message out")?;
+    let gave_up = letter.death.stage.as_deref().and_then(|stage| stage.split('/').next());
+    let pipeline = tried.pipeline.as_ref().map(Name::as_str).or(gave_up);
+    let pipeline = pipeline.with_context(|| format!("no pipeline gave {id} up: name one with --pipeline"))?;
     let read = |file: &PathBuf| {
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
     };
     let spec = tried.spec.as_ref().map(read).transpose()?;
     let body = TryRequest { message, version: tried.version, spec };
-    let trial: Trace = admin.post(&path(["v1", "pipelines", tried.pipeline.as_str(), "try"]), &body)?;
+    let trial: Trace = admin.post(&path(["v1", "pipelines", pipeline, "try"]), &body)?;
     match tried.output.output {
         Format::Json => output::json(&trial),
         Format::Table => pipeline::print(&trial),
