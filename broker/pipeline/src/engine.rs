@@ -33,9 +33,16 @@ const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 64;
 const MEMORIES_PER_COMPONENT_MAX: u32 = 3;
 const TABLES_PER_COMPONENT_MAX: u32 = 16;
 
+/// How many tables are set aside for each memory, which is what an instance is counted by.
+const TABLES_PER_MEMORY: u32 = 2;
+
 /// How many components that are as large as allowed fit, however few instances there may be: a harness keeps an instance
-/// for each stage that it tests, and one in Python has 38 core instances.
+/// for each stage that it tests.
 const LARGE_COMPONENTS: u32 = 4;
+
+/// How many slots a component takes that is as large as allowed.
+const LARGE_COMPONENT_SLOTS: u32 = TABLES_PER_COMPONENT_MAX / TABLES_PER_MEMORY;
+const _: () = assert!(MEMORIES_PER_COMPONENT_MAX <= LARGE_COMPONENT_SLOTS);
 
 /// How many instances the metered engine of another one may have: one run at a time goes through it, and what waits to be
 /// used again makes room.
@@ -49,7 +56,8 @@ pub struct EngineConfig {
     /// How many threads run guest code. A pipeline never holds all of them, so that one whose plugin loops
     /// does not stop the others; hence one more than there are cores.
     pub threads: usize,
-    /// How many instances may live at once, at work or waiting to be used again.
+    /// How many instances may live at once, at work or waiting to be used again. One with several memories counts as
+    /// often as it has memories: each has 4 GiB of addresses set aside, of the 128 TiB of a process.
     pub instances: u32,
     /// The folder where compiled plugins are kept, private to the broker; `None`: they are compiled again in
     /// each process.
@@ -87,14 +95,17 @@ pub(crate) struct Inner {
     cache: Option<Arc<Cache>>,
     /// The same engine counting fuel, once somebody asked for it.
     metered: Mutex<Option<Engine>>,
-    instances: Arc<AtomicUsize>,
-    instances_max: usize,
+    slots_taken: Arc<AtomicUsize>,
+    slots_max: usize,
     /// Stages whose idle instances can be given up when there are too many.
     stages: Mutex<Vec<Weak<Stage>>>,
 }
 
 /// The right to one living instance.
-pub(crate) struct Slot(Arc<AtomicUsize>);
+pub(crate) struct Slots {
+    taken: Arc<AtomicUsize>,
+    count: usize,
+}
 
 impl Default for EngineConfig {
     fn default() -> Self {
@@ -158,10 +169,8 @@ impl Engine {
         let io_failed = |error: std::io::Error| EngineError(error.to_string());
         let threads = config.threads.max(1);
         let instances = config.instances.max(u32::try_from(threads).unwrap_or(u32::MAX));
-
-        let mut settings = settings(&config.limits, config.fuel);
-        settings.allocation_strategy(pool(&config.limits, instances));
-        let wasmtime = wasmtime::Engine::new(&settings).map_err(failed)?;
+        let slots = instances.max(instances.min(LARGE_COMPONENTS) * LARGE_COMPONENT_SLOTS);
+        let (wasmtime, slots) = with_room(&config, slots).map_err(failed)?;
         let mut linker = Linker::new(&wasmtime);
         wasi::link(&mut linker).map_err(failed)?;
         Host_::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host).map_err(failed)?;
@@ -180,8 +189,8 @@ impl Engine {
             compiler: config.compiler,
             cache,
             metered: Mutex::default(),
-            instances: Arc::default(),
-            instances_max: instances as usize,
+            slots_taken: Arc::default(),
+            slots_max: slots as usize,
             stages: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -253,19 +262,19 @@ impl Inner {
         Ok(component)
     }
 
-    pub(crate) fn take_slot(&self) -> Result<Slot, String> {
+    /// The right to an instance that needs so many [slots](slots_of).
+    pub(crate) fn take_slots(&self, count: usize) -> Result<Slots, String> {
         let take = || {
-            let free = |living| (living < self.instances_max).then_some(living + 1);
-            let taken = self.instances.fetch_update(SeqCst, SeqCst, free);
-            taken.ok().map(|_| Slot(Arc::clone(&self.instances)))
+            let room = |taken: usize| taken.checked_add(count).filter(|taken| *taken <= self.slots_max);
+            self.slots_taken.fetch_update(SeqCst, SeqCst, room).ok()
         };
-        if let Some(slot) = take() {
-            return Ok(slot);
+        if take().is_none() {
+            for stage in self.living_stages() {
+                stage.drop_idle();
+            }
+            take().ok_or_else(|| format!("all {} plugin instances are at work", self.slots_max))?;
         }
-        for stage in self.living_stages() {
-            stage.drop_idle();
-        }
-        take().ok_or_else(|| format!("all {} plugin instances are at work", self.instances_max))
+        Ok(Slots { taken: Arc::clone(&self.slots_taken), count })
     }
 
     pub(crate) fn add_stage(&self, stage: &Arc<Stage>) {
@@ -280,10 +289,19 @@ impl Inner {
     }
 }
 
-impl Drop for Slot {
+impl Drop for Slots {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
+        self.taken.fetch_sub(self.count, SeqCst);
     }
+}
+
+/// How many places an instance of `component` takes in the pool: one for each memory, and for every two tables.
+pub(crate) fn slots_of(component: &Component) -> usize {
+    let needed = component.resources_required().map_or(LARGE_COMPONENT_SLOTS, |resources| {
+        resources.num_memories.max(resources.num_tables.div_ceil(TABLES_PER_MEMORY)).max(1)
+    });
+    // One that needs more is refused when it is instantiated.
+    needed.min(LARGE_COMPONENT_SLOTS) as usize
 }
 
 /// What compiled code depends on: the same in the broker and in the child that compiles for it.
@@ -300,13 +318,39 @@ pub(crate) fn settings(limits: &Limits, fuel: bool) -> Config {
     settings
 }
 
-fn pool(limits: &Limits, instances: u32) -> InstanceAllocationStrategy {
+/// wasmtime's engine with room for so many slots; for fewer where a process gets fewer addresses (`ulimit -v`, processors
+/// with 39 bits of them).
+fn with_room(config: &EngineConfig, wanted: u32) -> wasmtime::Result<(wasmtime::Engine, u32)> {
+    let mut settings = settings(&config.limits, config.fuel);
+    let mut slots = wanted;
+    loop {
+        settings.allocation_strategy(pool(&config.limits, slots));
+        match wasmtime::Engine::new(&settings) {
+            Ok(engine) => {
+                if slots < wanted {
+                    tracing::warn!(
+                        slots,
+                        wanted,
+                        "fewer plugin instances fit: this process gets few addresses"
+                    );
+                }
+                return Ok((engine, slots));
+            }
+            Err(error) if slots <= LARGE_COMPONENT_SLOTS => {
+                return Err(error.context("guests need 40 GiB of addresses, not of memory; see `ulimit -v`"));
+            }
+            Err(_) => slots = (slots / 2).max(LARGE_COMPONENT_SLOTS),
+        }
+    }
+}
+
+fn pool(limits: &Limits, slots: u32) -> InstanceAllocationStrategy {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(instances);
-    let large = instances.min(LARGE_COMPONENTS);
-    pool.total_core_instances(instances.saturating_mul(4).max(large * CORE_INSTANCES_PER_COMPONENT_MAX));
-    pool.total_memories(instances.saturating_mul(MEMORIES_PER_COMPONENT_MAX));
-    pool.total_tables(instances.saturating_mul(2).max(large * TABLES_PER_COMPONENT_MAX));
+    pool.total_component_instances(slots);
+    // Only counted by the pool, not set aside: never what there is too little of.
+    pool.total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_COMPONENT_MAX));
+    pool.total_memories(slots);
+    pool.total_tables(slots.saturating_mul(TABLES_PER_MEMORY));
     pool.max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT_MAX);
     pool.max_memories_per_component(MEMORIES_PER_COMPONENT_MAX);
     pool.max_tables_per_component(TABLES_PER_COMPONENT_MAX);
@@ -316,4 +360,18 @@ fn pool(limits: &Limits, instances: u32) -> InstanceAllocationStrategy {
     pool.table_keep_resident(KEEP_RESIDENT_BYTES);
     pool.pagemap_scan(Enabled::Auto);
     InstanceAllocationStrategy::Pooling(pool)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A broker has one engine; a test binary has as many as it has brokers.
+    #[test]
+    fn two_dozen_engines_fit_a_process() {
+        let engines: Vec<Engine> =
+            (0..24).map(|_| Engine::new(EngineConfig::default()).expect("an engine")).collect();
+        let wanted = EngineConfig::default().instances as usize;
+        assert!(engines.iter().all(|engine| engine.inner.slots_max == wanted), "with room for all instances");
+    }
 }

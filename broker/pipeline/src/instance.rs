@@ -13,7 +13,7 @@ use wasmtime::component::Resource;
 use wasmtime::{Store, Trap};
 
 use crate::bindings::exports::wharf::plugin::{enrich, lifecycle, reading, route, transform, validate};
-use crate::engine::{Inner, Slot};
+use crate::engine::{Inner, Slots};
 use crate::host::{Breach, Call, Host, Rights};
 use crate::logbook::Written;
 use crate::plugin::Plugin;
@@ -34,7 +34,7 @@ pub(crate) struct Instance {
     packed: Packed,
     /// Entered no more once it has fallen to zero.
     pub(crate) calls_left: u32,
-    _slot: Slot,
+    _slots: Slots,
 }
 
 struct Exports {
@@ -73,7 +73,8 @@ impl Instance {
         rights: &Rights,
         deadline: Duration,
     ) -> Result<Self, Broken> {
-        let slot = engine.take_slot().map_err(|message| Broken { fault: Fault::Start, message })?;
+        let slots =
+            engine.take_slots(plugin.slots).map_err(|message| Broken { fault: Fault::Start, message })?;
         let limits = &engine.limits;
         let host = Host::new(limits, &engine.library, rights, &engine.guest_bytes);
         let mut store = Store::new(&engine.wasmtime, host);
@@ -98,7 +99,7 @@ impl Instance {
             Fault::Trap => Broken { fault: Fault::Start, ..broken },
             _ => broken,
         })?;
-        Ok(Self { store, exports, packed: Packed::default(), calls_left: u32::MAX, _slot: slot })
+        Ok(Self { store, exports, packed: Packed::default(), calls_left: u32::MAX, _slots: slots })
     }
 
     pub(crate) fn describe(&mut self, engine: &Inner, deadline: Duration) -> Result<Description, Broken> {

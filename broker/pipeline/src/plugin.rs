@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
 use crate::bindings::exports::wharf::plugin::{enrich, lifecycle, reading, route, transform, validate};
-use crate::engine::Inner;
+use crate::engine::{Inner, slots_of};
 use crate::host::{Host, Rights};
 use crate::instance::Instance;
 use crate::text::printable;
@@ -42,6 +42,8 @@ const IMPORTED: [&str; 11] =
 pub struct Plugin {
     pub(crate) pre: InstancePre<Host>,
     pub(crate) indices: Indices,
+    /// How many slots an instance takes.
+    pub(crate) slots: usize,
     digest: String,
     kinds: Vec<Kind>,
     needs: Vec<Need>,
@@ -150,6 +152,7 @@ impl Plugin {
         let mut plugin = Self {
             pre,
             indices,
+            slots: slots_of(&component),
             digest,
             kinds: exports.kinds,
             needs,

@@ -160,3 +160,21 @@ fn a_misspelt_key_is_told_with_the_one_that_was_meant_when_a_pipeline_is_applied
     assert!(error.contains("unknown key `max_dept`; did you mean `max-depth`?"), "{error}");
     assert!(error.contains("/max_dept"), "{error}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn few_addresses_are_room_for_few_plugins_and_too_few_are_told() {
+    let broker = broker_and_component();
+    let inspect = |kib: u64| {
+        let line = format!("ulimit -v {kib} && exec \"$0\" plugin inspect plugin.wasm");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &line, env!("CARGO_BIN_EXE_wharf")]).current_dir(broker.folder.path());
+        shell.output().expect("it runs")
+    };
+    let less_than_wanted = inspect(100 << 20);
+    assert!(less_than_wanted.status.success(), "{less_than_wanted:?}");
+
+    let too_few = inspect(20 << 20);
+    let said = String::from_utf8_lossy(&too_few.stderr);
+    assert!(!too_few.status.success() && said.contains("see `ulimit -v`"), "{said}");
+}
