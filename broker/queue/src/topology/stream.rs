@@ -65,12 +65,10 @@ impl Topology {
                 "there is a queue {name}: streams and queues share names"
             )));
         }
-        let holds_dead_letters = |queue: &crate::QueueInfo| queue.policy.dead_letter.as_ref() == Some(name);
-        let of_stream = |stream: &StreamInfo| stream.policy.dead_letter.as_ref() == Some(name);
-        if name.as_str() == DEAD_LETTERS
-            || self.queues.values().any(holds_dead_letters)
-            || self.streams.values().any(of_stream)
-        {
+        let of_queues = self.queues.values().map(|queue| &queue.policy.dead_letter);
+        let of_streams = self.streams.values().map(|stream| &stream.policy.dead_letter);
+        let mut all = of_queues.chain(of_streams).chain(std::iter::once(&policy.dead_letter));
+        if name.as_str() == DEAD_LETTERS || all.any(|dead_letter| dead_letter.as_ref() == Some(name)) {
             let reason =
                 format!("{name} is where dead letters go, and those need a queue; choose another name");
             return Err(Refusal::conflict(reason));

@@ -127,6 +127,9 @@ fn names_are_shared_with_queues() {
     let policy = QueuePolicy { dead_letter: Some(name("orders")), ..policy };
     let queue = Change::CreateQueue { name: name("other"), policy };
     assert_eq!(shard.change(queue).expect_err("dead letters need a queue").code, ErrorCode::Conflict);
+    let policy = StreamPolicy { dead_letter: Some(name("own")), ..StreamPolicy::default() };
+    let stream = Change::CreateStream { name: name("own"), policy };
+    assert_eq!(shard.change(stream).expect_err("its own need one too").code, ErrorCode::Conflict);
 }
 
 #[test]

@@ -228,7 +228,9 @@ impl Model {
         }
         let of_queue = self.queues.values().any(|queue| queue.policy.dead_letter.as_ref() == Some(name));
         let of_stream = self.streams.values().any(|stream| stream.policy.dead_letter.as_ref() == Some(name));
-        if self.named(name.as_str()).is_some() || name.as_str() == "dead-letters" || of_queue || of_stream {
+        let of_itself = policy.dead_letter.as_ref() == Some(name);
+        let of_any = name.as_str() == "dead-letters" || of_queue || of_stream || of_itself;
+        if self.named(name.as_str()).is_some() || of_any {
             return self.refuse(ErrorCode::Conflict);
         }
         let partitions = (0..policy.partitions).map(|_| Partition::default()).collect();
