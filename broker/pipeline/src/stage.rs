@@ -19,7 +19,7 @@ use crate::stats::Counters;
 use crate::view::Packing;
 use crate::wanted::{Lack, lacking};
 use crate::{
-    BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Fault, Grant, Kind, Level, OnFailure, Plugin, PluginRef,
+    BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Fault, Grant, Kind, Level, Need, OnFailure, Plugin, PluginRef,
     PrepareError, Problem, StageSpec, StageStats, Target, config_schema,
 };
 
@@ -240,9 +240,9 @@ impl Stage {
         }
     }
 
-    /// Whether it is granted what its pipeline remembers.
+    /// Whether its plugin asks for what its pipeline remembers, and is granted it.
     pub(crate) fn remembers(&self) -> bool {
-        self.rights.grants.contains(&Grant::Kv)
+        self.plugin.needs().contains(&Need::Kv) && self.rights.grants.contains(&Grant::Kv)
     }
 
     pub(crate) fn stats(&self) -> StageStats {

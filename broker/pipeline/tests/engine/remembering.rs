@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wharf_pipeline::{
-    Engine, EngineConfig, Item, Memory, Pipeline, PipelineSpec, PrepareError, Schema, Secret, Table,
+    Engine, EngineConfig, Item, Kind, Memory, Pipeline, PipelineSpec, PrepareError, Schema, Secret, Table,
 };
 use wharf_protocol::Kept;
 
-use crate::stand::{NOW, asking, component, passed};
+use crate::stand::{NOW, asking, component, passed, run, stage};
 
 /// A memory of one key.
 struct Five;
@@ -102,6 +102,13 @@ fn each_message_of_a_run_sees_what_the_one_before_it_left_and_the_run_leaves_not
             .collect();
         assert_eq!(said, ["6", "7"]);
     }
+}
+
+#[test]
+fn who_does_not_ask_for_kv_is_given_whole_batches_though_it_is_granted() {
+    let pipeline = stage(Kind::Validator, "grants = [\"kv\"]");
+    run(&pipeline, &["ok"; 16]);
+    assert_eq!(pipeline.stats()[0].calls, 1);
 }
 
 #[test]
