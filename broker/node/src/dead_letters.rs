@@ -52,14 +52,7 @@ pub struct LetterEdit {
 
 impl LetterEdit {
     fn headers(&self, of: &Headers) -> Result<Headers, HeadersError> {
-        let mut edited = of.edit();
-        for name in &self.remove {
-            edited.remove(name);
-        }
-        for (name, value) in &self.set {
-            edited.set(name, value);
-        }
-        edited.build()
+        of.changed(&self.set, &self.remove)
     }
 }
 

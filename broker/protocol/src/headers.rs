@@ -95,20 +95,74 @@ impl Headers {
 
     /// Names and values, in the publisher's order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let mut entries = if self.0.is_empty() { None } else { Entries::open(&self.0).ok() };
+        let mut entries = self.entries();
         std::iter::from_fn(move || entries.as_mut()?.next_entry().ok().flatten())
     }
 
     /// As [`iter`](Self::iter), with names as the bytes they are: for who compares them only, since text is checked
     /// wherever it becomes a `str`.
     pub fn iter_bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let mut entries = if self.0.is_empty() { None } else { Entries::open(&self.0).ok() };
+        let mut entries = self.entries();
         std::iter::from_fn(move || entries.as_mut()?.next_bytes().ok().flatten())
+    }
+
+    /// These with some removed and then some set: in place where the name is still there, at the end where it is not.
+    /// What stays is copied as it is encoded. A name that is set twice has its last value.
+    ///
+    /// # Errors
+    /// [`HeadersError::TooLarge`].
+    pub fn changed<N: AsRef<str>, V: AsRef<[u8]>>(
+        &self,
+        set: &[(N, V)],
+        remove: &[impl AsRef<str>],
+    ) -> Result<Self, HeadersError> {
+        let stays = |name: &[u8]| remove.iter().all(|removed| removed.as_ref().as_bytes() != name);
+        let value_of = |name: &[u8]| set.iter().rfind(|(each, _)| each.as_ref().as_bytes() == name);
+        let is_new = |at: usize, name: &str| {
+            let is_first = set[..at].iter().all(|(other, _)| other.as_ref() != name);
+            is_first && !(stays(name.as_bytes()) && self.get(name).is_some())
+        };
+        let new = || set.iter().enumerate().filter(|(at, (name, _))| is_new(*at, name.as_ref()));
+        let length = self.iter_bytes().filter(|(name, _)| stays(name)).count() + new().count();
+        if length == 0 {
+            return Ok(Self::EMPTY);
+        }
+        let set_bytes = |(name, value): &(N, V)| name.as_ref().len() + value.as_ref().len() + 10;
+        let mut out = BytesMut::with_capacity(self.0.len() + 5 + set.iter().map(set_bytes).sum::<usize>());
+        write_map_length(&mut out, length);
+        if let Some(mut entries) = self.entries() {
+            let mut rest = entries.rest;
+            while let Ok(Some((name, _))) = entries.next_bytes() {
+                let entry = &rest[..rest.len() - entries.rest.len()];
+                rest = entries.rest;
+                match value_of(name).filter(|_| stays(name)) {
+                    Some((name, value)) => write_entry(&mut out, name.as_ref(), value.as_ref()),
+                    None if stays(name) => out.extend_from_slice(entry),
+                    None => {}
+                }
+            }
+        }
+        for (_, (name, value)) in new() {
+            let value = value_of(name.as_ref().as_bytes()).map_or(value, |(_, last)| last);
+            write_entry(&mut out, name.as_ref(), value.as_ref());
+        }
+        Self::finished(out)
     }
 
     /// A copy to change.
     pub fn edit(&self) -> HeadersBuilder {
         HeadersBuilder(self.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect())
+    }
+
+    fn entries(&self) -> Option<Entries<'_>> {
+        if self.0.is_empty() { None } else { Entries::open(&self.0).ok() }
+    }
+
+    fn finished(out: BytesMut) -> Result<Self, HeadersError> {
+        if out.len() > HEADERS_BYTES_MAX {
+            return Err(HeadersError::TooLarge(out.len()));
+        }
+        Ok(Self(out.freeze()))
     }
 }
 
@@ -151,13 +205,9 @@ impl HeadersBuilder {
         let mut out = BytesMut::with_capacity(self.0.iter().map(|(n, v)| n.len() + v.len() + 10).sum());
         write_map_length(&mut out, self.0.len());
         for (name, value) in &self.0 {
-            write_str(&mut out, name);
-            write_binary(&mut out, value);
+            write_entry(&mut out, name, value);
         }
-        if out.len() > HEADERS_BYTES_MAX {
-            return Err(HeadersError::TooLarge(out.len()));
-        }
-        Ok(Headers(out.freeze()))
+        Headers::finished(out)
     }
 }
 
@@ -255,6 +305,11 @@ fn write_map_length(out: &mut BytesMut, length: usize) {
     }
 }
 
+fn write_entry(out: &mut BytesMut, name: &str, value: &[u8]) {
+    write_str(out, name);
+    write_binary(out, value);
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "each cast is in the range of its arm")]
 fn write_str(out: &mut BytesMut, text: &str) {
     match text.len() {
@@ -316,6 +371,22 @@ mod tests {
             let read: Vec<_> = headers.iter().map(|(n, v)| (n.to_owned(), v.to_vec())).collect();
             let expected: Vec<_> = pairs.into_iter().map(|(n, v)| (n, v.into_bytes())).collect();
             proptest::prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn headers_are_changed_at_once_as_they_are_one_by_one(
+            there in proptest::collection::btree_map("[a-f]", ".{0,40}", 0..6),
+            set in proptest::collection::vec(("[a-h]", ".{0,40}"), 0..5),
+            removed in proptest::collection::vec("[a-h]", 0..4),
+        ) {
+            let builder: HeadersBuilder = there.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
+            let headers = builder.build().expect("small");
+            let mut one_by_one = headers.edit();
+            removed.iter().for_each(|name| { one_by_one.remove(name); });
+            set.iter().for_each(|(name, value)| { one_by_one.set(name, value); });
+            let changed = headers.changed(&set, &removed).expect("small");
+            proptest::prop_assert_eq!(&changed, &one_by_one.build().expect("small"));
+            proptest::prop_assert_eq!(&Headers::from_bytes(changed.0.clone()).expect("well-formed"), &changed);
         }
 
         #[test]

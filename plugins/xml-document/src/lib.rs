@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 use wharf_plugin::{Failure, Problem};
@@ -78,7 +79,7 @@ pub fn read(xml: &str, max_depth: usize) -> Result<Document<'_>, Problem> {
     let mut open: Vec<u32> = Vec::with_capacity(max_depth.min(16));
     let mut heads = Vec::new();
     // Hardly a document has a `]`: one look for it spares each piece of text a search.
-    let may_end_cdata = xml.as_bytes().contains(&b']');
+    let may_end_cdata = memchr(b']', xml.as_bytes()).is_some();
     let mut reader = Reader::from_str(xml);
     reader.config_mut().check_comments = true;
     loop {
@@ -408,7 +409,7 @@ fn unsupported_encoding(xml: &str, start: usize, encoding: &str) -> Problem {
 
 /// The same text with `\n` at the ends of its lines (XML 1.0 §2.11).
 pub fn with_newlines(xml: &str) -> Cow<'_, str> {
-    if !xml.as_bytes().contains(&b'\r') {
+    if memchr(b'\r', xml.as_bytes()).is_none() {
         return Cow::Borrowed(xml);
     }
     Cow::Owned(xml.replace("\r\n", "\n").replace('\r', "\n"))

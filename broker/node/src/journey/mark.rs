@@ -16,7 +16,7 @@ pub(crate) fn mark(processed: &mut Processed, name: &Name, number: u32) {
             None => format!("{name}/{number}"),
         };
         // Headers at their limit stay as they are: the note is not worth the message.
-        if let Ok(marked) = headers.edit().set(PIPELINE_HEADER, passed).build() {
+        if let Ok(marked) = headers.changed(&[(PIPELINE_HEADER, passed)], &[] as &[&str]) {
             output.message.headers = marked;
         }
     }

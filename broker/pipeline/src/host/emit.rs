@@ -2,7 +2,7 @@
 
 use wasmtime::Result;
 use wasmtime::component::Resource;
-use wharf_protocol::{HEADERS_BYTES_MAX, Headers, HeadersBuilder, Message};
+use wharf_protocol::{HEADERS_BYTES_MAX, Headers, Message};
 
 use crate::Fault;
 use crate::bindings::wharf::plugin::emit::{self, Body, EmitError};
@@ -105,12 +105,5 @@ pub(crate) fn with_headers(
     if set.iter().any(|(name, _)| name.is_empty() || name.chars().any(char::is_control)) {
         return Err("a header name is empty or has control characters".to_owned());
     }
-    let mut builder: HeadersBuilder = headers.edit();
-    for name in remove {
-        builder.remove(name);
-    }
-    for (name, value) in set {
-        builder.set(name, value);
-    }
-    builder.build().map_err(|_| "the headers are too large".to_owned())
+    headers.changed(set, remove).map_err(|_| "the headers are too large".to_owned())
 }
