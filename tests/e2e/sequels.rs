@@ -191,6 +191,27 @@ async fn what_a_pipeline_on_the_way_out_stops_is_told_with_the_stage() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_that_goes_on_its_way_again_is_followed_from_there() {
+    let broker = TestBroker::start().await;
+    broker.queue("q", "in", None).await;
+    let stage = |plugin: &str| format!("ingress = \"in\"\n[[stage]]\non-failure = \"dead-letter\"\n{plugin}");
+    broker.apply("convert", &stage("plugin = \"guest\"\nkind = \"validator\"")).await;
+    broker.publish(message("in", "<a/>", &[("behave", "reject"), (TRACE, "1")])).await;
+    let letters = broker.node.dead_letters(&me(), None, 0, 9).await.expect("allowed");
+    broker.apply("convert", &stage("plugin = \"xml-to-json\"")).await;
+
+    // Its consumer waits, so that it is delivered by the record that stores it.
+    let mut consumer = consumer(&broker).await;
+    let redriven = broker.node.redrive(&me(), Some(vec![letters[0].id]), None, None).await.expect("allowed");
+    assert_eq!(redriven.moved, 1);
+    let delivery = take(&mut consumer, 1).await.remove(0);
+    settle(&consumer, delivery.tag, Outcome::Ack).await;
+
+    let again = trace(&broker, delivery.id, 2).await;
+    assert_eq!(told(&again), [(Delivered, 1), (Acked, 1)]);
+}
+
+#[tokio::test]
 async fn a_trace_is_complete_after_so_many_deliveries() {
     let broker = TestBroker::start().await;
     broker.queue("q", "in", None).await;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use wharf_node::{Node, Publication, Receipts};
+use wharf_node::{Node, Publication, Receipts, TransferSpec};
 use wharf_protocol::{PipelineVersion, Receipt};
 
 use crate::broker::{TestBroker, me, message, name};
@@ -125,4 +125,51 @@ async fn two_hundred_swaps_under_load_lose_repeat_and_mix_nothing() {
     assert!(seen.values().all(|times| *times == 1), "a message was repeated");
     assert_eq!(seen.len(), told.len(), "a message was lost");
     assert!(passed.len() > 50, "only {} versions saw a message", passed.len());
+}
+
+const LETTERS: u64 = 600;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn dead_letters_that_go_on_while_their_pipeline_is_swapped_pass_one_version_each_once() {
+    let broker = TestBroker::start().await;
+    broker.queue("q", "in", None).await;
+    let strict = "[[stage]]\nplugin = \"guest\"\nkind = \"validator\"\non-failure = \"dead-letter\"";
+    broker.apply("convert", &format!("ingress = \"in\"\n{strict}")).await;
+    for n in 0..LETTERS {
+        broker.publish(message("in", &format!("<n>{n}</n>"), &[("behave", "reject")])).await;
+    }
+    let (convert, letters) = (name("convert"), name("dead-letters"));
+    broker.node.apply_pipeline(&me(), convert.clone(), &spec(false), None).await.expect("applied");
+
+    let order = TransferSpec { per_second: Some(2_000), ..TransferSpec::default() };
+    broker.node.redrive_queue(&me(), &letters, None, order).await.expect("begun");
+    let node = broker.node.clone();
+    let redrive = tokio::spawn(async move {
+        node.transfer_of(&me(), &letters, std::time::Duration::from_secs(60)).await.expect("there")
+    });
+    // Odd versions make numbers; the first made the letters.
+    let mut version = 3;
+    while !redrive.is_finished() {
+        let spec = spec(version % 2 == 1);
+        broker.node.apply_pipeline(&me(), convert.clone(), &spec, None).await.expect("applied");
+        version += 1;
+    }
+    let told = redrive.await.expect("it ended");
+    assert_eq!((told.moved, told.died_again, told.kept), (LETTERS, 0, 0));
+
+    let history = broker.node.pipeline_history(&me(), &convert).await.expect("it is there");
+    let version_at =
+        |index| history.iter().rev().find(|change| change.index < index).map(|change| change.number);
+    let (mut seen, mut passed) = (BTreeMap::new(), BTreeMap::new());
+    for delivery in broker.take("q").await {
+        let number = version_at(delivery.id.index).expect("a version was active");
+        let header = delivery.message.headers.text("wharf-pipeline");
+        assert_eq!(header, Some(format!("convert/{number}").as_str()), "record {}", delivery.id.index);
+        let text = String::from_utf8_lossy(&delivery.message.payload).into_owned();
+        assert_eq!(!text.ends_with("\"}"), number % 2 == 1, "version {number} did not make {text}");
+        *seen.entry(text.trim_matches(|c: char| !c.is_ascii_digit()).to_owned()).or_insert(0) += 1;
+        *passed.entry(number).or_insert(0) += 1;
+    }
+    assert!(seen.len() as u64 == LETTERS && seen.values().all(|times| *times == 1), "each came once");
+    assert!(passed.len() > 2, "it was swapped beside the redrive: {passed:?}");
 }

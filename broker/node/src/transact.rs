@@ -116,7 +116,9 @@ impl Node {
         }
         if count > TRANSACTION_MESSAGES_MAX {
             let reason = format!("{count} messages are over the {TRANSACTION_MESSAGES_MAX} of a transaction");
-            return self.refuse(session, Part::Whole, ErrorCode::TooLarge, reason).await;
+            let rejection = rejection(ErrorCode::TooLarge, reason);
+            self.tracing().refused(journey.close_accounts(), &rejection);
+            return self.refused(session, Part::Whole, rejection).await;
         }
         if let Some(rejection) = foreign_session(who, session.as_ref()) {
             return self.refused(None, Part::Whole, rejection).await;
@@ -137,7 +139,9 @@ impl Node {
         let mut said = Said { durability: routed.durability, ..Said::default() };
         for (n, (by, settlement)) in (0..).zip(settles) {
             if let Err(reason) = said.add(n, by, settlement) {
-                return self.refuse(session, Part::Settlement(n), ErrorCode::Conflict, reason).await;
+                let rejection = rejection(ErrorCode::Conflict, reason);
+                self.tracing().refused(traced, &rejection);
+                return self.refused(session, Part::Settlement(n), rejection).await;
             }
         }
         let Said { settles, cursors, durability, places, settled, watched } = said;
@@ -145,23 +149,14 @@ impl Node {
         let Routed { publishes, bytes, unrouted, _entered, .. } = routed;
         let firsts = if traced.is_empty() { Vec::new() } else { firsts(&publishes) };
         let transaction = Transaction { session, publishes, settles, cursors };
-        let answer = match self.shard().transact(transaction, bytes, durability).await {
+        let follows = traced.iter().map(|(origin, account)| (firsts[*origin], account.landings())).collect();
+        let seen = self.tracing().follows_transaction(follows);
+        let answer = match self.shard().transact(transaction, bytes, durability, seen).await {
             Ok(answer) if traced.is_empty() => Answer::Awaited(answer),
             Ok(answer) => Answer::Awaited(self.tracing().with_transaction(traced, firsts, answer)),
             Err(error) => Answer::Decided(refusal(&error)),
         };
         Transacted { answer, places, settled, watched, unrouted, versions }
-    }
-
-    async fn refuse(
-        &self,
-        session: Option<Session>,
-        part: Part,
-        code: ErrorCode,
-        reason: String,
-    ) -> Transacted {
-        let rejection = Rejection { code, stage: None, reason, retry_after_ms: None };
-        self.refused(session, part, rejection).await
     }
 
     /// A transaction that cannot happen, unless it did before: an alarm or a new version of a pipeline does not
@@ -282,9 +277,7 @@ impl Routed {
         }
         if entries > usize::from(u16::MAX) {
             let reason = format!("its messages became {entries}, and one record holds {}", u16::MAX);
-            let rejection =
-                Rejection { code: ErrorCode::TooLarge, stage: None, reason, retry_after_ms: None };
-            return Err((Part::Whole, rejection));
+            return Err((Part::Whole, rejection(ErrorCode::TooLarge, reason)));
         }
         Ok(routed)
     }
@@ -311,9 +304,11 @@ fn firsts(publishes: &[Publish]) -> Vec<u16> {
 
 /// What a transaction is told that the shard did not take.
 fn refusal(error: &ShardError) -> TransactionReceipt {
-    let (code, reason) = (error.code(), error.to_string());
-    let rejection = Rejection { code, stage: None, reason, retry_after_ms: None };
-    TransactionReceipt::Refused { part: Part::Whole, rejection }
+    TransactionReceipt::Refused { part: Part::Whole, rejection: rejection(error.code(), error.to_string()) }
+}
+
+fn rejection(code: ErrorCode, reason: String) -> Rejection {
+    Rejection { code, stage: None, reason, retry_after_ms: None }
 }
 
 impl Future for Transacted {

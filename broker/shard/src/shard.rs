@@ -68,22 +68,27 @@ pub struct Shard {
     kv: Kv,
 }
 
-/// Is shown the receipts of records on the owner's thread, before their first delivery: it must not wait.
-pub type Seen = Box<dyn FnOnce(&[Receipt]) + Send>;
+/// Is shown an answer on the owner's thread, before the first delivery of what it tells of: it must not wait.
+pub type Seen<T> = Box<dyn FnOnce(&T) + Send>;
 
-/// Who is told the receipts of a publish.
-struct Told {
-    sender: oneshot::Sender<Vec<Receipt>>,
-    seen: Option<Seen>,
+/// Who is told an answer.
+struct Told<T> {
+    sender: oneshot::Sender<T>,
+    seen: Option<Seen<T>>,
 }
 
-impl Told {
-    /// Whoever stopped waiting does not need them.
-    fn send(self, receipts: Vec<Receipt>) {
+impl<T> Told<T> {
+    fn new(seen: Option<Seen<T>>) -> (Self, oneshot::Receiver<T>) {
+        let (sender, answer) = oneshot::channel();
+        (Self { sender, seen }, answer)
+    }
+
+    /// Whoever stopped waiting does not need it.
+    fn send(self, answer: T) {
         if let Some(seen) = self.seen {
-            seen(&receipts);
+            seen(&answer);
         }
-        drop(self.sender.send(receipts));
+        drop(self.sender.send(answer));
     }
 }
 
@@ -101,7 +106,7 @@ enum Command {
     Publish {
         records: Vec<Publish>,
         durability: Durability,
-        reply: Told,
+        reply: Told<Vec<Receipt>>,
     },
     Settle {
         consumer: ConsumerId,
@@ -135,7 +140,7 @@ enum Command {
     },
     Change {
         record: Record,
-        reply: oneshot::Sender<Result<Changed, ShardError>>,
+        reply: Told<Result<Changed, ShardError>>,
     },
     /// A transaction or a claim.
     Exact {
@@ -217,10 +222,9 @@ impl Shard {
         records: Vec<Publish>,
         bytes: usize,
         durability: Durability,
-        seen: Option<Seen>,
+        seen: Option<Seen<Vec<Receipt>>>,
     ) -> Result<oneshot::Receiver<Vec<Receipt>>, ShardError> {
-        let (sender, answer) = oneshot::channel();
-        let reply = Told { sender, seen };
+        let (reply, answer) = Told::new(seen);
         self.send(Command::Publish { records, durability, reply }, bytes).await?;
         Ok(answer)
     }
@@ -308,15 +312,17 @@ impl Shard {
     }
 
     /// Ends a dead letter: what it became is stored, and the letter goes, in one record. It has its place in the order
-    /// of the log when this returns; the answer, with [`Changed::became`], comes when it is durable.
+    /// of the log when this returns; the answer, with [`Changed::became`], comes when it is durable, and is seen by
+    /// `seen` before anything of it is delivered.
     ///
     /// # Cancel safety
     /// Dropped while it waits for room, nothing was done; afterwards nothing undoes it.
     pub async fn resolve(
         &self,
         resolve: Resolve,
+        seen: Option<Seen<Result<Changed, ShardError>>>,
     ) -> Result<oneshot::Receiver<Result<Changed, ShardError>>, ShardError> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Told::new(seen);
         let record = Record::Resolve(Box::new(resolve));
         let bytes = record.payload_bytes().unwrap_or(0);
         self.send(Command::Change { record, reply }, bytes).await?;
@@ -324,7 +330,7 @@ impl Shard {
     }
 
     async fn record(&self, record: Record) -> Result<Changed, ShardError> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Told::new(None);
         let bytes = record.payload_bytes().unwrap_or(0);
         self.send(Command::Change { record, reply }, bytes).await?;
         self.answer(answer).await?

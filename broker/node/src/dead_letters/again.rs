@@ -207,8 +207,8 @@ impl Node {
         // The pipelines stay at their versions until all of it has its place in the order of the log.
         let (decided, places, entered) = journey.finish();
         let mut sent = Vec::with_capacity(going.len());
-        for (((Going { letter, entrance, .. }, place), decided), versions) in
-            going.iter().zip(places).zip(decided).zip(versions)
+        for ((((origin, Going { letter, entrance, .. }), place), decided), versions) in
+            going.iter().enumerate().zip(places).zip(decided).zip(versions)
         {
             sent.push(match arrived(decided, place, entrance) {
                 Err(rejection) => Err(rejection),
@@ -225,7 +225,9 @@ impl Node {
                     };
                     let DeadLetter { offset, id, .. } = *letter;
                     let resolve = Resolve { queue: queue.clone(), offset, id, becomes: Some(publish) };
-                    Ok((self.shard().resolve(resolve).await?, versions, died_again))
+                    let account = traced.get(&origin);
+                    let seen = account.map(|account| self.tracing().follows_again(account.landings()));
+                    Ok((self.shard().resolve(resolve, seen).await?, versions, died_again))
                 }
             });
         }

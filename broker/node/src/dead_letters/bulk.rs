@@ -133,7 +133,7 @@ impl Node {
                 let mut answers = Vec::with_capacity(letters.len());
                 for DeadLetter { offset, id, .. } in letters {
                     let resolve = Resolve { queue: queue.clone(), offset, id, becomes: None };
-                    answers.push(self.shard().resolve(resolve).await?);
+                    answers.push(self.shard().resolve(resolve, None).await?);
                 }
                 for answer in answers {
                     match answer.await.map_err(|_| self.shard().gone())? {

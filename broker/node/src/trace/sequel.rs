@@ -133,6 +133,11 @@ impl Followed {
         self.count.store(known.left.len(), Relaxed);
     }
 
+    /// Follows messages, each with its landings.
+    pub(crate) fn follow_all(&self, ids: impl Iterator<Item = MessageId>, landings: Vec<u16>) {
+        ids.zip(landings).for_each(|(id, landings)| self.follow(id, landings));
+    }
+
     /// Whether nothing is followed: then there is nothing to look up.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {

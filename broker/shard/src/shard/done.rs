@@ -40,7 +40,7 @@ impl Done {
             Reply::Publish { receipts, reply } => reply.send(receipts),
             Reply::Settle(reply) => drop(reply.send(self.refused.map_or(Ok(self.stale), Err))),
             Reply::Attach(reply) => drop(reply.send(self.refused.map_or(Ok(()), Err))),
-            Reply::Change(reply) => drop(reply.send(self.refused.map_or(Ok(self.changed), Err))),
+            Reply::Change(reply) => reply.send(self.refused.map_or(Ok(self.changed), Err)),
             Reply::Exact(reply) => reply.tell(self.exact, self.refused),
             Reply::Commit(reply) => drop(reply.send(self.refused.map_or(Ok(self.committed), Err))),
             Reply::Nobody => {}

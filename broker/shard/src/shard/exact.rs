@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 use wharf_protocol::{ProducerId, TransactionReceipt};
 use wharf_queue::{Durability, Record, Transaction};
 
-use super::{Command, Shard};
+use super::{Command, Seen, Shard, Told};
 use crate::ShardError;
 
 /// The new life of a producer.
@@ -18,7 +18,7 @@ pub struct Claimed {
 
 /// Who waits for a record of this kind.
 pub(super) enum Reply {
-    Transaction(oneshot::Sender<Result<TransactionReceipt, ShardError>>),
+    Transaction(Told<Result<TransactionReceipt, ShardError>>),
     Claim(oneshot::Sender<Result<Claimed, ShardError>>),
 }
 
@@ -30,7 +30,8 @@ pub(super) struct Done {
 }
 
 impl Shard {
-    /// Gives `transaction` its place in the order of the log; the answer comes when it is durable.
+    /// Gives `transaction` its place in the order of the log; the answer comes when it is durable, and is seen by `seen`
+    /// before anything of it is delivered.
     ///
     /// # Cancel safety
     /// Dropped while it waits for room, nothing was done; afterwards nothing undoes it.
@@ -39,8 +40,9 @@ impl Shard {
         transaction: Transaction,
         bytes: usize,
         durability: Durability,
+        seen: Option<Seen<Result<TransactionReceipt, ShardError>>>,
     ) -> Result<oneshot::Receiver<Result<TransactionReceipt, ShardError>>, ShardError> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Told::new(seen);
         let record = Record::Transaction(Box::new(transaction));
         let reply = Reply::Transaction(reply);
         self.send(Command::Exact { record, durability, reply }, bytes).await?;
@@ -65,7 +67,7 @@ impl Reply {
     pub(super) fn tell(self, done: Done, refused: Option<ShardError>) {
         let error = refused.unwrap_or_else(|| ShardError::Stopped("the record was not answered".into()));
         match self {
-            Self::Transaction(reply) => drop(reply.send(done.receipt.ok_or(error))),
+            Self::Transaction(reply) => reply.send(done.receipt.ok_or(error)),
             Self::Claim(reply) => drop(reply.send(done.claimed.ok_or(error))),
         }
     }

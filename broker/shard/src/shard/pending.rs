@@ -26,10 +26,10 @@ pub(super) struct Part {
 
 /// Who waits for what a command's records do.
 pub(super) enum Reply {
-    Publish { receipts: Vec<Receipt>, reply: Told },
+    Publish { receipts: Vec<Receipt>, reply: Told<Vec<Receipt>> },
     Settle(oneshot::Sender<Result<Vec<u64>, ShardError>>),
     Attach(oneshot::Sender<Result<(), ShardError>>),
-    Change(oneshot::Sender<Result<Changed, ShardError>>),
+    Change(Told<Result<Changed, ShardError>>),
     Exact(exact::Reply),
     Commit(oneshot::Sender<Result<Committed, ShardError>>),
     Nobody,
@@ -52,7 +52,12 @@ impl Pending {
     }
 
     /// Messages that came together, and the durability that their queues promise.
-    pub(super) fn add_publish(&mut self, published: Vec<Publish>, durability: Durability, reply: Told) {
+    pub(super) fn add_publish(
+        &mut self,
+        published: Vec<Publish>,
+        durability: Durability,
+        reply: Told<Vec<Receipt>>,
+    ) {
         let receipts = Vec::with_capacity(published.len());
         self.parts.push(Part { records: published.len(), reply: Reply::Publish { receipts, reply } });
         self.durability = self.durability.max(durability);
@@ -79,7 +84,7 @@ impl Reply {
             }
             Self::Settle(reply) => drop(reply.send(Err(error.clone()))),
             Self::Attach(reply) => drop(reply.send(Err(error.clone()))),
-            Self::Change(reply) => drop(reply.send(Err(error.clone()))),
+            Self::Change(reply) => reply.send(Err(error.clone())),
             Self::Exact(reply) => reply.tell(exact::Done::default(), Some(error.clone())),
             Self::Commit(reply) => drop(reply.send(Err(error.clone()))),
             Self::Nobody => {}

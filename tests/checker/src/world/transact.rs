@@ -35,7 +35,7 @@ impl World {
         let transaction =
             Transaction { session, publishes: vec![output.publish.clone()], settles, cursors: Vec::new() };
         self.history.transacting(&input, output.label);
-        match self.shard().transact(transaction, bytes, Durability::Fsync).await {
+        match self.shard().transact(transaction, bytes, Durability::Fsync, None).await {
             Ok(answer) => Some(Sent::Transact(Box::new((input, output)), answer)),
             Err(_) => {
                 self.transacted(&input, output, None);

@@ -146,7 +146,7 @@ impl World {
         let entry = Entry { message, destinations: vec![Destination::from(to)] };
         let becomes = discarded.is_none().then(|| Publish { topology, ..Publish::from(entry) });
         let resolve = Resolve { queue: name("dead"), offset: letter.offset, id: letter.id, becomes };
-        let answer = match self.shard().resolve(resolve).await {
+        let answer = match self.shard().resolve(resolve, None).await {
             Ok(answer) => answer.await.unwrap_or_else(|_| Err(self.shard().gone())),
             Err(error) => Err(error),
         };
