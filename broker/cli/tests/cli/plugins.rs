@@ -112,8 +112,12 @@ fn a_component_shows_what_it_is_and_what_it_costs() {
         rows.iter().all(|row| row["ns"].as_u64() > Some(0) && row["fuel"].as_u64() > Some(100)),
         "{rows:?}"
     );
+    let [one, eight] = &rows[..] else { panic!("two rows") };
+    assert_eq!((&one["messages_per_call"], &eight["messages_per_call"]), (&json!(1.0), &json!(8.0)));
+    assert_eq!(eight["outcomes"], json!({"passed": 8}));
     broker.file("no.xml", "{}");
-    broker.ok("plugin bench plugin.wasm --message no.xml --batch 1 --time 10ms");
+    let refused = broker.json("plugin bench plugin.wasm --message no.xml --batch 1 --time 10ms -o json");
+    assert_eq!(refused[0]["outcomes"], json!({"rejected": 1}), "what is measured is said");
 }
 
 #[test]

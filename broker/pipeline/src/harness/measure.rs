@@ -1,21 +1,24 @@
-//! How long a plugin takes: the same batch again and again, on one instance, one thread.
+//! How long a plugin takes: the same messages again and again, on one instance, one thread.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use wharf_protocol::Timestamp;
 
-use super::{Harness, HarnessError, NOW, Request, Response};
-use crate::{Engine, EngineConfig, Item};
+use super::{Given, Harness, HarnessError, NOW, Request, Response};
+use crate::{Engine, EngineConfig, Item, Memory};
 
 /// How many rounds are kept; a measurement ends with them.
 const ROUNDS_MAX: usize = 200_000;
 
-/// What batches of one size took.
+/// What messages took, in batches of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measured {
-    /// Messages in a batch.
+    /// Messages in a round, which is all of them.
     pub messages: usize,
-    /// How many batches were run.
+    /// Calls of the plugin in a round: fewer than messages where it takes batches.
+    pub calls: usize,
+    /// How many rounds were run.
     pub rounds: usize,
     /// Nanoseconds a message, everything in the engine counted: packing, the call, reading the answers.
     pub whole: Spread,
@@ -39,6 +42,7 @@ pub struct Spread {
 pub(crate) struct Round {
     pub(crate) whole: Duration,
     pub(crate) call: Duration,
+    pub(crate) calls: usize,
 }
 
 impl Harness {
@@ -53,18 +57,20 @@ impl Harness {
         Ok(Self { engine, plugin, lent: super::Lent::default(), stage: None })
     }
 
-    /// Runs the batch of `request` for `time`, after a tenth of it to warm up.
+    /// Runs the messages of `request` in batches of `batch` for `time`, after a tenth of it to warm up.
     ///
     /// # Errors
     /// What [`Harness::answer`] would answer, where that is no run.
-    pub fn measure(&mut self, request: &Request, time: Duration) -> Result<Measured, Response> {
+    pub fn measure(&mut self, request: &Request, batch: usize, time: Duration) -> Result<Measured, Response> {
         let items: Result<Vec<Item>, String> = request.messages.iter().map(super::Message::item).collect();
         let items = items.map_err(Response::Error)?;
+        let batches: Vec<Vec<Item>> = items.chunks(batch.max(1)).map(<[Item]>::to_vec).collect();
+        let memory: Arc<dyn Memory> = Arc::new(Given::of(&request.kv).map_err(Response::Error)?);
         self.lend(&request.lent).map_err(Response::Error)?;
         let pipeline = self.pipeline(request).map_err(Response::from)?;
         let now = request.now_ms.map_or(NOW, Timestamp);
-        pipeline.run_rounds(&items, now, time / 10, ROUNDS_MAX);
-        let rounds = pipeline.run_rounds(&items, now, time, ROUNDS_MAX);
+        pipeline.run_rounds(&batches, now, &memory, time / 10, ROUNDS_MAX);
+        let rounds = pipeline.run_rounds(&batches, now, &memory, time, ROUNDS_MAX);
         let each = |taken: fn(&Round) -> Duration| {
             let messages = items.len().max(1) as u128;
             let nanoseconds = |round| u64::try_from(taken(round).as_nanos() / messages).unwrap_or(u64::MAX);
@@ -72,6 +78,7 @@ impl Harness {
         };
         Ok(Measured {
             messages: items.len(),
+            calls: rounds.last().map_or(0, |round| round.calls),
             rounds: rounds.len(),
             whole: each(|round| round.whole),
             call: each(|round| round.call),

@@ -55,23 +55,36 @@ impl Pipeline {
         aside(metered).unwrap_or_else(|_| (alone(self.stages.lost(count)), Usage::default()))
     }
 
-    /// Runs `batch` again and again for `time`, and tells what each round took.
+    /// Runs `batches`, one after another, again and again for `time`, reading `memory`; tells what each round of all of
+    /// them took.
     pub(crate) fn run_rounds(
         &self,
-        batch: &[Item],
+        batches: &[Vec<Item>],
         now: Timestamp,
+        memory: &Arc<dyn Memory>,
         time: Duration,
         rounds_max: usize,
     ) -> Vec<Round> {
+        let round = || {
+            let mut round = Round::default();
+            for batch in batches {
+                let (batch, memory, mut reports) = (batch.clone(), Arc::clone(memory), Vec::new());
+                let start = Instant::now();
+                match self.stages.remembers {
+                    true => drop(self.stages.process_remembering(batch, now, memory, &mut reports)),
+                    false => drop(self.stages.pass(self.stages.flow(batch), now, None, &mut reports)),
+                }
+                round.whole += start.elapsed();
+                round.call += reports.iter().map(|report| report.took).sum::<Duration>();
+                round.calls += reports.len();
+            }
+            round
+        };
         let rounds = || {
             let end = Instant::now() + time;
             let mut rounds = Vec::new();
             while rounds.len() < rounds_max && (rounds.is_empty() || Instant::now() < end) {
-                let (batch, mut reports) = (batch.to_vec(), Vec::new());
-                let start = Instant::now();
-                drop(self.stages.process_reported(batch, now, &mut reports));
-                let whole = start.elapsed();
-                rounds.push(Round { whole, call: reports.iter().map(|report| report.took).sum() });
+                rounds.push(round());
             }
             rounds
         };

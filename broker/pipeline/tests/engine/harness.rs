@@ -99,10 +99,12 @@ fn a_deadline_of_the_request_is_held() {
 #[test]
 fn batches_are_measured() {
     let mut harness = Harness::open_for_times(&component(wharf_test_artifacts::GUEST)).expect("it opens");
-    let measured = harness
-        .measure(&asking("transformer", &["identity", "identity"]), std::time::Duration::from_millis(20))
-        .expect("it runs");
-    assert_eq!(measured.messages, 2);
-    assert!(measured.rounds > 10 && measured.call.median > 0, "{measured:?}");
-    assert!(measured.call.min <= measured.whole.min, "a call is a part of the whole: {measured:?}");
+    let request = asking("transformer", &["identity"; 6]);
+    for (batch, calls) in [(1, 6), (4, 2), (6, 1), (100, 1)] {
+        let measured =
+            harness.measure(&request, batch, std::time::Duration::from_millis(20)).expect("it runs");
+        assert_eq!((measured.messages, measured.calls), (6, calls), "in batches of {batch}");
+        assert!(measured.rounds > 10 && measured.call.median > 0, "{measured:?}");
+        assert!(measured.call.min <= measured.whole.min, "a call is a part of the whole: {measured:?}");
+    }
 }

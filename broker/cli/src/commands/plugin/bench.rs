@@ -1,5 +1,6 @@
 //! `wharf plugin bench FILE.wasm`: what a message costs, by batch size, and beside the same function native.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -26,8 +27,8 @@ Examples:
   wharf plugin bench strip_pii.wasm --recording orders.rec --batch 1,64
   wharf plugin bench strip_pii.wasm --cases cases --native .
 
-A batch is the given messages over and over; a call of the plugin takes at most 64 of them. --native DIR runs the
-ignored tests named `baseline` of the plugin's project, as `wharf plugin new` makes one.")]
+All given messages are measured, in batches of each size, and repeated where they do not fill one. A call of the plugin
+takes at most 64 messages, and one where it remembers (kv). --native DIR runs the ignored tests named `baseline` of the plugin's project, as `wharf plugin new` makes one.")]
 pub(super) struct Args {
     /// The component
     file: PathBuf,
@@ -63,8 +64,11 @@ pub(super) struct Args {
 #[derive(Debug, Serialize)]
 struct Row {
     batch: usize,
-    /// Nanoseconds a message, the median of the rounds, everything in the engine counted.
+    /// Messages that a call of the plugin took.
+    messages_per_call: f64,
+    /// Nanoseconds a message, the median of the rounds, everything in the engine counted. A round is all messages.
     ns: u64,
+    /// The same of the round that one in a hundred was slower than.
     ns_p99: u64,
     /// Nanoseconds a message within calls of the plugin.
     call_ns: u64,
@@ -74,6 +78,8 @@ struct Row {
     memory_bytes: u64,
     /// Nanoseconds a message, of the function natively.
     native_ns: Option<u64>,
+    /// What became of the messages: a refusal costs less than a conversion.
+    outcomes: BTreeMap<&'static str, usize>,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
@@ -87,17 +93,29 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         if !(1..=BATCH_MAX).contains(&batch) {
             bail!("a batch has 1 to {BATCH_MAX} messages, not {batch}");
         }
+        let count = inputs.len().next_multiple_of(batch);
         let messages: Vec<wire::Message> =
-            inputs.iter().cycle().take(batch).map(wire::Message::from).collect();
-        let request = request(&setup, &messages)?;
-        let measured = for_times.measure(&request, args.time).map_err(|said| refused(&said))?;
-        let (fuel, memory_bytes) = counted(&mut for_fuel, &request)?;
+            inputs.iter().cycle().take(count).map(wire::Message::from).collect();
+        let all = request(&setup, &messages)?;
+        let measured = for_times.measure(&all, batch, args.time).map_err(|said| refused(&said))?;
+        let counted = Counted::of(&mut for_fuel, &all, batch)?;
         let native = args.native.as_deref();
         let native_ns =
             native.map(|project| native_baseline(project, &setup, messages, args.time)).transpose()?;
-        rows.push(Row::new(batch, &measured, fuel, memory_bytes, native_ns));
+        rows.push(Row::new(batch, &measured, counted, native_ns));
     }
-    let titles = ["BATCH", "NS/MESSAGE", "P99", "IN CALLS", "MESSAGES/S", "FUEL/MESSAGE", "MEMORY", "NATIVE"];
+    let titles = [
+        "BATCH",
+        "PER CALL",
+        "NS/MESSAGE",
+        "P99",
+        "IN CALLS",
+        "MESSAGES/S",
+        "FUEL/MESSAGE",
+        "MEMORY",
+        "NATIVE",
+        "OUTCOMES",
+    ];
     output::list(args.output, &rows, &titles, |row| {
         let native = row.native_ns.map_or_else(
             || "-".to_owned(),
@@ -108,6 +126,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         );
         vec![
             row.batch.to_string(),
+            row.messages_per_call.to_string(),
             row.ns.to_string(),
             row.ns_p99.to_string(),
             row.call_ns.to_string(),
@@ -115,22 +134,27 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             row.fuel.to_string(),
             show_bytes(row.memory_bytes),
             native,
+            row.outcomes.iter().map(|(what, count)| format!("{count} {what}")).collect::<Vec<_>>().join(", "),
         ]
     })
 }
 
 impl Row {
-    fn new(batch: usize, measured: &Measured, fuel: u64, memory_bytes: u64, native_ns: Option<u64>) -> Self {
+    fn new(batch: usize, measured: &Measured, counted: Counted, native_ns: Option<u64>) -> Self {
         let ns = measured.whole.median;
+        #[expect(clippy::cast_precision_loss, reason = "some thousands")]
+        let per_call = measured.messages as f64 / measured.calls.max(1) as f64;
         Self {
             batch,
+            messages_per_call: (per_call * 10.0).round() / 10.0,
             ns,
             ns_p99: measured.whole.p99,
             call_ns: measured.call.median,
             messages_per_s: 1_000_000_000_u64.checked_div(ns).unwrap_or(0),
-            fuel,
-            memory_bytes,
+            fuel: counted.fuel,
+            memory_bytes: counted.memory_bytes,
             native_ns,
+            outcomes: counted.outcomes,
         }
     }
 }
@@ -171,20 +195,41 @@ fn request(setup: &Setup, messages: &[wire::Message]) -> anyhow::Result<Request>
     Ok(serde_json::from_value(request)?)
 }
 
-/// Fuel a message and the most memory, once the instance is warm. A message that breaks the plugin measures nothing.
-fn counted(harness: &mut Harness, request: &Request) -> anyhow::Result<(u64, u64)> {
-    harness.answer(request);
-    let ran = match harness.answer(request) {
-        Response::Ran(ran) => ran,
-        said => return Err(refused(&said)),
-    };
-    if let Some(Outcome::Fault(problem)) =
-        ran.results.iter().find(|result| matches!(result, Outcome::Fault(_)))
-    {
-        bail!("the plugin breaks on such a message: {problem}");
+/// What is the same each time, once the instance is warm.
+struct Counted {
+    /// Of a message.
+    fuel: u64,
+    memory_bytes: u64,
+    outcomes: BTreeMap<&'static str, usize>,
+}
+
+impl Counted {
+    /// A message that breaks the plugin measures nothing.
+    fn of(harness: &mut Harness, all: &Request, batch: usize) -> anyhow::Result<Self> {
+        let mut counted = Self { fuel: 0, memory_bytes: 0, outcomes: BTreeMap::new() };
+        for messages in all.messages.chunks(batch) {
+            let request = Request { messages: messages.to_vec(), ..all.clone() };
+            harness.answer(&request);
+            let ran = match harness.answer(&request) {
+                Response::Ran(ran) => ran,
+                said => return Err(refused(&said)),
+            };
+            for result in &ran.results {
+                let what = match result {
+                    Outcome::Passed(_) => "passed",
+                    Outcome::Dropped => "dropped",
+                    Outcome::Rejected(_) => "rejected",
+                    Outcome::Retry(..) => "to be retried",
+                    Outcome::Fault(problem) => bail!("the plugin breaks on such a message: {problem}"),
+                };
+                *counted.outcomes.entry(what).or_default() += 1;
+            }
+            counted.fuel += ran.fuel.unwrap_or_default();
+            counted.memory_bytes = counted.memory_bytes.max(ran.memory_bytes);
+        }
+        counted.fuel /= all.messages.len().max(1) as u64;
+        Ok(counted)
     }
-    let messages = ran.results.len().max(1) as u64;
-    Ok((ran.fuel.unwrap_or_default() / messages, ran.memory_bytes))
 }
 
 fn refused(said: &Response) -> anyhow::Error {
