@@ -224,9 +224,12 @@ impl Journey {
     /// Holds a pipeline at one version for the rest of the journey, once it has its share of processor time.
     async fn enter(&mut self, node: &Node, name: &Name) {
         if self.entered.iter().all(|(each, _)| each != name) {
-            let holds_others = !self.entered.is_empty();
-            self.entered
-                .push((name.clone(), node.pipelines_in_use().enter_in_turn(name, holds_others).await));
+            let pipelines = node.pipelines_in_use();
+            let entered = match &self.turn {
+                Some(turn) if turn.was_paid(name) => pipelines.enter(name).await,
+                _ => pipelines.enter_in_turn(name, !self.entered.is_empty()).await,
+            };
+            self.entered.push((name.clone(), entered));
         }
     }
 

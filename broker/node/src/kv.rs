@@ -3,9 +3,11 @@
 //! A batch is first run and stored as every other, in its turn. What proves stale goes again, message by message,
 //! each stored before the next one runs, while nothing else is under way: then what it reads is what the log holds.
 
+use std::collections::BTreeSet;
+
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
-use wharf_protocol::{ErrorCode, Kept, Name, PipelineVersion, Receipt, Rejection, Timestamp};
+use wharf_protocol::{ErrorCode, Kept, Message, Name, PipelineVersion, Receipt, Rejection, Timestamp, Topic};
 use wharf_queue::{KvChange, is_stale};
 
 use crate::memories::Turn;
@@ -58,14 +60,14 @@ impl Node {
     /// Publishes a batch of which some may meet a pipeline that remembers. Returns when all of it is decided: what
     /// comes behind a message that has to go again is not to overtake it.
     pub(crate) async fn publish_remembering(&self, who: &Principal, batch: Vec<Publication>) -> Receipts {
-        let turn = self.memories().turn().await;
+        let turn = self.turn_for(batch.iter().map(|publication| &publication.message)).await;
         let Attempt { mut told, mut versions, stale } =
             self.publish_in_turn(who, batch.clone(), turn, Run::First).await;
         if stale {
             let first = told.iter().position(is_stale).unwrap_or(told.len());
             told.truncate(first);
             versions.truncate(first);
-            let turn = self.memories().turn().await;
+            let turn = self.turn_for(batch.iter().map(|publication| &publication.message)).await;
             self.memories().all_arrived().await;
             for publication in batch.into_iter().skip(first) {
                 let (receipt, passed) = self.publish_alone(who, publication, &turn).await;
@@ -74,6 +76,27 @@ impl Node {
             }
         }
         Receipts::new(told.into_iter().map(Some).collect(), None).of_versions(versions)
+    }
+
+    /// A turn for these messages, once the pipelines of their topics owe no processor time: whoever waited for that in
+    /// their turn would keep all others from theirs.
+    pub(crate) async fn turn_for(&self, messages: impl Iterator<Item = &Message>) -> Turn {
+        let mut paid = BTreeSet::new();
+        {
+            let topology = self.shard().topology();
+            let mut last: Option<&Topic> = None;
+            for Message { topic, .. } in messages {
+                if last.replace(topic) == Some(topic) {
+                    continue;
+                }
+                paid.extend(topology.ingress(topic).map(|(name, _)| name.clone()));
+                paid.extend(topology.resolve(topic).iter().filter_map(|binding| binding.pipeline.clone()));
+            }
+        }
+        for name in &paid {
+            drop(self.pipelines_in_use().enter_in_turn(name, false).await);
+        }
+        self.memories().turn(paid).await
     }
 
     /// One attempt.

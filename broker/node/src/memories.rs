@@ -61,6 +61,8 @@ pub(crate) struct Ticket {
 /// A batch's turn.
 pub(crate) struct Turn {
     pub(crate) left: Arc<Left>,
+    /// Pipelines that owed no processor time before it began: in its turn nobody waits for them.
+    paid: Arc<BTreeSet<Name>>,
     _guard: Arc<OwnedMutexGuard<()>>,
 }
 
@@ -122,15 +124,15 @@ impl Memories {
         Arc::clone(&known.pipelines)
     }
 
-    /// Waits for a turn. Hold no pipeline meanwhile.
-    pub(crate) async fn turn(self: &Arc<Self>) -> Turn {
+    /// Waits for a turn, when the debts of these pipelines are paid. Hold no pipeline meanwhile.
+    pub(crate) async fn turn(self: &Arc<Self>, paid: BTreeSet<Name>) -> Turn {
         let guard = Arc::new(Arc::clone(&self.turn).lock_owned().await);
-        self.begin(guard)
+        self.begin(Arc::new(paid), guard)
     }
 
-    fn begin(self: &Arc<Self>, guard: Arc<OwnedMutexGuard<()>>) -> Turn {
+    fn begin(self: &Arc<Self>, paid: Arc<BTreeSet<Name>>, guard: Arc<OwnedMutexGuard<()>>) -> Turn {
         let left = Arc::new(Left { memories: Arc::clone(self), changes: Mutex::default() });
-        Turn { left, _guard: guard }
+        Turn { left, paid, _guard: guard }
     }
 
     /// Waits until nothing is under way; in one's turn, so that nothing new is.
@@ -176,7 +178,12 @@ impl wharf_pipeline::Memories for Memories {
 impl Turn {
     /// The same turn, for another batch.
     pub(crate) fn again(&self) -> Self {
-        self.left.memories.begin(Arc::clone(&self._guard))
+        self.left.memories.begin(Arc::clone(&self.paid), Arc::clone(&self._guard))
+    }
+
+    /// Whether the pipeline's debt was paid before the turn began.
+    pub(crate) fn was_paid(&self, pipeline: &Name) -> bool {
+        self.paid.contains(pipeline)
     }
 
     /// The memory of `pipeline`, as this batch sees it.

@@ -89,7 +89,7 @@ impl Node {
     /// A transaction of which a message may meet a pipeline that remembers: nothing else is under way meanwhile, and
     /// it returns when it is decided.
     async fn transact_remembering(&self, who: &Principal, transact: Transact) -> Transacted {
-        let turn = self.memories().turn().await;
+        let turn = self.turn_for(transact.messages.iter()).await;
         for _ in 0..kv::TRIES_MAX {
             self.memories().all_arrived().await;
             let mut transacted = self.transact_once(who, transact.clone(), Some(turn.again())).await;

@@ -387,3 +387,33 @@ async fn secrets_that_others_may_read_are_not_lent_and_no_error_shows_one() {
     let refused = broker.apply("p", "kind = \"enricher\"").await.expect_err("refused");
     assert!(!refused.contains("hunter2"), "{refused}");
 }
+
+#[tokio::test]
+async fn who_waits_for_a_share_keeps_nobody_elses_memory_waiting() {
+    let broker = Broker::with_stage("kind = \"enricher\"").await;
+    let slow = "name = \"slow\"\ningress = \"slow.#\"\ncpu = \"1ms\"\n[[stage]]\nplugin = \"guest\"\n\
+                kind = \"enricher\"\ndeadline-ms = 200\n\
+                grants = [\"kv\", \"lookup:t\", \"schema:s\", \"secrets:x\"]";
+    broker.node.apply_pipeline(&me(), name("slow"), slow, None).await.expect("it fits");
+    let to_slow = |behaviour: &str| {
+        let mut publication = asking(behaviour);
+        publication.message.topic = "slow.x".parse().expect("a topic");
+        publication
+    };
+    // It may owe: its first message takes more than its share of minutes.
+    broker.publish(vec![to_slow("loop")]).await;
+    let (node, next) = (broker.node.clone(), to_slow("kv-add n"));
+    let waiting = tokio::spawn(async move { node.publish(&me(), vec![next]).await.await });
+    // One thread: it comes to its wait before this one goes on.
+    tokio::task::yield_now().await;
+
+    let soon = async {
+        for n in 1..=10 {
+            assert!(matches!(broker.publish(vec![asking("kv-add n")]).await[0], Receipt::Stored(_)));
+            assert_eq!(broker.kept("n"), Some(n.to_string()));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), soon).await.expect("far less than is owed");
+    assert!(!waiting.is_finished(), "it is over its share");
+    waiting.abort();
+}

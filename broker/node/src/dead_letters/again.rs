@@ -173,7 +173,7 @@ impl Node {
         queue: &QueueName,
         one: &Going,
     ) -> Result<LetterFate, ShardError> {
-        let turn = self.memories().turn().await;
+        let turn = self.turn_for(std::iter::once(&one.message)).await;
         for _ in 0..kv::TRIES_MAX {
             self.memories().all_arrived().await;
             let one = std::slice::from_ref(one);
