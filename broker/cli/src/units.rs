@@ -108,9 +108,11 @@ pub(crate) fn show_bytes(bytes: u64) -> String {
     }
 }
 
-/// So many of something: `1 message`, `2 messages`, `3 entries`. `what` is a word that takes an s, or ies for its y.
+/// So many of something: `1 message`, `2 messages`, `3 keys`, `4 entries`. `what` is a word that takes an s, or ies for a y
+/// behind a consonant.
 pub(crate) fn show_count(count: u64, what: &str) -> String {
-    match (count, what.strip_suffix('y')) {
+    let stem = what.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u']));
+    match (count, stem) {
         (1, _) => format!("1 {what}"),
         (_, Some(stem)) => format!("{count} {stem}ies"),
         (_, None) => format!("{count} {what}s"),
@@ -143,6 +145,7 @@ mod tests {
         let counts = [0, 1, 2].map(|count| show_count(count, "file"));
         assert_eq!(counts, ["0 files", "1 file", "2 files"]);
         assert_eq!([1, 3].map(|count| show_count(count, "entry")), ["1 entry", "3 entries"]);
+        assert_eq!([1, 3].map(|count| show_count(count, "key")), ["1 key", "3 keys"]);
     }
 
     #[test]

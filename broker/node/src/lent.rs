@@ -9,6 +9,8 @@
 //! A table is JSON, an object of keys and values, or CSV, `key,value` a line. A string's value is its text, any
 //! other value of JSON its JSON.
 
+mod table;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -96,7 +98,7 @@ fn lend(library: &Library, kind: LentKind, name: &Name, lent: &Lent, content: By
     let version = lent.version;
     match kind {
         LentKind::Table => {
-            library.put_table(name.clone(), Table::new(version, entries(&lent.format, &content)?))
+            library.put_table(name.clone(), Table::new(version, table::entries(&lent.format, &content)?))
         }
         LentKind::Schema => library.put_schema(name.clone(), Schema { version, bytes: content }),
     }
@@ -116,13 +118,16 @@ fn path(data: &Path, digest: &[u8; 32]) -> PathBuf {
     data.join("lent").join(format!("{}.data", hex::encode(digest)))
 }
 
-/// Reads `secrets.toml`, where there is one.
+/// Lends what `secrets.toml` holds, where there is one, and no secret that it does not.
 fn lend_secrets(library: &Library, data: &Path) -> Result<(), String> {
     let path = data.join(SECRETS_FILE);
     let wrong = |reason: String| format!("{}: {reason}", path.display());
     let metadata = match fs::metadata(&path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            library.put_secrets(BTreeMap::new());
+            return Ok(());
+        }
         Err(error) => return Err(wrong(error.to_string())),
     };
     if metadata.mode() & 0o077 != 0 {
@@ -135,86 +140,8 @@ fn lend_secrets(library: &Library, data: &Path) -> Result<(), String> {
     // What the parser says may show the line, and the line a secret.
     let secrets: BTreeMap<Name, String> =
         toml::from_str(&text).map_err(|_| wrong("it is not one `name = \"value\"` a line".to_owned()))?;
-    for (name, value) in secrets {
-        library.put_secret(name, Secret::new(value));
-    }
+    library.put_secrets(secrets.into_iter().map(|(name, value)| (name, Secret::new(value))).collect());
     Ok(())
-}
-
-/// The pairs of a table.
-fn entries(format: &str, content: &[u8]) -> Result<Vec<(String, Bytes)>, String> {
-    match format {
-        "csv" => csv(content),
-        _ => {
-            let object: serde_json::Map<String, serde_json::Value> =
-                serde_json::from_slice(content).map_err(|error| format!("it is no JSON object: {error}"))?;
-            let value = |value: serde_json::Value| match value {
-                serde_json::Value::String(text) => Bytes::from(text),
-                other => Bytes::from(other.to_string()),
-            };
-            Ok(object.into_iter().map(|(key, each)| (key, value(each))).collect())
-        }
-    }
-}
-
-/// Two columns, without a line of titles; a field in quotes may hold commas, line ends and doubled quotes (RFC 4180).
-fn csv(content: &[u8]) -> Result<Vec<(String, Bytes)>, String> {
-    let text = std::str::from_utf8(content).map_err(|error| {
-        let line = content[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
-        format!("line {line}: it is not UTF-8")
-    })?;
-    let (mut pairs, mut rest, mut line) = (Vec::new(), text, 1);
-    while !rest.is_empty() {
-        let begin = rest;
-        let (key, after) = field(rest).map_err(|problem| format!("line {line}: {problem}"))?;
-        let Some(after) = after.strip_prefix(',') else {
-            if key.is_empty() {
-                rest = next_line(after);
-                line += 1;
-                continue;
-            }
-            return Err(format!("line {line}: there is no comma after the key {key:?}"));
-        };
-        let (value, after) = field(after).map_err(|problem| format!("line {line}: {problem}"))?;
-        if !(after.is_empty() || after.starts_with('\n') || after.starts_with("\r\n")) {
-            return Err(format!(
-                "line {line}: there are more than two fields; put a value with commas in quotes"
-            ));
-        }
-        pairs.push((key, Bytes::from(value)));
-        rest = next_line(after);
-        line += begin[..begin.len() - rest.len()].matches('\n').count();
-    }
-    Ok(pairs)
-}
-
-fn next_line(rest: &str) -> &str {
-    rest.strip_prefix("\r\n").or_else(|| rest.strip_prefix('\n')).unwrap_or(rest)
-}
-
-/// One field, and what follows it.
-fn field(text: &str) -> Result<(String, &str), String> {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find([',', '\n']).unwrap_or(text.len());
-        let field = &text[..end];
-        // The end of a line may be of two characters.
-        let field =
-            if text[end..].starts_with('\n') { field.strip_suffix('\r').unwrap_or(field) } else { field };
-        return Ok((field.to_owned(), &text[field.len()..]));
-    };
-    let (mut field, mut rest) = (String::new(), quoted);
-    loop {
-        let Some(end) = rest.find('"') else { return Err("a quote is not closed".to_owned()) };
-        field.push_str(&rest[..end]);
-        rest = &rest[end + 1..];
-        match rest.strip_prefix('"') {
-            Some(more) => {
-                field.push('"');
-                rest = more;
-            }
-            None => return Ok((field, rest)),
-        }
-    }
 }
 
 /// Refuses a pipeline whose stages are granted what is not there.
@@ -278,7 +205,8 @@ impl Node {
         }
         if kind == LentKind::Table {
             let wrong = |problem| NodeError::Invalid(format!("table {name}: {problem}"));
-            entries(format.word(), &content).map_err(wrong)?;
+            let entries = table::entries(format.word(), &content).map_err(wrong)?;
+            table::check_keys(&entries).map_err(wrong)?;
         }
         let digest: [u8; 32] = Sha256::digest(&content).into();
         let to = path(&self.config().data, &digest);
@@ -421,35 +349,4 @@ impl LentFormat {
 
 fn missing(kind: LentKind, name: &Name) -> NodeError {
     NodeError::NotFound { kind: kind.word(), name: name.to_string() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table(format: &str, content: &str) -> Result<BTreeMap<String, String>, String> {
-        let text = |value: Bytes| String::from_utf8(value.to_vec()).expect("text");
-        Ok(entries(format, content.as_bytes())?.into_iter().map(|(key, value)| (key, text(value))).collect())
-    }
-
-    #[test]
-    fn a_table_is_an_object_or_two_columns() {
-        let json = table("json", r#"{"apple": "10", "pear": {"price": 12}, "none": null}"#).expect("a table");
-        assert_eq!(json["apple"], "10");
-        assert_eq!(json["pear"], "{\"price\":12}");
-        assert_eq!(json["none"], "null");
-
-        let csv = table("csv", "apple,10\r\n\"a, \"\"b\"\"\",\"two\nlines\"\n\nlast,\n").expect("a table");
-        assert_eq!(csv["apple"], "10");
-        assert_eq!(csv["a, \"b\""], "two\nlines");
-        assert_eq!((csv["last"].as_str(), csv.len()), ("", 3));
-    }
-
-    #[test]
-    fn what_is_no_table_says_in_which_line() {
-        assert!(table("csv", "a,1\nb\n").expect_err("no comma").starts_with("line 2:"));
-        assert!(table("csv", "a,1\n\"x\ny\",2\nb,1,2\n").expect_err("three").starts_with("line 4:"));
-        assert!(table("csv", "a,\"1\n").expect_err("open").contains("not closed"));
-        assert!(table("json", "[1]").expect_err("no object").contains("no JSON object"));
-    }
 }

@@ -389,6 +389,16 @@ async fn secrets_that_others_may_read_are_not_lent_and_no_error_shows_one() {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_taken_out_of_its_file_is_lent_no_more_from_the_next_apply_on() {
+    let broker = Broker::with_stage("kind = \"enricher\"").await;
+    write_secrets(broker.folder.path(), "other = \"1\"\n");
+    let refused = broker.apply("p", "kind = \"enricher\"").await.expect_err("refused");
+    assert!(refused.contains("no secret x"), "{refused}");
+    std::fs::remove_file(broker.folder.path().join("secrets.toml")).expect("removed");
+    assert!(broker.apply("p", "kind = \"enricher\"").await.is_err(), "nor without the file");
+}
+
+#[tokio::test]
 async fn who_waits_for_a_share_keeps_nobody_elses_memory_waiting() {
     let broker = Broker::with_stage("kind = \"enricher\"").await;
     let slow = "name = \"slow\"\ningress = \"slow.#\"\ncpu = \"1ms\"\n[[stage]]\nplugin = \"guest\"\n\

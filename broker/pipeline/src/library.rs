@@ -74,6 +74,12 @@ impl Library {
         put(&self.shelves.secrets, name, Ok(Arc::new(secret)));
     }
 
+    /// Lends these secrets, and no others.
+    pub fn put_secrets(&self, secrets: BTreeMap<Name, Secret>) {
+        let all = secrets.into_iter().map(|(name, secret)| (name, Ok(Arc::new(secret)))).collect();
+        *self.shelves.secrets.write().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+
     /// Lets table `name` be there and not readable: plugins are told `reason`, and may ask for a retry.
     pub fn spoil_table(&self, name: Name, reason: &str) {
         put(&self.shelves.tables, name, Err(reason.into()));
