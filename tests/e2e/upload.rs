@@ -72,6 +72,23 @@ async fn a_version_never_changes_and_the_same_bytes_are_fine() {
 }
 
 #[tokio::test]
+async fn what_comes_with_the_broker_is_replaced_by_nobody_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (node, deployer) = start(folder.path(), Trust::default()).await;
+    let ours = node.put_plugin(&Principal::system(), name("p"), name("1"), guest().into()).await;
+    ours.expect("it is the broker's own");
+    for version in ["1", "2"] {
+        let refused = node.upload_plugin(&deployer, upload(version, &zoo(), None)).await;
+        assert!(
+            matches!(&refused, Err(NodeError::Conflict(why)) if why.contains("comes with Wharf")),
+            "{refused:?}"
+        );
+    }
+    let refused = node.remove_plugin(&deployer, &name("p"), &name("1")).await;
+    assert!(matches!(refused, Err(NodeError::Conflict(_))), "{refused:?}");
+}
+
+#[tokio::test]
 async fn only_what_a_trusted_key_signed_is_taken_where_that_is_required() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mine, _) = SigningKey::generate().expect("random numbers");

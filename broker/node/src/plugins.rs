@@ -96,6 +96,7 @@ impl Node {
         let digest = Digest::from(Sha256::digest(&wasm));
         // What comes with the broker is as good as the broker.
         if !who.is_system() {
+            self.check_foreign(&name)?;
             let judged = self.components().judge(&digest, signature.as_ref());
             judged.map_err(|error| NodeError::Invalid(error.to_string()))?;
         }
@@ -192,10 +193,29 @@ impl Node {
         let _changing = self.pipelines_in_use().hold_changes().await;
         let _held = self.components().hold().await;
         let view = self.plugin_view(name, version.as_str())?;
+        if !who.is_system() && view.by == Principal::system().name() {
+            return Err(NodeError::Conflict(format!("plugin {name}@{version} comes with Wharf, and stays")));
+        }
         if let Some(user) = view.used_by.first() {
             return Err(NodeError::Conflict(format!("plugin {name}@{version} is used by pipeline {user}")));
         }
         self.forget_plugin(name, version).await
+    }
+
+    /// Refuses the name of a plugin that comes with the broker: whose file names it would get another one.
+    fn check_foreign(&self, name: &Name) -> Result<(), NodeError> {
+        let system = Principal::system();
+        let comes = self
+            .shard()
+            .topology()
+            .plugins()
+            .any(|(each, _, plugin)| each == name && plugin.by == system.name());
+        match comes {
+            true => Err(NodeError::Conflict(format!(
+                "plugin {name} comes with Wharf; choose another name for yours"
+            ))),
+            false => Ok(()),
+        }
     }
 
     /// Removes versions that no version of a pipeline has in a stage, files that no record names, and machine code of

@@ -125,11 +125,12 @@ impl Breaker {
         self.lock().open_until.is_none()
     }
 
-    /// A call answered.
-    pub(crate) fn succeeded(&self, now: Instant) {
+    /// A call answered: whether that closed it.
+    pub(crate) fn succeeded(&self, now: Instant) -> bool {
         let mut state = self.lock();
         state.faults_in_a_row = 0;
-        if state.open_until.take().is_some() {
+        let closes = state.open_until.take().is_some();
+        if closes {
             state.outcomes = 0;
             state.back_off = Duration::ZERO;
             state.trying = false;
@@ -137,25 +138,28 @@ impl Breaker {
         } else if state.outcomes != 0 {
             state.remember(0);
         }
+        closes
     }
 
-    /// A message broke the plugin.
-    pub(crate) fn faulted(&self, now: Instant, problem: Problem) {
+    /// A message broke the plugin: whether that opened it, where it was closed.
+    pub(crate) fn faulted(&self, now: Instant, problem: Problem) -> bool {
         let mut state = self.lock();
         state.last = Some((now, problem));
         state.faults_in_a_row = state.faults_in_a_row.saturating_add(1);
         state.remember(1);
         let too_many =
             state.faults_in_a_row >= FAULTS_TO_OPEN || state.outcomes.count_ones() >= FAULTS_OF_OUTCOMES;
-        if state.trying || (state.open_until.is_none() && too_many) {
-            if state.open_until.is_none() {
-                state.since = now;
-                state.opened += 1;
-            }
+        let opens = state.open_until.is_none() && too_many;
+        if opens {
+            state.since = now;
+            state.opened += 1;
+        }
+        if state.trying || opens {
             state.back_off = (state.back_off * 2).clamp(BACK_OFF_MIN, BACK_OFF_MAX);
             state.open_until = Some(now + state.back_off);
             state.trying = false;
         }
+        opens
     }
 
     /// How the plugin broke last.

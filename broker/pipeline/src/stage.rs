@@ -182,7 +182,7 @@ impl Stage {
                 Ok(instance) => instance,
                 // No message is at fault: smaller batches would not start it either.
                 Err(broken) => {
-                    self.breaker.faulted(Instant::now(), broken.fault.problem(&broken.message));
+                    self.faulted(broken.fault.problem(&broken.message));
                     self.counters.faulted(broken.fault, run.count);
                     answers[run.range()]
                         .fill_with(|| Some(Answer::Fault(broken.fault, broken.message.clone())));
@@ -202,7 +202,7 @@ impl Stage {
                     reports.push(report);
                 }
                 Err(broken) if run.count == 1 => {
-                    self.breaker.faulted(Instant::now(), broken.fault.problem(&broken.message));
+                    self.faulted(broken.fault.problem(&broken.message));
                     self.batch.broke(1);
                     let answer = Answer::Fault(broken.fault, broken.message);
                     self.count(&answer);
@@ -357,11 +357,22 @@ impl Stage {
             _ => None,
         });
         match broke {
-            Some(problem) => self.breaker.faulted(Instant::now(), problem),
+            Some(problem) => self.faulted(problem),
             None => {
-                self.breaker.succeeded(Instant::now());
+                if self.breaker.succeeded(Instant::now()) {
+                    tracing::info!(pipeline = %self.pipeline, stage = %self.name, "its plugin works again");
+                }
                 self.batch.held();
             }
+        }
+    }
+
+    /// The plugin broke, or did not start.
+    fn faulted(&self, problem: Problem) {
+        let said = problem.to_string();
+        if self.breaker.faulted(Instant::now(), problem) {
+            let (pipeline, stage) = (&self.pipeline, &self.name);
+            tracing::warn!(%pipeline, %stage, last = said, "its plugin breaks; it is left alone for a while");
         }
     }
 
