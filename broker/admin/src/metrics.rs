@@ -40,8 +40,13 @@ async fn show(State(node): State<Node>) -> Result<impl IntoResponse, Problem> {
 fn text(metrics: &Metrics, memory_bytes: Option<u64>) -> String {
     let mut page = Page::default();
     let publishes = &metrics.publishes;
-    page.family("wharf_publishes_total", "counter", "Publishes, by what they were told.");
+    page.family(
+        "wharf_publishes_total",
+        "counter",
+        "Publishes outside of transactions, by what their publisher was told.",
+    );
     page.sample("", &[("receipt", "accepted")], publishes.accepted);
+    page.sample("", &[("receipt", "duplicate")], publishes.duplicates);
     page.sample("", &[("receipt", "rejected")], publishes.rejected);
     page.family(
         "wharf_publishes_unrouted_total",

@@ -70,7 +70,7 @@ struct Rooms {
     lending: tokio::sync::Mutex<()>,
     taps: Taps,
     alarms: Arc<Alarms>,
-    counts: Counts,
+    counts: Arc<Counts>,
     started_at: Timestamp,
     started: Instant,
     watch: Mutex<Option<JoinHandle<()>>>,
@@ -129,7 +129,7 @@ impl Node {
             lending: tokio::sync::Mutex::default(),
             taps: Taps::default(),
             alarms,
-            counts: Counts::default(),
+            counts: Arc::default(),
             started_at: Timestamp::wall_clock(),
             started: Instant::now(),
             watch: Mutex::new(Some(watch)),
@@ -241,7 +241,7 @@ impl Node {
         &self.0.alarms
     }
 
-    pub(crate) fn counts(&self) -> &Counts {
+    pub(crate) fn counts(&self) -> &Arc<Counts> {
         &self.0.counts
     }
 

@@ -37,11 +37,11 @@ impl Node {
         let bytes = batch.iter().map(|publication| publication.message.encoded_bytes()).sum();
         self.abide_by_rate(who, batch.len(), bytes).await;
         if self.meets_a_memory(batch.iter().map(|publication| &publication.message)) {
-            return self.publish_remembering(who, batch).await;
+            return self.publish_remembering(who, batch).await.counted(self.counts());
         }
         let (mut journey, admitted) = self.admit(who, batch);
         self.travel(&mut journey, admitted).await;
-        self.store(journey).await
+        self.store(journey).await.counted(self.counts())
     }
 
     /// Whether one of these may meet a pipeline that remembers.
@@ -137,22 +137,21 @@ impl Node {
         let mut durability = Durability::Memory;
         for (origin, (place, decided)) in places.into_iter().zip(&mut decided).enumerate() {
             if decided.is_some() {
-                self.counts().rejected();
                 continue;
             }
             let heard = place.live.iter().map(|message| self.taps().offer(message)).sum::<usize>();
             let needs_consumer = place.request && heard == 0;
             if place.entries.is_empty() && place.kv.is_none() {
                 if needs_consumer {
-                    self.counts().rejected();
                     *decided = Some(nobody_listens());
                     continue;
                 }
-                self.counts().unrouted();
+                if !place.dropped {
+                    self.counts().unrouted();
+                }
                 *decided = Some(Receipt::Stored(Stored { index: 0, entries: 0 }));
                 continue;
             }
-            self.counts().accepted();
             bytes += place.entries.iter().map(|entry| entry.message.encoded_bytes()).sum::<usize>();
             durability = durability.max(place.durability);
             if let Some(account) = traced.get(&origin) {

@@ -2,10 +2,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::sync::oneshot;
 use wharf_protocol::{ErrorCode, PipelineVersion, Receipt, Rejection};
+
+use crate::status::Counts;
 
 /// Resolves to a receipt for each publication of a batch, in order, once the whole batch is decided and durable.
 ///
@@ -18,6 +21,8 @@ pub struct Receipts {
     stored: Option<oneshot::Receiver<Vec<Receipt>>>,
     /// Which versions handled each; empty when nobody asked.
     versions: Vec<Vec<PipelineVersion>>,
+    /// Who counts what is told.
+    counts: Option<Arc<Counts>>,
 }
 
 impl Receipts {
@@ -25,11 +30,16 @@ impl Receipts {
         decided: Vec<Option<Receipt>>,
         stored: Option<oneshot::Receiver<Vec<Receipt>>>,
     ) -> Self {
-        Self { decided, stored, versions: Vec::new() }
+        Self { decided, stored, versions: Vec::new(), counts: None }
     }
 
     pub(crate) fn of_versions(self, versions: Vec<Vec<PipelineVersion>>) -> Self {
         Self { versions, ..self }
+    }
+
+    /// Counted as they are told.
+    pub(crate) fn counted(self, counts: &Arc<Counts>) -> Self {
+        Self { counts: Some(Arc::clone(counts)), ..self }
     }
 
     /// Which versions of which pipelines handled each publication, in order, where one of the batch asks for it
@@ -56,7 +66,11 @@ impl Future for Receipts {
         self.stored = None;
         let mut stored = stored.into_iter();
         let decided = std::mem::take(&mut self.decided).into_iter();
-        Poll::Ready(decided.map(|each| each.or_else(|| stored.next()).unwrap_or_else(gone)).collect())
+        let told: Vec<_> = decided.map(|each| each.or_else(|| stored.next()).unwrap_or_else(gone)).collect();
+        if let Some(counts) = &self.counts {
+            told.iter().for_each(|receipt| counts.told(receipt));
+        }
+        Poll::Ready(told)
     }
 }
 

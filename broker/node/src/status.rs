@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use wharf_protocol::Receipt;
+
 use crate::view::{LogView, Metrics, PrincipalView, PublishCounts, Status};
 use crate::{Action, Node, NodeError, Principal};
 
@@ -11,17 +13,20 @@ use crate::{Action, Node, NodeError, Principal};
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     accepted: AtomicU64,
+    duplicates: AtomicU64,
     rejected: AtomicU64,
     unrouted: AtomicU64,
 }
 
 impl Counts {
-    pub(crate) fn accepted(&self) {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn rejected(&self) {
-        self.rejected.fetch_add(1, Ordering::Relaxed);
+    /// A publisher is told this.
+    pub(crate) fn told(&self, receipt: &Receipt) {
+        let count = match receipt {
+            Receipt::Stored(_) => &self.accepted,
+            Receipt::Duplicate(_) => &self.duplicates,
+            Receipt::Rejected(_) => &self.rejected,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn unrouted(&self) {
@@ -31,6 +36,7 @@ impl Counts {
     fn read(&self) -> PublishCounts {
         PublishCounts {
             accepted: self.accepted.load(Ordering::Relaxed),
+            duplicates: self.duplicates.load(Ordering::Relaxed),
             rejected: self.rejected.load(Ordering::Relaxed),
             unrouted: self.unrouted.load(Ordering::Relaxed),
         }

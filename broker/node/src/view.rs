@@ -318,12 +318,14 @@ pub struct Metrics {
     pub principals: Vec<PrincipalView>,
 }
 
-/// Publishes since the start, by receipt.
+/// Publishes since the start, by what their publishers were told; transactions are not among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishCounts {
-    /// Handed on to be stored (duplicates among them).
+    /// Stored, or dropped by a pipeline on purpose.
     pub accepted: u64,
-    /// Refused by access, size, alarm or a pipeline.
+    /// Stored before.
+    pub duplicates: u64,
+    /// Refused by access, size, alarm, a pipeline or a queue.
     pub rejected: u64,
     /// Accepted with nothing bound to their topic.
     pub unrouted: u64,

@@ -205,3 +205,23 @@ async fn a_live_tap_sees_what_is_published_and_nothing_is_stored_for_it() {
     assert_eq!(tap.next(&mut seen).await, Ok(0));
     assert_eq!(seen[0].payload, "a");
 }
+
+#[tokio::test]
+async fn publishes_are_counted_by_what_their_publishers_were_told() {
+    let broker = Broker::start().await;
+    broker.queue("small", "in").await;
+    let policy = QueuePolicy { max_messages: 1, ..QueuePolicy::default() };
+    broker.node.set_policy(&me(), &"small".parse().expect("a name"), policy).await.expect("set");
+    assert!(matches!(broker.publish("in", "kept").await, Receipt::Stored(_)));
+    assert!(matches!(broker.publish("in", "too many").await, Receipt::Rejected(_)));
+    assert!(matches!(broker.publish("nowhere", "bound").await, Receipt::Stored(_)));
+    broker.queue("more", "twice").await;
+    for _ in 0..2 {
+        let mut message = Message::new("twice".parse().expect("a topic"), "x");
+        message.message_id = Some("one".into());
+        broker.node.publish(&me(), vec![Publication::from(message)]).await.await;
+    }
+
+    let counts = broker.node.metrics().await.expect("open").publishes;
+    assert_eq!((counts.accepted, counts.duplicates, counts.rejected, counts.unrouted), (3, 1, 1, 1));
+}
