@@ -189,6 +189,18 @@ fn stages(page: &mut Page, metrics: &Metrics) {
         let total_us = u64::try_from(stage.busy.as_micros()).unwrap_or(u64::MAX);
         page.histogram(&labels(pipeline, stage), buckets, total_us);
     }
+    page.family(
+        "wharf_stage_start_seconds_total",
+        "counter",
+        "Time in which instances of the stage's plugin were made.",
+    );
+    for (pipeline, stage) in stages() {
+        page.sample(
+            "",
+            &labels(pipeline, stage),
+            seconds(u64::try_from(stage.starting.as_micros()).unwrap_or(u64::MAX)),
+        );
+    }
     page.family("wharf_stage_suspended", "gauge", "1 while the stage broke too often to be called.");
     for (pipeline, stage) in stages() {
         let suspended = stage.breaker.state != BreakerState::Closed;

@@ -173,7 +173,7 @@ impl Stage {
                 Admission::Trial => 1,
                 Admission::No => {
                     answers[run.range()].fill_with(|| Some(self.suspended()));
-                    self.counters.faulted(Fault::Open, run.count);
+                    self.counters.not_asked(Fault::Open, run.count);
                     continue;
                 }
             };
@@ -183,7 +183,7 @@ impl Stage {
                 // No message is at fault: smaller batches would not start it either.
                 Err(broken) => {
                     self.faulted(broken.fault.problem(&broken.message));
-                    self.counters.faulted(broken.fault, run.count);
+                    self.counters.not_asked(broken.fault, run.count);
                     answers[run.range()]
                         .fill_with(|| Some(Answer::Fault(broken.fault, broken.message.clone())));
                     reports.push(Report::default());
@@ -191,7 +191,9 @@ impl Stage {
                 }
             };
             let (called, report) = self.call(instance, units, run, now, self.deadline, remembering);
-            self.account(run, &report);
+            // What broke in company is given again: it is counted when it is answered for.
+            let is_settled = called.is_ok() || run.count == 1;
+            self.account(if is_settled { run.count } else { 0 }, &report);
             match called {
                 Ok(answered) => {
                     self.judge(&answered);
@@ -231,7 +233,7 @@ impl Stage {
         let (called, report) = self.call(instance, units, run, now, deadline.min(self.deadline), None);
         match called {
             Ok(answers) if !answers.iter().any(Answer::is_fault) => {
-                self.account(run, &report);
+                self.account(run.count, &report);
                 self.judge(&answers);
                 answers.iter().for_each(|answer| self.count(answer));
                 Here::Answered(answers, report)
@@ -262,7 +264,8 @@ impl Stage {
 
     /// Time in guest code since the stage was prepared.
     pub(crate) fn busy(&self) -> Duration {
-        Duration::from_nanos(self.counters.busy_ns.load(Relaxed))
+        let Counters { busy_ns, starting_ns, .. } = &self.counters;
+        Duration::from_nanos(busy_ns.load(Relaxed) + starting_ns.load(Relaxed))
     }
 
     /// One call, and the instance back among the idle ones unless it broke. Counted by [`account`](Self::account).
@@ -295,10 +298,10 @@ impl Stage {
         (called, report)
     }
 
-    /// Counts and logs what a call took and wrote.
-    fn account(&self, run: Run, report: &Report) {
+    /// Counts and logs what a call took and wrote that settled so many messages.
+    fn account(&self, messages: usize, report: &Report) {
         self.counters.called(report.took);
-        self.counters.messages.fetch_add(run.count as u64, Relaxed);
+        self.counters.messages.fetch_add(messages as u64, Relaxed);
         self.counters.log_lines_dropped.fetch_add(report.written.dropped, Relaxed);
         self.counters.add_own(&report.counters, self.engine.limits.counters);
         self.log(report);

@@ -24,12 +24,14 @@ pub struct StageStats {
     pub kind: Kind,
     /// Guest calls.
     pub calls: u64,
-    /// Messages given to it.
+    /// Messages that came to it: as many as there are verdicts.
     pub messages: u64,
     /// Messages by what it said of them.
     pub verdicts: Verdicts,
     /// Time in guest calls.
     pub busy: Duration,
+    /// Time in which its instances were made.
+    pub starting: Duration,
     /// Guest calls by duration: one count for each of [`CALL_TIME_EDGES_US`], and one for those above.
     pub call_time: [u64; CALL_TIME_EDGES_US.len() + 1],
     /// Instances made.
@@ -76,6 +78,7 @@ pub(crate) struct Counters {
     pub(crate) retried: AtomicU64,
     pub(crate) faults: AtomicU64,
     pub(crate) busy_ns: AtomicU64,
+    pub(crate) starting_ns: AtomicU64,
     pub(crate) instances: AtomicU64,
     pub(crate) log_lines_dropped: AtomicU64,
     /// In the order of [`Fault::ALL`].
@@ -99,6 +102,12 @@ impl Counters {
         self.faulted[fault as usize].fetch_add(messages as u64, Relaxed);
     }
 
+    /// So many messages came that the plugin was not asked about.
+    pub(crate) fn not_asked(&self, fault: Fault, messages: usize) {
+        self.messages.fetch_add(messages as u64, Relaxed);
+        self.faulted(fault, messages);
+    }
+
     fn faults_by_code(&self) -> BTreeMap<String, u64> {
         let counts = Fault::ALL.into_iter().map(|fault| {
             let count = self.faulted[fault as usize].load(Relaxed);
@@ -110,7 +119,7 @@ impl Counters {
     /// An instance was made and configured.
     pub(crate) fn started(&self, took: Duration) {
         self.instances.fetch_add(1, Relaxed);
-        self.busy_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.starting_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Adds to the plugin's own counters; a name beyond the first `names_max` is not taken in.
@@ -149,6 +158,7 @@ impl Counters {
                 faults: read(&self.faults),
             },
             busy: Duration::from_nanos(read(&self.busy_ns)),
+            starting: Duration::from_nanos(read(&self.starting_ns)),
             call_time: std::array::from_fn(|i| read(&self.call_time[i])),
             instances: read(&self.instances),
             log_lines_dropped: read(&self.log_lines_dropped),

@@ -23,7 +23,13 @@ fn assert_alone_at_fault(kind: Kind, behaviour: &str, fault: Fault, text: &str) 
         }
     }
     passed(run_one(&pipeline, "ok"));
-    assert_eq!(pipeline.stats()[0].verdicts.faults, 1);
+    let stats = &pipeline.stats()[0];
+    assert_eq!(
+        (stats.messages, stats.verdicts.faults),
+        (22, 1),
+        "each is counted once, however often it was given"
+    );
+    assert!(!stats.starting.is_zero() && stats.calls > 2, "{stats:?}");
     assert_eq!(pipeline.stats()[0].breaker.state, BreakerState::Closed);
 }
 
@@ -118,6 +124,7 @@ fn a_stage_that_always_breaks_is_left_alone() {
     assert!(last.problem.message.contains("asked for a panic"), "{last:?}");
     assert_eq!(stats.faults[Fault::Trap.code()], u64::from(FAULTS_TO_OPEN));
     assert_eq!(stats.faults[Fault::Open.code()], 60);
+    assert_eq!(stats.messages, 65, "as many as there are verdicts");
     assert!(suspended.problem.message.contains("plugin-trap"), "it says why: {}", suspended.problem);
 }
 

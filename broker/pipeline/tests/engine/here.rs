@@ -42,9 +42,9 @@ fn two_on_one_thread() -> [Arc<Pipeline>; 2] {
 
 #[tokio::test]
 async fn a_short_batch_needs_no_thread_of_guests() {
-    let [short, looping] = two_on_one_thread();
     // A busy machine makes it look long at times.
     for _ in 0..20 {
+        let [short, looping] = two_on_one_thread();
         warm(&short).await;
         let mut looped = pin!(looping.run(vec![asking("loop")], NOW));
         tokio::select! {
