@@ -2,28 +2,38 @@
 //!
 //! `/metrics` is no exception: a scraper gives the token with `authorization: {credentials_file: …}`.
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use wharf_node::{Action, Credentials, Node, NodeError};
+use wharf_node::{Action, Credentials, Node, NodeError, Principal};
 
 use crate::error::{Code, Problem};
 
-/// Lets a request through whose token is an administrator's, or on the routes of plugins that of somebody who may load
-/// them, and lays the principal beside it for the routes.
+/// Lets a request through whose token is somebody's, and lays the principal beside it.
 pub(crate) async fn authenticate(State(node): State<Node>, mut request: Request, next: Next) -> Response {
     let token = bearer(request.headers());
     let Some(principal) = node.authenticate(Credentials { token, certificate: None }) else {
         return unauthenticated(token.is_some());
     };
-    if let Err(error) = principal.check(Action::Administer)
-        && !(crate::plugin::is_route(request.uri().path()) && principal.check(Action::LoadPlugin).is_ok())
+    request.extensions_mut().insert(principal);
+    next.run(request).await
+}
+
+/// Lets a request through that an administrator asks for, or on the routes of plugins somebody who may load them. Who may
+/// not has been noted by then.
+pub(crate) async fn authorize(
+    Extension(who): Extension<Principal>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if let Err(error) = who.check(Action::Administer)
+        && !(crate::plugin::is_route(request.uri().path()) && who.check(Action::LoadPlugin).is_ok())
     {
         return refused(error);
     }
-    request.extensions_mut().insert(principal);
     next.run(request).await
 }
 

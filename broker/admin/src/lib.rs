@@ -86,6 +86,7 @@ pub fn router(node: Node) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(auth::authorize))
         .layer(middleware::from_fn_with_state(node.clone(), audit::note))
         .layer(middleware::from_fn_with_state(node.clone(), auth::authenticate))
         .layer(middleware::from_fn(within_time));

@@ -241,6 +241,14 @@ fn stages(page: &mut Page, metrics: &Metrics) {
 fn cpu(page: &mut Page, metrics: &Metrics) {
     type Read = fn(&CpuUse) -> u64;
     let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    page.family(
+        "wharf_pipeline_broken",
+        "gauge",
+        "1 while the pipeline does not run, because a plugin of its does not start, and refuses its messages.",
+    );
+    for (pipeline, is_broken) in &metrics.broken {
+        page.sample("", &[("pipeline", pipeline.as_str())], u64::from(*is_broken));
+    }
     page.family("wharf_pipeline_cpu_seconds_total", "counter", "Processor time in the pipeline's plugins.");
     for (pipeline, used) in &metrics.cpu {
         page.sample("", &[("pipeline", pipeline.as_str())], seconds(us(used.busy)));

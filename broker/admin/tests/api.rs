@@ -426,6 +426,26 @@ async fn a_stopped_node_takes_no_changes() {
 }
 
 #[tokio::test]
+async fn who_may_not_is_noted_too_and_changes_nothing() {
+    let api = Api::start().await;
+    let (status, _) = api.send("PUT", "/v1/queues/orders", Some(SHOP), None).await;
+    assert_eq!(status, 403);
+    let (status, _) = api.send("GET", "/v1/queues", Some(SHOP), None).await;
+    assert_eq!(status, 403);
+
+    let (_, page) = api.call("GET", "/v1/audit", None).await;
+    let lines = page["items"].as_array().expect("a list");
+    assert_eq!(lines.len(), 1, "who only looks is not noted: {lines:?}");
+    let line = &lines[0];
+    assert_eq!(
+        (&line["who"], &line["target"], &line["status"]),
+        (&json!("shop"), &json!("/v1/queues/orders"), &json!(403))
+    );
+    assert_eq!(api.call("GET", "/v1/queues/orders", None).await.0, 404);
+    api.end().await;
+}
+
+#[tokio::test]
 async fn every_change_is_noted_with_who_what_and_its_outcome_and_no_secret_is() {
     let api = Api::start().await;
     api.call("PUT", "/v1/queues/orders", Some(json!({"lease_ms": 5000}))).await;

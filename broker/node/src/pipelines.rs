@@ -162,6 +162,8 @@ impl Pipelines {
 pub(crate) struct Account {
     pub(crate) stages: Vec<StageStats>,
     pub(crate) cpu: CpuUse,
+    /// It does not run.
+    pub(crate) is_broken: bool,
 }
 
 impl Active {
@@ -230,8 +232,10 @@ impl Active {
 
     fn account(&self) -> Account {
         match self {
-            Self::Ready { pipeline, .. } => Account { stages: pipeline.stats(), cpu: pipeline.cpu() },
-            Self::Broken { .. } => Account { stages: Vec::new(), cpu: CpuUse::default() },
+            Self::Ready { pipeline, .. } => {
+                Account { stages: pipeline.stats(), cpu: pipeline.cpu(), is_broken: false }
+            }
+            Self::Broken { .. } => Account { stages: Vec::new(), cpu: CpuUse::default(), is_broken: true },
         }
     }
 }

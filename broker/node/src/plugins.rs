@@ -150,7 +150,7 @@ impl Node {
     /// # Errors
     /// Not allowed.
     pub async fn plugins(&self, who: &Principal) -> Result<Vec<PluginView>, NodeError> {
-        who.check(Action::Administer)?;
+        may_look(who)?;
         let topology = self.shard().topology().clone();
         Ok(topology
             .plugins()
@@ -171,7 +171,7 @@ impl Node {
         name: &Name,
         version: Option<&str>,
     ) -> Result<PluginView, NodeError> {
-        who.check(Action::Administer)?;
+        may_look(who)?;
         let version = match version {
             Some(version) => version.to_owned(),
             None => newest(&self.shard().topology(), name)?.to_string(),
@@ -349,4 +349,9 @@ fn newest(topology: &Topology, name: &Name) -> Result<Name, NodeError> {
     let newest = versions.max_by_key(|(_, version, plugin)| (plugin.at, (*version).clone()));
     let missing = || NodeError::NotFound { kind: "plugin", name: name.to_string() };
     newest.map(|(_, version, _)| version.clone()).ok_or_else(missing)
+}
+
+/// Who may load plugins may see what there is.
+fn may_look(who: &Principal) -> Result<(), NodeError> {
+    who.check(Action::LoadPlugin).or_else(|_| who.check(Action::Administer))
 }

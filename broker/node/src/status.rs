@@ -68,8 +68,9 @@ impl Node {
     /// # Errors
     /// The node is stopping.
     pub async fn metrics(&self) -> Result<Metrics, NodeError> {
-        let (mut pipelines, mut cpu) = (BTreeMap::new(), BTreeMap::new());
+        let (mut pipelines, mut cpu, mut broken) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (name, account) in self.pipelines_in_use().accounts().await {
+            broken.insert(name.clone(), account.is_broken);
             pipelines.insert(name.clone(), account.stages);
             cpu.insert(name, account.cpu);
         }
@@ -78,6 +79,7 @@ impl Node {
             streams: self.stream_loads().await?,
             pipelines,
             cpu,
+            broken,
             trials: self.pipelines_in_use().trial_views().await,
             log: self.log_view().await?,
             publishes: self.counts().read(),

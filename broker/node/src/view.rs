@@ -306,6 +306,8 @@ pub struct Metrics {
     pub trials: Vec<(Name, TrialView)>,
     /// What every pipeline has taken of processor time.
     pub cpu: BTreeMap<Name, CpuUse>,
+    /// Whether a pipeline does not run, and refuses its messages.
+    pub broken: BTreeMap<Name, bool>,
     /// The log.
     pub log: LogView,
     /// Publishes taken, by what they were told.

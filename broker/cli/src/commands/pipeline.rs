@@ -177,7 +177,7 @@ pub(crate) fn run(args: Args, connection: &Connection) -> anyhow::Result<()> {
                     pipeline.version.to_string(),
                     pipeline.ingress.clone().unwrap_or_else(|| "-".into()),
                     if pipeline.bound_to.is_empty() { "-".into() } else { pipeline.bound_to.join(" ") },
-                    stages.join(" → "),
+                    if pipeline.broken.is_some() { "does not run".into() } else { stages.join(" → ") },
                 ]
             })
         }
