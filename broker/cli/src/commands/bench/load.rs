@@ -1,10 +1,10 @@
 //! Load: publishing, draining, and a steady flow.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use bytes::{BufMut as _, Bytes, BytesMut};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use wharf_client::{Client, Confirm, ConsumeOptions, Message, Topic};
 
@@ -63,38 +63,34 @@ pub(super) fn number(connection: u64, n: u64) -> u64 {
 
 async fn publish_from(client: Client, connection: u64, load: Publishing) -> anyhow::Result<Latencies> {
     let publisher = client.publisher().await?;
-    let mut latencies = Latencies::new();
-    let mut unconfirmed: VecDeque<(Option<Instant>, Confirm)> = VecDeque::with_capacity(load.window);
+    // Confirms are looked at as they come, by a task of its own: this one may wait for room meanwhile.
+    let (unconfirmed, confirms) = mpsc::channel(load.window.max(1));
+    let confirmed = tokio::spawn(confirm_all(confirms));
     let mut payloads = load.payloads.iter().cycle();
     for n in 0..load.messages {
-        if unconfirmed.len() >= load.window {
-            confirm(&mut unconfirmed, &mut latencies).await?;
-        }
+        let Ok(room) = unconfirmed.reserve().await else { break };
         let payload = payloads.next().context("there is a payload")?.clone();
-        let sent = (n % TIMED_EVERY == 0).then(Instant::now);
         let mut message = Message::new(load.topic.clone(), payload);
         if let Some(dress) = load.dress {
             dress(number(connection, n), &mut message);
         }
-        let confirm = publisher.publish(message).await?;
-        unconfirmed.push_back((sent, confirm));
+        let sent = (n % TIMED_EVERY == 0).then(Instant::now);
+        room.send((sent, publisher.publish(message).await?));
     }
-    while !unconfirmed.is_empty() {
-        confirm(&mut unconfirmed, &mut latencies).await?;
-    }
-    Ok(latencies)
+    drop(unconfirmed);
+    confirmed.await?
 }
 
-async fn confirm(
-    unconfirmed: &mut VecDeque<(Option<Instant>, Confirm)>,
-    latencies: &mut Latencies,
-) -> anyhow::Result<()> {
-    let Some((sent, confirm)) = unconfirmed.pop_front() else { return Ok(()) };
-    confirm.await?;
-    if let Some(sent) = sent {
-        latencies.record(sent.elapsed());
+/// Waits for each confirm in turn; until there will be none, or one fails.
+async fn confirm_all(mut confirms: mpsc::Receiver<(Option<Instant>, Confirm)>) -> anyhow::Result<Latencies> {
+    let mut latencies = Latencies::new();
+    while let Some((sent, confirm)) = confirms.recv().await {
+        confirm.await?;
+        if let Some(sent) = sent {
+            latencies.record(sent.elapsed());
+        }
     }
-    Ok(())
+    Ok(latencies)
 }
 
 /// Consumes and acks everything in `queue`, until the last ack is durable. Returns how many messages there were.
