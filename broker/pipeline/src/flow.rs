@@ -97,16 +97,16 @@ impl Flow {
                 unit.item.message.headers = headers;
                 self.units.push(unit);
             }
-            Answer::To(ids) => self.spread(
-                stage,
-                unit.origin,
-                ids.len(),
-                ids.iter().map(|id| {
-                    let mut copy = unit.clone();
-                    copy.send_to(&stage.targets[*id]);
-                    copy
-                }),
-            ),
+            Answer::To(ids) => {
+                let (origin, count) = (unit.origin, ids.len());
+                // Most go to one place: the message itself, and copies before it only where there are more.
+                let units = std::iter::repeat_n(unit, count);
+                let made = units.zip(ids).map(|(mut unit, id)| {
+                    unit.send_to(&stage.targets[usize::from(id)]);
+                    unit
+                });
+                self.spread(stage, origin, count, made);
+            }
             Answer::Emitted(emitted) => self.spread(
                 stage,
                 unit.origin,

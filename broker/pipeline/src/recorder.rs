@@ -184,7 +184,9 @@ impl Copy {
         let said = match answer {
             Answer::Keep => Said::Passed(vec![(None, message.clone())]),
             Answer::Drop => Said::Dropped,
-            Answer::To(ids) => Said::Passed(ids.iter().map(|&id| (name(id), message.clone())).collect()),
+            Answer::To(ids) => {
+                Said::Passed(ids.iter().map(|&id| (name(id.into()), message.clone())).collect())
+            }
             Answer::Headers(headers) => {
                 Said::Passed(vec![(None, Message { headers: headers.clone(), ..message.clone() })])
             }

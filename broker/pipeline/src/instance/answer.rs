@@ -15,7 +15,8 @@ use crate::{Fault, Item, Limits, Problem};
 pub(crate) enum Answer {
     Keep,
     Drop,
-    To(Vec<usize>),
+    /// To these declared outputs; never to none.
+    To(Vec<u16>),
     Headers(wharf_protocol::Headers),
     Emitted(Vec<Emitted>),
     Reject(Problem),
@@ -106,7 +107,7 @@ impl Answer {
             let message = format!("it routed a message to output {unknown} of {declared} declared ones");
             return Self::Fault(Fault::Answer, message);
         }
-        Self::To(ids.into_iter().map(usize::from).collect())
+        Self::To(ids)
     }
 
     fn enriched(verdict: enrich::Verdict, item: &Item) -> Self {
