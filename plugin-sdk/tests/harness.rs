@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
-use wharf_plugin::harness::{Budget, Harness, Input, Recording, Setup, Subject, run_cases};
+use wharf_plugin::harness::{
+    Budget, Harness, Input, Outcome, Recording, Setup, Subject, Tested, Trouble, run_cases,
+};
 use wharf_plugin::{
     Config, Emit, Failure, Headers, Message, Out, Output, Plugin, Problem, Reads, Route, Transformed, clock,
     enricher, kv, log, lookup, router, transformer, validator,
@@ -241,21 +243,6 @@ fn output_has_a_budget() {
     assert!(excess[0].contains("6 for a payload of 3 bytes"), "{excess:?}");
 }
 
-/// The harness's native half as a subject, for what takes subjects.
-struct Native(Harness<Loud>);
-
-impl Subject for Native {
-    fn run(
-        &mut self,
-        _: &Setup,
-        inputs: &[Input],
-    ) -> Result<Vec<wharf_plugin::harness::Outcome>, wharf_plugin::harness::Trouble> {
-        Ok(self.0.send_all(inputs.to_vec()))
-    }
-
-    fn renew(&mut self) {}
-}
-
 #[test]
 fn cases_are_written_compared_and_told_apart() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cases");
@@ -265,7 +252,7 @@ fn cases_are_written_compared_and_told_apart() {
     fs::write(case.join("payload.txt"), "abc").expect("written");
     fs::write(case.join("message.json"), r#"{"headers": {"from": "a test"}}"#).expect("written");
     fs::write(folder.join("stage.json"), r#"{"budget": {"output": "128"}}"#).expect("written");
-    let mut subject = Native(Harness::native());
+    let mut subject = Lone(Harness::<Loud>::native());
     let mut run = |update| run_cases(&mut subject, &folder, &Setup::default(), update).expect("they run");
 
     assert!(run(false)[0].wrong[0].contains("UPDATE_GOLDEN=1"));
@@ -277,6 +264,73 @@ fn cases_are_written_compared_and_told_apart() {
     fs::write(folder.join("stage.json"), r#"{"bugdet": {}}"#).expect("written");
     let error = run_cases(&mut subject, &folder, &Setup::default(), false).expect_err("misspelt");
     assert!(error.contains("bugdet"), "{error}");
+}
+
+/// The component's half of a plugin that breaks: the same code, in other words.
+struct Trapping;
+
+impl Subject for Trapping {
+    fn run(&mut self, setup: &Setup, inputs: &[Input]) -> Result<Vec<Outcome>, Trouble> {
+        let mut outcomes = Lone(Harness::<Fragile>::native()).run(setup, inputs)?;
+        for outcome in &mut outcomes {
+            if let wharf_plugin::harness::Result::Fault(problem) = &mut outcome.result {
+                problem.message = "it trapped: wasm trap: wasm `unreachable` instruction executed".into();
+            }
+        }
+        Ok(outcomes)
+    }
+
+    fn renew(&mut self) {}
+}
+
+/// A harness as a subject, whose setup is its own.
+struct Lone<P>(Harness<P>);
+
+impl<P: Tested> Subject for Lone<P> {
+    fn run(&mut self, _: &Setup, inputs: &[Input]) -> Result<Vec<Outcome>, Trouble> {
+        Ok(self.0.send_all(inputs.to_vec()))
+    }
+
+    fn renew(&mut self) {}
+}
+
+/// A golden was written with the trap's text and the panic's place, so that the next run was red natively.
+#[test]
+fn a_case_that_breaks_the_plugin_is_the_same_natively_and_compiled() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("breaking-cases");
+    let _ = fs::remove_dir_all(&folder);
+    let case = folder.join("no-text");
+    fs::create_dir_all(&case).expect("made");
+    fs::write(case.join("payload.bin"), [0xff]).expect("written");
+
+    let written = run_cases(&mut Trapping, &folder, &Setup::default(), true).expect("they run");
+    assert!(written[0].written && written[0].broke);
+    let mut native = Lone(Harness::<Fragile>::native());
+    let report = &run_cases(&mut native, &folder, &Setup::default(), false).expect("they run")[0];
+    assert_eq!((report.wrong.as_slice(), report.broke), (&[][..], true));
+    fs::write(case.join("payload.bin"), "text").expect("written");
+    let report = &run_cases(&mut native, &folder, &Setup::default(), false).expect("they run")[0];
+    assert!(!report.wrong.is_empty(), "what does not break is something else");
+}
+
+#[test]
+fn a_recorded_fault_is_repeated_by_its_code() {
+    let head = r#"{"wharf-recording":1,"pipeline":"p","version":2,"stage":"s","plugin":"fragile@1","digest":"","kind":"validator","config":{},"outputs":[],"grants":["log"]}"#;
+    let entry = |code: &str| {
+        format!(
+            r#"{{"message":{{"topic":"t","payload":"/w=="}},"now_ms":5,"result":{{"fault":{{"code":"{code}","message":"it trapped"}}}}}}"#
+        )
+    };
+    let lines = [head.to_owned(), entry("plugin-trap"), entry("plugin-memory")];
+    let recording = Recording::parse(lines.join("\n").as_bytes()).expect("a recording");
+
+    let replayed = recording.replay(&mut Lone(Harness::<Fragile>::native()), &recording.setup());
+
+    let divergences = replayed.expect("it runs");
+    assert_eq!(divergences.len(), 1, "{divergences:?}");
+    assert_eq!(divergences[0].entry, 1);
+    let line = "/fault/code: to be \"plugin-memory\", and is \"plugin-trap\"";
+    assert_eq!(divergences[0].lines[0], line, "{divergences:?}");
 }
 
 #[test]
@@ -292,7 +346,8 @@ fn a_recording_is_repeated_and_its_divergences_are_told() {
     let lines = [head.to_owned(), entry("YWJj", "eyJ0ZXh0IjoiQUJDIn0="), entry("eA==", "eyJ0ZXh0IjoieSJ9")];
     let recording = Recording::parse(lines.join("\n").as_bytes()).expect("a recording");
 
-    let divergences = recording.replay(&mut Native(Harness::native()), &recording.setup()).expect("it runs");
+    let divergences =
+        recording.replay(&mut Lone(Harness::<Loud>::native()), &recording.setup()).expect("it runs");
 
     assert_eq!(divergences.len(), 1, "{divergences:?}");
     assert_eq!(divergences[0].entry, 1);

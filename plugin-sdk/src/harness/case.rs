@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::harness::outcome::Result as Verdict;
 use crate::harness::wire::from_base64;
 use crate::harness::written::{differences, written_with_kv};
 use crate::harness::{Budget, Input, Memory, Outcome, Setup, Subject};
@@ -34,6 +35,8 @@ pub struct CaseReport {
     pub wrong: Vec<String>,
     /// Whether what is expected was written, because it was to be.
     pub written: bool,
+    /// Whether the message broke the plugin, as a case may expect.
+    pub broke: bool,
 }
 
 /// A message as people write it, as the admin API takes it.
@@ -104,7 +107,9 @@ pub fn case_inputs(folder: &Path, setup: &Setup) -> Result<Vec<(Setup, Input)>, 
 impl Case {
     fn judge(self, outcome: &Outcome, update: bool) -> Result<CaseReport, String> {
         let is = written_with_kv(outcome);
-        let mut report = CaseReport { name: self.name, wrong: self.budget.excess(outcome), written: false };
+        let broke = matches!(outcome.result, Verdict::Fault(_));
+        let mut report =
+            CaseReport { name: self.name, wrong: self.budget.excess(outcome), written: false, broke };
         if update {
             fs::write(&self.expected, format!("{is:#}\n"))
                 .map_err(|error| cannot("write", &self.expected, &error))?;

@@ -113,6 +113,16 @@ impl Emitted {
     }
 }
 
+impl Result {
+    /// Whether it is the same as `other`: of a fault, whose text is for people, by its code.
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Fault(one), Self::Fault(other)) => one.code == other.code,
+            (one, other) => one == other,
+        }
+    }
+}
+
 impl Outcome {
     /// How long the payloads and headers of what goes on are, together.
     pub fn output_bytes(&self) -> u64 {

@@ -73,7 +73,7 @@ fn in_batches(subject: &mut dyn Subject, setup: &Setup, inputs: &[Input]) -> Res
 
 fn same(property: &str, input: &Input, first: &Outcome, second: Option<&Outcome>) -> Result<(), String> {
     let Some(second) = second else { return Err(format!("there is no outcome for {}", shown(input))) };
-    if first.result == second.result && first.changes == second.changes {
+    if first.result.is_as(&second.result) && first.changes == second.changes {
         return Ok(());
     }
     let lines = differences(&written_with_kv(first), &written_with_kv(second));

@@ -175,7 +175,7 @@ impl Recording {
             for (entry, outcome) in (first..end).zip(outcomes) {
                 let recorded = Verdict::try_from(self.entries[entry].result.clone())
                     .map_err(|error| format!("message {entry}: {error}"))?;
-                if recorded != outcome.result {
+                if !recorded.is_as(&outcome.result) {
                     let mut lines = differences(&written(&recorded), &written(&outcome.result));
                     if lines.is_empty() {
                         lines.push("the bytes differ, and say the same".to_owned());

@@ -112,16 +112,35 @@ fn problem(problem: &Problem) -> Map<String, Value> {
     written
 }
 
-/// What of `is` differs from `to_be`, a line each: where, what was to be, what is.
+/// What of the outcome `is` differs from `to_be`, a line each: where, what was to be, what is. Of a fault it is the code
+/// that counts: its text is for people, and says places and traps that another build or engine has otherwise.
 pub(crate) fn differences(to_be: &Value, is: &Value) -> Vec<String> {
     let mut lines = Vec::new();
-    compare("", to_be, is, &mut lines);
+    match (fault_code(to_be), fault_code(is)) {
+        (Some(one), Some(other)) if one == other => {
+            compare("", &without_words(to_be), &without_words(is), &mut lines);
+        }
+        _ => compare("", to_be, is, &mut lines),
+    }
     if lines.len() > DIFFERENCES_MAX {
         let more = lines.len() - DIFFERENCES_MAX;
         lines.truncate(DIFFERENCES_MAX);
         lines.push(format!("and {more} more"));
     }
     lines
+}
+
+fn fault_code(outcome: &Value) -> Option<&str> {
+    outcome.get("fault")?.get("code")?.as_str()
+}
+
+/// `outcome`, but for what a fault says to people.
+fn without_words(outcome: &Value) -> Value {
+    let mut outcome = outcome.clone();
+    if let Some(Value::Object(fault)) = outcome.get_mut("fault") {
+        fault.retain(|member, _| member == "code");
+    }
+    outcome
 }
 
 fn compare(path: &str, to_be: &Value, is: &Value, lines: &mut Vec<String>) {
@@ -188,6 +207,21 @@ mod tests {
         });
         assert_eq!(is, text);
         assert_eq!(serde_json::from_value::<Changes>(is).expect("it is read again"), changes);
+    }
+
+    #[test]
+    fn of_a_fault_the_code_counts_alone() {
+        let fault = |code: &str, message: &str| json!({"fault": {"code": code, "message": message}});
+        let native = fault("plugin-trap", "it panicked; its last words: not text");
+        let compiled = fault("plugin-trap", "it trapped: wasm trap");
+        assert_eq!(differences(&native, &compiled), Vec::<String>::new());
+        let late = fault("plugin-deadline", "it took longer than 100 ms");
+        let lines = differences(&native, &late);
+        assert_eq!(lines[0], "/fault/code: to be \"plugin-trap\", and is \"plugin-deadline\"");
+        assert!(lines[1].contains("100 ms"), "another fault is told in its words: {lines:?}");
+        // What a plugin says itself is its own to keep.
+        let rejected = |message: &str| json!({"rejected": {"code": "no-text", "message": message}});
+        assert_eq!(differences(&rejected("one"), &rejected("other")).len(), 1);
     }
 
     #[test]
