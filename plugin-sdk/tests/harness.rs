@@ -333,6 +333,44 @@ fn a_recorded_fault_is_repeated_by_its_code() {
     assert_eq!(divergences[0].lines[0], line, "{divergences:?}");
 }
 
+/// Counts from what the setup says, each time anew.
+struct Remembering;
+
+impl Subject for Remembering {
+    fn run(&mut self, setup: &Setup, inputs: &[Input]) -> Result<Vec<Outcome>, Trouble> {
+        let plugin = Harness::<Counted>::native();
+        let plugin = setup.kv.iter().fold(plugin, |plugin, (key, kept)| plugin.kv(key, kept.value.clone()));
+        Ok(plugin.send_all(inputs.to_vec()))
+    }
+
+    fn renew(&mut self) {}
+}
+
+/// Each millisecond began with the `kv` of the setup again.
+#[test]
+fn what_a_recorded_message_leaves_in_kv_is_there_for_the_next_one() {
+    let head = r#"{"wharf-recording":1,"pipeline":"p","version":2,"stage":"s","plugin":"counted@1","digest":"","kind":"router","config":{},"outputs":[],"grants":["kv"]}"#;
+    // Each says "refuse", and was told its number.
+    let entry = |now_ms: u64, count: u64| {
+        format!(
+            r#"{{"message":{{"topic":"t","payload":"cmVmdXNl"}},"now_ms":{now_ms},"result":{{"rejected":{{"code":"refused","message":"the {count}th"}}}}}}"#
+        )
+    };
+    let passed = |now_ms: u64| {
+        format!(
+            r#"{{"message":{{"topic":"t","payload":"YQ=="}},"now_ms":{now_ms},"result":{{"passed":[{{"to":null,"headers":[],"payload":"YQ=="}}]}}}}"#
+        )
+    };
+    // What is refused leaves nothing.
+    let lines = [head.to_owned(), passed(5), passed(5), entry(6, 43), passed(7), entry(8, 44)];
+    let recording = Recording::parse(lines.join("\n").as_bytes()).expect("a recording");
+    let kv = serde_json::from_value(json!({"count": "40"})).expect("a memory");
+    let setup = Setup { kv, ..recording.setup() };
+
+    let divergences = recording.replay(&mut Remembering, &setup).expect("it runs");
+    assert_eq!(divergences, []);
+}
+
 #[test]
 fn a_recording_is_repeated_and_its_divergences_are_told() {
     let head = r#"{"wharf-recording":1,"pipeline":"p","version":2,"stage":"s","plugin":"loud@1","digest":"","kind":"transformer","config":{},"outputs":[],"grants":["log"]}"#;

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 use crate::harness::outcome::Result as Verdict;
 use crate::harness::written::{differences, written};
-use crate::harness::{Input, Setup, Subject, wire};
+use crate::harness::{Input, Setup, Subject, memory, wire};
 
 /// The version that is written, and the newest that is read.
 pub const RECORDING_VERSION: u32 = 1;
@@ -158,21 +158,24 @@ impl Recording {
     }
 
     /// Sends the messages through `subject` again, at the times at which they came, and tells what differs. What a
-    /// stage keeps in `kv` is not recorded: one that counts starts from nothing.
+    /// stage keeps in `kv` is not recorded: it begins as `setup` has it, and what a message leaves there is there for
+    /// the next.
     ///
     /// # Errors
     /// The recording or the plugin cannot be used.
     pub fn replay(&self, subject: &mut dyn Subject, setup: &Setup) -> Result<Vec<Divergence>, String> {
         let inputs = self.inputs()?;
         let mut divergences = Vec::new();
+        let mut setup = setup.clone();
         let mut first = 0;
         while first < self.entries.len() {
             let now_ms = self.entries[first].now_ms;
             let rest = self.entries[first..].iter().take(BATCH);
             let end = first + rest.take_while(|entry| entry.now_ms == now_ms).count();
-            let setup = Setup { now_ms: Some(now_ms), ..setup.clone() };
+            setup.now_ms = Some(now_ms);
             let outcomes = subject.run(&setup, &inputs[first..end]).map_err(|error| error.to_string())?;
             for (entry, outcome) in (first..end).zip(outcomes) {
+                memory::apply(&mut setup.kv, &outcome.changes);
                 let recorded = Verdict::try_from(self.entries[entry].result.clone())
                     .map_err(|error| format!("message {entry}: {error}"))?;
                 if !recorded.is_as(&outcome.result) {
