@@ -78,7 +78,7 @@ impl Harness {
         };
         let pipeline = match self.pipeline(request) {
             Ok(pipeline) => pipeline,
-            Err(error) => return error.into(),
+            Err(error) => return Response::unprepared(error, items.len()),
         };
         let now = request.now_ms.map_or(NOW, Timestamp);
         let (processed, usage) = pipeline.run_metered(items, now, Arc::new(memory));

@@ -122,6 +122,9 @@ impl<P: Tested> Harness<P> {
     /// With everything granted but this, by the name that a pipeline file uses: `clock`, `random`, `lookup:prices`.
     /// A plugin that uses it breaks, with `plugin-grant`. To be said after what is lent.
     ///
+    /// Natively a message breaks it that makes it ask. Of `kv`, tables, schemas and secrets the broker makes no pipeline
+    /// that does not grant what its plugin imports: the component breaks on each message.
+    ///
     /// ```
     #[doc = include_str!("examples/seeing.md")]
     /// use wharf_plugin::harness::Harness;

@@ -104,3 +104,15 @@ fn a_wrong_configuration_is_refused_with_its_place() {
     native(json!({"duplicate": {"to": "x"}})).assert_refused("no-such-output", Some("/duplicate/to"));
     native(json!({"by": ["a"]})).assert_refused("bad-config", Some("/by/0"));
 }
+
+/// The compiled half had panicked: no pipeline is made of a plugin whose stage does not grant what it imports.
+#[test]
+fn without_the_grant_of_kv_it_breaks() {
+    Harness::each(|plugin: Harness<Dedupe>| {
+        let plugin = plugin.config(json!({})).deny("kv");
+        for outcome in plugin.send_all(["x", "y"]) {
+            assert!(outcome.assert_fault("plugin-grant").message.contains("add \"kv\""));
+            assert!(outcome.changes.is_empty());
+        }
+    });
+}

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use wharf_protocol::{HeadersBuilder, Kept, Topic};
 
 use super::place;
-use crate::{FailureKind, Grant, Item, Kind, Level, PrepareError, Problem, Processed, Recall};
+use crate::{FailureKind, Fault, Grant, Item, Kind, Level, PrepareError, Problem, Processed, Recall};
 
 /// A batch to run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,7 +121,7 @@ pub enum Response {
 }
 
 /// A batch that ran.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ran {
     /// One a message, in order.
     pub results: Vec<Outcome>,
@@ -173,6 +173,32 @@ pub(super) fn left(recall: &Recall) -> BTreeMap<String, Option<Remembered>> {
         expires_ms: kept.expires.map(|expires| expires.0),
     };
     recall.changes.iter().map(|(key, kept)| (key.to_string(), kept.as_ref().map(remembered))).collect()
+}
+
+impl Response {
+    /// What is said to `messages` messages of a stage that cannot be prepared.
+    ///
+    /// Of what a plugin imports and its stage does not grant no pipeline is made; a test that grants less on purpose is
+    /// told of each message what a plugin is told that asks for it.
+    pub(super) fn unprepared(error: PrepareError, messages: usize) -> Self {
+        let lacks = match &error {
+            PrepareError::NotGranted { need, .. } => Some((need.to_string(), need.example().to_owned())),
+            PrepareError::NotGrantedByName { grant, .. } => {
+                Some((format!("\"{grant}\""), format!("\"{grant}\"")))
+            }
+            _ => None,
+        };
+        match lacks {
+            Some((used, grant)) if messages > 0 => {
+                let text = format!(
+                    "it uses {used}, which its stage does not grant; add {grant} to the stage's grants"
+                );
+                let fault = Outcome::Fault(Fault::Grant.problem(text));
+                Self::Ran(Ran { results: vec![fault; messages], ..Ran::default() })
+            }
+            _ => error.into(),
+        }
+    }
 }
 
 impl From<PrepareError> for Response {
