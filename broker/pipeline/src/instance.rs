@@ -278,14 +278,18 @@ impl Broken {
         }
     }
 
-    /// A panic in a Rust plugin writes its message and place before it traps.
+    /// A panic in a Rust plugin writes its message and place before it traps, and how to see more where there is an
+    /// environment, which plugins have not.
     fn with_last_words(mut self, written: &Written) -> Self {
         let last = written.lines.iter().filter(|line| line.level == crate::Level::Error);
-        let words: Vec<_> = last.map(|line| line.text.trim()).filter(|text| !text.is_empty()).collect();
+        let words = last.map(|line| line.text.trim());
+        let words: Vec<_> = words
+            .filter(|text| !text.is_empty() && !text.starts_with("note: run with `RUST_BACKTRACE=1`"))
+            .collect();
         if self.fault == Fault::Trap && !words.is_empty() {
             let mut words = words.join(" ");
             words.truncate(words.floor_char_boundary(LAST_WORDS_BYTES_MAX));
-            self.message = format!("{}; its last words: {words}", self.message);
+            self.message = format!("its last words: {words}; {}", self.message);
         }
         self
     }

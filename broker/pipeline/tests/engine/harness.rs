@@ -62,6 +62,18 @@ fn a_fault_does_not_spoil_the_next_request() {
     }
 }
 
+/// The trap stood before the panic, and behind it what to set in an environment that plugins have not.
+#[test]
+fn a_panic_is_told_before_its_trap_and_without_advice() {
+    let ran = ran(open().answer(&asking("validator", &["panic"])));
+
+    let Outcome::Fault(problem) = &ran.results[0] else { panic!("{ran:?}") };
+    let (words, trap) = problem.message.split_once("; it trapped: ").expect("the trap comes last");
+    assert!(words.starts_with("its last words: "), "{words}");
+    assert!(words.ends_with("message 0 asked for a panic"), "{words}");
+    assert!(trap.contains("unreachable") && !problem.message.contains("RUST_BACKTRACE"), "{problem:?}");
+}
+
 fn outputs_as_they_came(behaviour: &str) -> Vec<wharf_pipeline::harness::Output> {
     vec![wharf_pipeline::harness::Output {
         to: None,
