@@ -19,7 +19,7 @@ use std::path::Path;
 
 use wharf_protocol::Name;
 
-use crate::{Kind, TRAVELLING, package_name, write};
+use crate::{Kind, TRAVELLING, package_name, write_all};
 
 /// What a plugin is written in, beside Rust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ macro_rules! plugin {
 }
 
 impl Language {
-    /// What is the same for all kinds. The first is the one that another project would have.
+    /// What is the same for all kinds.
     fn files(self) -> &'static [File] {
         match self {
             Self::C => files!("c": "Makefile", "README.md", "wharf.h", "wharf.c", "granted.c", "text.c"),
@@ -138,21 +138,20 @@ pub fn write_project_in(language: Language, folder: &Path, name: &Name, kind: Ki
     let fill = |text: &str| {
         let text = text.replace("{{stage}}", sources.stage.trim_end()).replace("{{source}}", source.0);
         text.replace("{{interface}}", sources.interface)
+            .replace("{{A kind}}", &sources.with_article())
             .replace("{{kind}}", sources.word)
             .replace("{{name}}", &name)
     };
     let world = ("wit/plugin.wit", include_str!("../../template/plugin.wit.in"));
     let world = language.has_world().then_some(world);
-    for (path, text) in language.files().iter().copied().chain([source]).chain(world) {
-        write(&folder.join(path), &fill(text))?;
-    }
-    write(&folder.join(".gitignore"), &fill(language.ignored()))?;
-    for (path, text) in cases(kind) {
-        write(&folder.join("cases").join(path), text)?;
-    }
+    let ignored = (".gitignore", language.ignored());
+    let filled = language.files().iter().copied().chain([source]).chain(world).chain([ignored]);
+    let filled = filled.map(|(path, text)| (folder.join(path), fill(text)));
+    let cases = cases(kind).iter().map(|(path, text)| (folder.join("cases").join(path), (*text).to_owned()));
     let contract = TRAVELLING.iter().find(|(path, _)| *path == "wit/wharf.wit");
     let (_, contract) = contract.expect("the contract is inside this binary");
-    write(&folder.join("wit/deps/wharf/wharf.wit"), contract)
+    let contract = (folder.join("wit/deps/wharf/wharf.wit"), (*contract).to_owned());
+    write_all(&filled.chain(cases).chain([contract]).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -169,6 +168,7 @@ mod tests {
                 for (file, _) in language.files().iter().copied().chain([language.plugin(kind)]) {
                     let text = std::fs::read_to_string(folder.path().join(file)).expect("it is there");
                     assert!(!text.contains("{{"), "{file}: {text}");
+                    assert!(!text.contains("A enricher"), "{file}: {text}");
                 }
                 assert!(folder.path().join("cases").is_dir());
                 assert!(folder.path().join("wit/deps/wharf/wharf.wit").is_file());

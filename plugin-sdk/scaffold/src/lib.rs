@@ -15,7 +15,7 @@ mod language;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use wharf_protocol::Name;
 
@@ -45,7 +45,6 @@ pub fn write_project(folder: &Path, name: &Name, kind: Kind) -> io::Result<()> {
     let template = Template::new(name, kind);
     let sources = kind.sources();
     let files = [
-        // First, because it is the one that another project would have.
         ("Cargo.toml", include_str!("../../template/Cargo.toml.in")),
         ("README.md", include_str!("../../template/README.md.in")),
         (".gitignore", include_str!("../../template/gitignore.in")),
@@ -55,13 +54,19 @@ pub fn write_project(folder: &Path, name: &Name, kind: Kind) -> io::Result<()> {
         (".wharf/sdk/Cargo.toml", include_str!("../../template/sdk.Cargo.toml.in")),
         (".wharf/sdk/macros/Cargo.toml", include_str!("../../template/macros.Cargo.toml.in")),
     ];
-    for (path, text) in files {
-        write(&folder.join(path), &template.fill(text))?;
+    let filled = files.map(|(path, text)| (folder.join(path), template.fill(text)));
+    let travelling =
+        TRAVELLING.iter().map(|(path, text)| (folder.join(".wharf").join(path), (*text).to_owned()));
+    write_all(&filled.into_iter().chain(travelling).collect::<Vec<_>>())
+}
+
+/// Writes `files`, or none of them where one is there.
+fn write_all(files: &[(PathBuf, String)]) -> io::Result<()> {
+    if let Some((file, _)) = files.iter().find(|(file, _)| file.symlink_metadata().is_ok()) {
+        let there = format!("{} is there already", file.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, there));
     }
-    for (path, text) in TRAVELLING {
-        write(&folder.join(".wharf").join(path), text)?;
-    }
-    Ok(())
+    files.iter().try_for_each(|(file, text)| write(file, text))
 }
 
 fn write(file: &Path, text: &str) -> io::Result<()> {
@@ -81,6 +86,14 @@ struct Sources {
     plugin: &'static str,
     tests: &'static str,
     stage: &'static str,
+}
+
+impl Sources {
+    /// The kind, as a sentence begins with it.
+    fn with_article(&self) -> String {
+        let article = if self.word.starts_with(['a', 'e', 'i', 'o', 'u']) { "An" } else { "A" };
+        format!("{article} {}", self.word)
+    }
 }
 
 macro_rules! sources {
@@ -108,7 +121,7 @@ impl Kind {
 
 /// The words that stand for the blanks in a template.
 struct Template {
-    blanks: [(&'static str, String); 7],
+    blanks: [(&'static str, String); 8],
 }
 
 impl Template {
@@ -118,6 +131,7 @@ impl Template {
         let blanks = [
             // Its own blanks are filled by those that follow.
             ("{{stage}}", sources.stage.trim_end().to_owned()),
+            ("{{A kind}}", sources.with_article()),
             ("{{kind}}", sources.word.to_owned()),
             ("{{crate}}", package.replace('-', "_")),
             ("{{function}}", package.replace('-', "_").to_ascii_lowercase()),
@@ -173,6 +187,7 @@ mod tests {
             {
                 let text = fs::read_to_string(folder.path().join(file)).expect("it is there");
                 assert!(!text.contains("{{"), "{file}: {text}");
+                assert!(!text.contains("A enricher"), "{file}: {text}");
             }
             assert!(folder.path().join(".cargo/config.toml").is_file());
             assert!(folder.path().join(".wharf/wit/wharf.wit").is_file());
@@ -193,5 +208,39 @@ mod tests {
         assert!(error.to_string().contains("Cargo.toml"), "{error}");
         assert_eq!(fs::read_to_string(manifest).expect("it is there"), "mine");
         assert!(!folder.path().join("src").exists());
+    }
+
+    /// A project in another language got this one's `Cargo.toml`, and was taken for one in Rust.
+    #[test]
+    fn a_project_beside_another_is_not_begun() {
+        let languages = [None, Some(Language::C), Some(Language::JavaScript), Some(Language::Python)];
+        let name = "strip-pii".parse().expect("a name");
+        let make = |language: Option<Language>, folder: &Path| match language {
+            None => write_project(folder, &name, Kind::Router),
+            Some(language) => write_project_in(language, folder, &name, Kind::Router),
+        };
+        for first in languages {
+            for second in languages {
+                let folder = tempfile::tempdir().expect("a folder");
+                make(first, folder.path()).expect("written");
+                let before = files_in(folder.path());
+                let error = make(second, folder.path()).expect_err("it is refused");
+                assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{first:?} {second:?}");
+                assert_eq!(files_in(folder.path()), before, "{first:?} {second:?}");
+            }
+        }
+    }
+
+    fn files_in(folder: &Path) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder).expect("readable") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                files.extend(files_in(&path));
+            }
+            files.push(path);
+        }
+        files.sort();
+        files
     }
 }
