@@ -32,6 +32,9 @@ const CONTRACT: [(&str, &str); 2] = [
 /// Custom sections whose names begin so say what a module's types are.
 const TYPES_SECTION: &str = "component-type";
 
+/// What is said of a module that asks for more than a plugin gets, for who reads the words of a build.
+pub const FOREIGN: &str = "plugins get nothing but the contract";
+
 /// Why no component can be made of a module.
 #[derive(Debug, thiserror::Error)]
 pub enum ComponentizeError {
@@ -43,8 +46,8 @@ pub enum ComponentizeError {
     AlreadyComponent,
     /// It asks for what plugins do not get.
     #[error(
-        "it imports `{name}` of `{module}`, and plugins get nothing but the contract: no files, environment or \
-         processes; what prints, opens a file or ends the program drags it in"
+        "it imports `{name}` of `{module}`, and {FOREIGN}: no files, environment or processes; what prints, opens a \
+         file or ends the program drags it in"
     )]
     Foreign {
         /// From where.

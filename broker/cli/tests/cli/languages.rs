@@ -31,6 +31,43 @@ const NUMBERED: [(&str, &str, &str); 3] = [
     ("python", "plugin.py", include_str!("languages/numbered.py")),
 ];
 
+/// Plugins whose mistake ends the call: what compiles them, their file and its text.
+const THROWING: [(&str, &str, &str, &str); 2] = [
+    (
+        "js",
+        "componentize-qjs",
+        "plugin.js",
+        r#"import { validator } from "./wharf.js";
+function in_here() { throw new Error("oops"); }
+export const { lifecycle, validate } = validator({ summary: "throws", validate() { in_here(); } });
+"#,
+    ),
+    (
+        "python",
+        "componentize-py",
+        "plugin.py",
+        r#"from wharf import validator
+
+
+def in_here():
+    raise ValueError("oops")
+
+
+class Throws:
+    SUMMARY = "throws"
+
+    def __init__(self, config):
+        pass
+
+    def validate(self, message):
+        in_here()
+
+
+Lifecycle, Validate = validator(Throws)
+"#,
+    ),
+];
+
 /// 2026-01-01T00:00:00Z, which the harness has where nothing else is said, and a second.
 const SECOND_LATER: u64 = 1_767_225_601_000;
 
@@ -272,7 +309,9 @@ fn an_import_that_no_world_names_is_told_when_the_plugin_is_built() {
         let world = project.folder.join("wit/plugin.wit");
         edit(&world, "import wharf:plugin/kv@", "// import wharf:plugin/kv@");
         let said = project.test().expect_err("there is no `kv`");
-        assert!(said.contains("wharf:plugin/kv@0.1.1"), "{language}: {said}");
+        let line = "take the slashes away before its line `import wharf:plugin/kv@";
+        assert!(said.contains(line) && said.contains("wit/plugin.wit"), "{language}: {said}");
+        assert!(!said.contains("has to be installed"), "{language}: {said}");
     }
 }
 
@@ -290,6 +329,46 @@ fn a_module_that_asks_for_files_is_no_plugin() {
     edit(&project.folder.join("plugin.c"), "size_t bytes", "puts(\"here\");\n  size_t bytes");
     let said = project.test().expect_err("there is nothing to write to");
     assert!(said.contains("wasi_snapshot_preview1") && said.contains("no files"), "{said}");
+    assert!(!said.contains("has to be installed"), "{said}");
+}
+
+/// The README had said so, and what it links asked for files.
+#[test]
+fn a_plugin_in_c_prints_numbers_into_memory() {
+    if !can_build_c() {
+        return;
+    }
+    let project = Project::new("c", "enricher");
+    project.write("plugin.c", include_str!("languages/printed.c"));
+    std::fs::remove_dir_all(project.folder.join("cases")).expect("the new project has cases");
+    project.write("cases/stage.json", r#"{"deadline_ms": 10000}"#);
+    project.write("cases/one/payload.txt", "some text");
+    let passed = json!({"passed": [{"headers": {"printed": "9 bytes, 2.25, 0x09"}, "text": "some text"}]});
+    project.write("cases/one/expected.json", &passed.to_string());
+
+    project.test().unwrap_or_else(|said| panic!("{said}"));
+    assert!(project.needs().iter().all(|need| ["log", "metrics"].contains(&need.as_str())));
+}
+
+/// "plugin-trap: … wasm `unreachable`" was all that was said.
+#[test]
+fn what_a_plugin_throws_is_told_with_its_place() {
+    for (language, tool, file, source) in THROWING {
+        if !on_the_path(tool) {
+            continue;
+        }
+        let project = Project::new(language, "validator");
+        project.write(file, source);
+        std::fs::remove_dir_all(project.folder.join("cases")).expect("the new project has cases");
+        project.write("cases/stage.json", r#"{"deadline_ms": 10000}"#);
+        project.write("cases/one/payload.txt", "some text");
+        project.write("cases/one/expected.json", "{}");
+
+        let said = project.test().expect_err("nothing was expected");
+        assert!(said.contains("plugin-trap"), "{language}: {said}");
+        assert!(said.contains("its last words: ") && said.contains("Error: oops"), "{language}: {said}");
+        assert!(said.contains("in_here"), "{language}: {said}");
+    }
 }
 
 fn edit(file: &Path, from: &str, to: &str) {

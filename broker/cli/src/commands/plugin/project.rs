@@ -1,6 +1,6 @@
 //! A plugin's project on disk: made, compiled, tested.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -14,6 +14,12 @@ use crate::units::show_bytes;
 
 /// What components are compiled for.
 const TARGET: &str = "wasm32-wasip2";
+
+/// How much of what a maker says is looked at.
+const SAID_BYTES_MAX: usize = 64 * 1024;
+
+/// The interfaces that a project's world imports or leaves out.
+const GRANTED: [&str; 8] = ["log", "metrics", "clock", "random", "kv", "lookup", "schema", "secrets"];
 
 /// A compiled component.
 pub(super) struct Component {
@@ -44,7 +50,7 @@ pub(super) fn make(
     };
     written.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            anyhow!("{error}: nothing was overwritten; choose another name, or another place with --folder")
+            anyhow!("{error}, and nothing was written; choose another name, or another place with --folder")
         }
         _ => anyhow!("the project cannot be written: {error}"),
     })?;
@@ -118,23 +124,63 @@ fn build_by_cargo(folder: &Path) -> anyhow::Result<Component> {
 /// Makes the component of a project in another language, by what the project brings for it.
 fn build_by(folder: &Path, mut maker: Command) -> anyhow::Result<Component> {
     let program = maker.get_program().to_string_lossy().into_owned();
-    let status = maker
+    let mut maker = maker
         .current_dir(folder)
         // It may want this program again, for `wharf plugin componentize`.
         .env("WHARF", std::env::current_exe().context("cannot tell where this program is")?)
         .stdin(Stdio::null())
         // What the component's maker tells of its work is no output of this command.
         .stdout(std::io::stderr())
-        .status()
+        .stderr(Stdio::piped())
+        .spawn()
         .with_context(|| format!("cannot run {program}"))?;
-    ensure!(
-        status.success(),
-        "the plugin does not compile; {} says what has to be installed",
-        folder.join("README.md").display()
-    );
+    let said = maker.stderr.take().map(pass_on).unwrap_or_default();
+    let status = maker.wait().with_context(|| format!("cannot wait for {program}"))?;
+    ensure!(status.success(), "the plugin does not compile{}", advice(folder, &said));
     newest_component(folder)
         .with_context(|| format!("{program} made no component: a file whose name ends in .wasm"))
         .and_then(Component::at)
+}
+
+/// Shows what is written to `from`, to its end, and gives the first of it.
+fn pass_on(mut from: impl io::Read) -> String {
+    let mut said = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let piece = match from.read(&mut piece) {
+            Ok(length @ 1..) => &piece[..length],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(_) | Err(_) => break,
+        };
+        // Nobody may be there to read it; the maker is to end all the same.
+        let _ = io::stderr().write_all(piece);
+        said.extend_from_slice(&piece[..piece.len().min(SAID_BYTES_MAX - said.len())]);
+    }
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// What to do about a plugin of which its maker said `said`.
+fn advice(folder: &Path, said: &str) -> String {
+    let world = folder.join("wit/plugin.wit");
+    let commented = |interface: &&str| {
+        let import = format!("import wharf:plugin/{interface}@");
+        let text = std::fs::read_to_string(&world).unwrap_or_default();
+        !text.lines().any(|line| line.trim_start().starts_with(&import))
+    };
+    // QuickJS and Python each name what they do not find: "wharf:plugin/kv@0.1.1".
+    let named = said.split("wharf:plugin/").skip(1).filter_map(|rest| rest.split_once('@'));
+    let missing = named.map(|(interface, _)| interface).filter(|interface| GRANTED.contains(interface));
+    if let Some(interface) = missing.filter(|_| world.is_file()).find(commented) {
+        let world = world.display();
+        return format!(
+            ": {world} does not import `{interface}`; take the slashes away before its line `import \
+             wharf:plugin/{interface}@…;`"
+        );
+    }
+    if said.contains(wharf_componentize::FOREIGN) {
+        return String::new();
+    }
+    format!("; {} says what has to be installed", folder.join("README.md").display())
 }
 
 /// The newest `.wasm` in `folder`, which is no core module on the way to one.
