@@ -393,4 +393,9 @@ fn a_recording_is_repeated_and_its_divergences_are_told() {
     let newer = head.replace("\"wharf-recording\":1", "\"wharf-recording\":2");
     let error = Recording::parse(newer.as_bytes()).expect_err("a newer version");
     assert!(error.contains("version 2"), "{error}");
+    // Of none all would become the same.
+    let error = Recording::parse(head.as_bytes()).expect_err("there is nothing in it");
+    assert!(error.contains("no messages"), "{error}");
+    let incomplete = lines.join("\n").replace("\"now_ms\":5", "\"now_ms\":5,\"missed\":650");
+    assert_eq!(Recording::parse(incomplete.as_bytes()), Ok(recording));
 }

@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -46,7 +46,8 @@ pub(crate) fn routes() -> OpenApiRouter<Node> {
 /// Records what a stage takes and says from now on, until there are enough messages or the time is over.
 ///
 /// The answer is lines of JSON: the stage first, then a message a line with what became of it. Nothing is taken out of
-/// its way, and nothing is slower for it; who publishes too fast is recorded in part.
+/// its way, and nothing is slower for it; who publishes too fast is recorded in part, and `missed` on the last line says
+/// how many messages are not there.
 #[utoipa::path(
     post, path = "/v1/pipelines/{name}/record", tag = "pipelines",
     params(("name" = String, Path, description = "the pipeline"), Wanted),
@@ -73,12 +74,28 @@ async fn record(
     let mut text = Vec::new();
     append(&mut text, &recording.head)?;
     let mut recorded = 0;
+    let mut last = None;
     while recorded < count && text.len() < BYTES_MAX {
         let Ok(Some(entry)) = timeout_at(end, recording.next()).await else { break };
+        let at = text.len();
         append(&mut text, &entry)?;
+        last = Some((at, entry));
         recorded += 1;
     }
+    let missed = recording.missed();
+    if let Some((at, entry)) = last.filter(|_| missed > 0) {
+        text.truncate(at);
+        append(&mut text, &Incomplete { entry, missed })?;
+    }
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], text).into_response())
+}
+
+/// The last line of a recording that misses messages. Readers skip members that they do not know.
+#[derive(Serialize)]
+struct Incomplete<E> {
+    #[serde(flatten)]
+    entry: E,
+    missed: u64,
 }
 
 fn append(text: &mut Vec<u8>, line: &impl serde::Serialize) -> Result<(), Problem> {
@@ -87,4 +104,18 @@ fn append(text: &mut Vec<u8>, line: &impl serde::Serialize) -> Result<(), Proble
     })?;
     text.push(b'\n');
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_last_line_is_an_entry_that_says_what_is_missed() {
+        let mut text = Vec::new();
+        append(&mut text, &Incomplete { entry: json!({"now_ms": 7}), missed: 650 }).expect("it is written");
+        assert_eq!(text, b"{\"now_ms\":7,\"missed\":650}\n");
+    }
 }

@@ -8,7 +8,8 @@
 //! {"message":{"topic":"orders.new","headers":[["region","ZXU="]],"payload":"e30=","attempt":0},"now_ms":1767225600000,"result":{"passed":[{"to":null,"headers":[["region","ZXU="]],"payload":"e30="}]}}
 //! ```
 //!
-//! The version is raised when a reader of the last one would misread a file. Unknown members are to be ignored.
+//! The version is raised when a reader of the last one would misread a file. Unknown members are to be ignored; so is
+//! `missed`, on the last line of a recording that misses messages because they came too fast: how many.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
@@ -112,7 +113,7 @@ impl Recording {
     /// ```
     ///
     /// # Errors
-    /// A line is not what it is to be, or there are too many.
+    /// A line is not what it is to be, or there are none behind the first, or too many.
     pub fn parse(mut lines: impl BufRead) -> Result<Self, String> {
         let mut line = Vec::new();
         let mut head: Option<Head> = None;
@@ -137,6 +138,11 @@ impl Recording {
             entries.push(entry);
         }
         let head = head.ok_or("it is empty; `wharf record` makes recordings")?;
+        if entries.is_empty() {
+            return Err(
+                "it holds no messages, so that nothing would be tested by it; record while some come".into(),
+            );
+        }
         Ok(Self { head, entries })
     }
 

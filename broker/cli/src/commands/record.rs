@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args as ClapArgs;
+use serde::Deserialize;
 use wharf_admin::recording::{COUNT_MAX, WAIT_MS_MAX};
 use wharf_protocol::Name;
 
@@ -23,7 +24,7 @@ Examples:
   wharf plugin test check.wasm --recording check.rec
 
 Payloads and headers are in the file as they are. Messages go on undisturbed; those that come faster than they are
-written are left out.")]
+written are left out, and their number is told.")]
 pub(crate) struct Args {
     /// The pipeline, and its stage [default: the first]
     #[arg(value_name = "PIPELINE[/STAGE]")]
@@ -81,7 +82,44 @@ pub(crate) fn run(args: &Args, connection: &Connection) -> anyhow::Result<()> {
     ));
     let recording = connection.admin()?.post_for_bytes(&path, &query)?;
     let messages = recording.iter().filter(|byte| **byte == b'\n').count().saturating_sub(1);
-    std::fs::write(&args.output, &recording)
-        .with_context(|| format!("cannot write {}", args.output.display()))?;
-    output::line(format_args!("{}: {}", args.output.display(), show_count(messages as u64, "message")))
+    let file = args.output.display();
+    ensure!(
+        messages > 0,
+        "no message came to {} in {} ms, and {file} is not written; record while some come, or longer (--for 60s)",
+        args.of.pipeline,
+        args.wait.as_millis()
+    );
+    std::fs::write(&args.output, &recording).with_context(|| format!("cannot write {file}"))?;
+    output::line(format_args!("{file}: {}", show_count(messages as u64, "message")))?;
+    let missed = missed(&recording);
+    if missed > 0 {
+        output::note(format_args!(
+            "{} came faster than they were written, and are not in it",
+            show_count(missed, "more message")
+        ));
+    }
+    Ok(())
+}
+
+/// How many messages a recording misses, by its last line.
+fn missed(recording: &[u8]) -> u64 {
+    #[derive(Deserialize)]
+    struct Last {
+        #[serde(default)]
+        missed: u64,
+    }
+    let last = recording.trim_ascii_end().rsplit(|byte| *byte == b'\n').next();
+    last.and_then(|line| serde_json::from_slice(line).ok()).map_or(0, |last: Last| last.missed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_says_what_is_missed() {
+        assert_eq!(missed(b"{\"wharf-recording\":1}\n{\"now_ms\":7}\n{\"now_ms\":8,\"missed\":650}\n"), 650);
+        assert_eq!(missed(b"{\"wharf-recording\":1}\n{\"now_ms\":7,\"missed\":650}\n{\"now_ms\":8}\n"), 0);
+        assert_eq!(missed(b""), 0);
+    }
 }

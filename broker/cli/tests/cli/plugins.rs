@@ -150,6 +150,11 @@ fn what_a_running_stage_took_is_repeated_by_its_component() {
     let output = broker.run("plugin test plugin.wasm --recording orders.rec --stage stage.json", "");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!output.status.success() && said.contains("/passed/0/json/order/total"), "{said}");
+    // Nobody publishes: the recording that is there stays.
+    let error = broker.fails("record intake -n 1 --for 100ms -o orders.rec");
+    assert!(error.contains("no message came to intake"), "{error}");
+    let kept = fs::read_to_string(broker.folder.path().join("orders.rec")).expect("it is there");
+    assert_eq!(kept, recorded);
     assert!(broker.fails("record intake/nowhere -n 1 -o x.rec").contains("its stages are: xml-to-json"));
 }
 
