@@ -263,7 +263,16 @@ fn cases_are_written_compared_and_told_apart() {
     assert_eq!(run(false)[0].wrong, ["/passed/0/json/text: to be \"AbC\", and is \"ABC\""]);
     fs::write(folder.join("stage.json"), r#"{"bugdet": {}}"#).expect("written");
     let error = run_cases(&mut subject, &folder, &Setup::default(), false).expect_err("misspelt");
-    assert!(error.contains("bugdet"), "{error}");
+    assert!(error.contains("unknown field `bugdet`") && error.contains("`now_ms`, `budget`"), "{error}");
+    // Inner words of the engine's wire had answered these.
+    for (stage, hint) in [
+        (r#"{"unavailable": ["prices"]}"#, "write \"lookup:prices\""),
+        (r#"{"grants": ["prices"]}"#, "\"lookup:TABLE\""),
+    ] {
+        fs::write(folder.join("stage.json"), stage).expect("written");
+        let error = run_cases(&mut subject, &folder, &Setup::default(), false).expect_err("no grant");
+        assert!(error.contains("stage.json: \"prices\"") && error.contains(hint), "{error}");
+    }
 }
 
 /// The component's half of a plugin that breaks: the same code, in other words.

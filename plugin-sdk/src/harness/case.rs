@@ -186,7 +186,14 @@ fn read_stage(folder: &Path, setup: &Setup, budget: &Budget) -> Result<(Setup, B
         Some(budget) => serde_json::from_value(budget).map_err(wrong)?,
         None => budget.clone(),
     };
-    Ok((serde_json::from_value(stage.into()).map_err(wrong)?, budget))
+    let setup = serde_json::from_value(stage.into()).map_err(|error| match error.to_string() {
+        // What follows is the list of those that a setup has.
+        unknown if unknown.starts_with("unknown field") => {
+            format!("{}: {unknown}, `budget`", file.display())
+        }
+        _ => wrong(error),
+    })?;
+    Ok((setup, budget))
 }
 
 fn payload_file(folder: &Path) -> Result<Option<PathBuf>, String> {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Problem;
@@ -46,10 +47,10 @@ pub struct Setup {
     #[serde(skip_serializing_if = "Memory::is_empty")]
     pub kv: Memory,
     /// What of it is there and cannot be read: `lookup:prices`, `schema:order`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "unavailable", skip_serializing_if = "Vec::is_empty")]
     pub unavailable: Vec<String>,
     /// What the stage grants, as a pipeline file names it; everything that there is where it is not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "grants", skip_serializing_if = "Option::is_none")]
     pub grants: Option<Vec<String>>,
     /// How long a call may take, in place of the broker's own limit; not held natively.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,6 +90,41 @@ pub trait Subject {
 
 /// What is granted without a name.
 const NAMELESS: [&str; 6] = ["log", "config", "metrics", "clock", "random", "kv"];
+
+/// What is granted by name.
+const NAMED: [&str; 3] = ["lookup", "schema", "secrets"];
+
+/// The name behind `interface:`, where `grant` is one.
+fn name_in<'g>(grant: &'g str, interface: &str) -> Option<&'g str> {
+    grant.strip_prefix(interface)?.strip_prefix(':').filter(|name| !name.is_empty())
+}
+
+fn unavailable<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let all = Vec::<String>::deserialize(from)?;
+    let odd = all.iter().find(|each| ["lookup", "schema"].iter().all(|kind| name_in(each, kind).is_none()));
+    match odd {
+        None => Ok(all),
+        Some(odd) => Err(D::Error::custom(format!(
+            "{odd:?} is neither a table nor a schema that could be unavailable; write \"lookup:{odd}\" or \
+             \"schema:{odd}\""
+        ))),
+    }
+}
+
+fn grants<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    let all = Option::<Vec<String>>::deserialize(from)?;
+    let is_grant = |each: &str| {
+        NAMELESS.contains(&each) || NAMED.iter().any(|interface| name_in(each, interface).is_some())
+    };
+    match all.iter().flatten().find(|each| !is_grant(each)) {
+        None => Ok(all),
+        Some(odd) => Err(D::Error::custom(format!(
+            "{odd:?} is nothing that a stage grants; there are {}, \"lookup:TABLE\", \"schema:NAME\" and \
+             \"secrets:NAME\"",
+            NAMELESS.map(|grant| format!("\"{grant}\"")).join(", ")
+        ))),
+    }
+}
 
 impl Setup {
     /// What the stage grants: what it says, or everything that there is.
