@@ -156,6 +156,13 @@ impl Project {
         let message = "table `prices` cannot be read: the test says so";
         let retry = json!({"retry": {"code": "table-unavailable", "message": message}});
         project.write("cases/no-table/expected.json", &retry.to_string());
+        // What is not granted is a fault, whatever its text.
+        let stage = json!({"grants": ["log", "kv"], "deadline_ms": 10_000});
+        project.write("cases/no-prices/stage.json", &stage.to_string());
+        project.write("cases/no-prices/payload.txt", "A-1");
+        let fault =
+            json!({"fault": {"code": "plugin-grant", "message": "as an engine of last year says it"}});
+        project.write("cases/no-prices/expected.json", &fault.to_string());
         project
     }
 
@@ -217,7 +224,8 @@ fn check_numbered(language: &str) {
     let project = Project::numbered(language);
     let said = project.test().unwrap_or_else(|said| panic!("{language}: {said}"));
     let passed = said.lines().filter(|line| line.starts_with("case ") && line.ends_with(" ok")).count();
-    assert_eq!(passed, 5, "{language}: {said}");
+    assert_eq!(passed, 6, "{language}: {said}");
+    assert!(said.contains("properties ... ok"), "{language}: {said}");
 
     // What it does not use no stage is asked to grant.
     let needs = project.needs();
