@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use wharf_node::{
-    CanaryBounds, Candidate, PipelineEventKind, PipelineView, Publication, Replay, ReplaySource,
+    CanaryBounds, Candidate, Config, PipelineEventKind, PipelineView, Publication, Replay, ReplaySource,
     StreamPolicy, TrialKind, TrialSpec, TryResult,
 };
-use wharf_protocol::{Message, Receipt, Start};
+use wharf_protocol::{ErrorCode, Message, Receipt, Start};
 
 use crate::broker::{GUEST, TestBroker, me, message, name};
 
@@ -66,6 +66,13 @@ async fn until(broker: &TestBroker, what: impl Fn(&PipelineView) -> bool) -> Pip
         }
     };
     tokio::time::timeout(PATIENCE, waiting).await.expect("it came to that")
+}
+
+/// Waits until the canary is over: what the history says of it.
+async fn how_it_ended(broker: &TestBroker) -> String {
+    until(broker, |view| view.trial.is_none()).await;
+    let history = broker.node.pipeline_history(&me(), &name("convert")).await.expect("it is there");
+    history.last().expect("there is one").note.clone()
 }
 
 /// What was done with the pipeline since it was staged.
@@ -251,6 +258,71 @@ async fn a_canary_that_fails_is_rolled_back_by_the_broker_with_the_reason() {
     assert_eq!((last.number, last.kind, last.by.as_str()), (2, PipelineEventKind::CanaryEnded, "wharf"));
     assert_eq!(last.note, "rolled back: 1 of its last 51 messages failed, over the bound of 0% in 100");
     assert_eq!(view(&broker).await.number, 1);
+}
+
+/// With a stage in use at `points`, and another as a canary of all messages that is promoted when none of five fails.
+async fn with_canary(change: impl FnOnce(&mut Config), points: &str, live: &str, canary: &str) -> TestBroker {
+    let broker = TestBroker::start_with(change).await;
+    broker.queue("q", "in", None).await;
+    let spec = |stage: &str| format!("name = \"convert\"\n{points}\n[[stage]]\n{stage}\n");
+    let convert = name("convert");
+    broker.node.apply_pipeline(&me(), convert.clone(), &spec(live), None).await.expect("applied");
+    broker.node.stage_pipeline(&me(), &convert, &spec(canary), None).await.expect("staged");
+    let bounds = CanaryBounds { promote_after: Some(5), ..self::canary() };
+    let spec = trial(TrialKind::Canary(bounds), 1_000_000);
+    broker.node.begin_trial(&me(), &convert, spec, None).await.expect("begun");
+    broker
+}
+
+fn guest(rest: &str) -> String {
+    format!("plugin = \"{GUEST}\"\n{rest}")
+}
+
+fn five(payload: &str, behave: &str) -> Vec<Message> {
+    (0..5).map(|n| keyed(n, payload, &[("behave", behave)])).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_whose_failures_its_stage_lets_pass_is_rolled_back() {
+    let live = guest("kind = \"router\"");
+    let bypass = guest("kind = \"transformer\"\non-failure = \"bypass\"");
+    for behave in ["reject", "panic"] {
+        let broker = with_canary(|_| {}, "ingress = \"in\"", &live, &bypass).await;
+        let stored = publish(&broker, five("x", behave)).await;
+        assert!(stored.iter().all(|receipt| matches!(receipt, Receipt::Stored(_))), "{stored:?}");
+        let note = how_it_ended(&broker).await;
+        assert!(note.contains("messages failed, over the bound of 0%"), "{note}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_whose_deliveries_become_dead_letters_is_rolled_back() {
+    let (live, two) = (guest("kind = \"validator\""), guest("kind = \"transformer\""));
+    let broker = with_canary(|_| {}, "delivery = [\"q\"]", &live, &two).await;
+    publish(&broker, five("x", "two")).await;
+    assert!(broker.take("q").await.len() < 5);
+    let note = how_it_ended(&broker).await;
+    assert!(note.contains("messages failed, over the bound of 0%"), "{note}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_that_makes_what_nobody_may_store_is_rolled_back() {
+    let small = |config: &mut Config| config.message_bytes_max = 64 * 1024;
+    let live = guest("kind = \"validator\"");
+    // In JSON, each of these has a backslash before it.
+    let (converter, quotes) = ("plugin = \"xml-to-json\"", format!("<n>{}</n>", "\"".repeat(40 * 1024)));
+    let loops = guest("kind = \"router\"\noutputs = { a = \"topic:in\" }");
+    for (canary, payload, behave, code) in [
+        (converter, quotes.as_str(), "", ErrorCode::TooLarge),
+        (&loops, "x", "first", ErrorCode::StageFailed),
+    ] {
+        let broker = with_canary(small, "ingress = \"in\"", &live, canary).await;
+        let refused = publish(&broker, five(payload, behave)).await;
+        let Receipt::Rejected(rejection) = &refused[0] else { panic!("{behave}: {refused:?}") };
+        assert_eq!(rejection.code, code, "{behave}");
+        let note = how_it_ended(&broker).await;
+        assert!(note.contains("messages failed, over the bound of 0%"), "{behave}: {note}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,7 +19,7 @@ use self::route::{Route, durability};
 use crate::memories::Turn;
 use crate::pipelines::{Entered, Run};
 use crate::trace::Accounts;
-use crate::{Node, Principal};
+use crate::{Config, Node, Principal};
 
 mod entrance;
 mod mark;
@@ -148,16 +148,18 @@ impl Journey {
         (self.decided, self.places, self.entered)
     }
 
-    /// Counts what a pipeline made of a publication, and ends it when that is too much.
-    fn became(&mut self, origin: usize, messages: usize) {
+    /// Counts what a pipeline made of a publication, and ends it when that is too much: whether it goes on.
+    fn became(&mut self, origin: usize, messages: usize) -> bool {
         let made = &mut self.places[origin].made;
         *made = made.saturating_add(u32::try_from(messages).unwrap_or(u32::MAX));
-        if *made > FAN_OUT_MAX {
+        let fits = *made <= FAN_OUT_MAX;
+        if !fits {
             let text = format!(
                 "pipelines made more than {FAN_OUT_MAX} messages of this one: a loop that multiplies?"
             );
             self.reject(origin, rejection(ErrorCode::StageFailed, text));
         }
+        fits
     }
 
     fn route(&mut self, topic: &Topic) -> Arc<Route> {
@@ -180,8 +182,7 @@ impl Journey {
     /// Stores a message in the queue that a stage named.
     fn store_in(&mut self, origin: usize, message: Message, queue: &Name) {
         let Some(id) = self.topology.backlog(queue.as_str()) else {
-            let reason = format!("a pipeline sent the message to {queue}, which is no queue or stream");
-            self.reject(origin, rejection(ErrorCode::StageFailed, reason));
+            self.reject(origin, no_such_queue(queue));
             return;
         };
         let durability = durability(&self.topology, queue);
@@ -260,11 +261,20 @@ impl Node {
                 group.extend(waiting.pop_front());
             }
             let mut through = Vec::with_capacity(group.len());
-            for (traveller, processed) in self.run(journey, &name, None, group).await {
+            let (answered, mut run) = self.run(journey, &name, None, group).await;
+            for (i, (traveller, processed)) in answered.into_iter().enumerate() {
                 match processed {
                     Processed::Passed(outputs) => {
-                        journey.became(traveller.origin, outputs.len());
-                        through.extend(outputs.into_iter().map(|output| traveller.go_on(output)));
+                        if !journey.became(traveller.origin, outputs.len()) {
+                            run.refused(i);
+                        }
+                        for output in outputs {
+                            let onward = traveller.go_on(output);
+                            if !self.may_go_on(journey, &onward) {
+                                run.refused(i);
+                            }
+                            through.push(onward);
+                        }
                     }
                     Processed::Dropped { .. } => journey.places[traveller.origin].dropped = true,
                     Processed::Failed(failure) => {
@@ -273,7 +283,7 @@ impl Node {
                     }
                 }
             }
-            through.retain(|traveller| self.may_go_on(journey, traveller));
+            through.retain(|traveller| journey.decided[traveller.origin].is_none());
             through.into_iter().rev().for_each(|traveller| waiting.push_front(traveller));
         }
         arrived
@@ -317,15 +327,26 @@ impl Node {
         }
         let mut sent_on = Vec::new();
         for ((name, queue), group) in piped {
-            for (traveller, processed) in self.run(journey, &name, Some(queue), group).await {
+            let (answered, mut run) = self.run(journey, &name, Some(queue), group).await;
+            for (i, (traveller, processed)) in answered.into_iter().enumerate() {
                 match processed {
                     Processed::Passed(outputs) => {
-                        journey.became(traveller.origin, outputs.len());
+                        if !journey.became(traveller.origin, outputs.len()) {
+                            run.refused(i);
+                        }
                         for output in outputs {
-                            if !self.may_be_stored(journey, traveller.origin, &output.message) {
+                            let to_topic = matches!(output.to, Some(Target::Topic(_)));
+                            let onward = traveller.go_on(output);
+                            if !self.may_go_on(journey, &onward) {
+                                run.refused(i);
+                            }
+                            if journey.decided[traveller.origin].is_some() {
                                 break;
                             }
-                            leave(journey, &traveller, queue, output, &mut sent_on);
+                            match to_topic {
+                                true => sent_on.push(onward),
+                                false => leave(journey, onward, queue),
+                            }
                         }
                     }
                     Processed::Dropped { .. } => journey.places[traveller.origin].dropped = true,
@@ -333,18 +354,19 @@ impl Node {
                 }
             }
         }
-        sent_on.retain(|traveller| self.may_go_on(journey, traveller));
+        sent_on.retain(|traveller| journey.decided[traveller.origin].is_none());
         sent_on
     }
 
-    /// Runs a group through one pipeline, held at one version. Whose publication is decided stays behind.
+    /// Runs a group through one pipeline, held at one version: an answer for each, and by which version it is. Whose
+    /// publication is decided stays behind.
     async fn run(
         &self,
         journey: &mut Journey,
         name: &Name,
         on_way_to: Option<QueueId>,
         mut group: Vec<Traveller>,
-    ) -> Vec<(Traveller, Processed)> {
+    ) -> (Vec<(Traveller, Processed)>, Run) {
         group.retain(|traveller| journey.decided[traveller.origin].is_none());
         journey.enter(self, name).await;
         self.sample(journey, name, &group);
@@ -365,55 +387,51 @@ impl Node {
                     journey.note_version(group[i].origin, name, run.number(i));
                     journey.note_failure(&group[i], name, run.number(i), each);
                 }
-                group.into_iter().zip(processed).collect()
+                (group.into_iter().zip(processed).collect(), run)
             }
             Err(reason) => {
                 for traveller in group {
                     let text = format!("pipeline {name} does not run: {reason}");
                     journey.reject(traveller.origin, rejection(ErrorCode::Unavailable, text));
                 }
-                Vec::new()
+                (Vec::new(), Run::of(0, Vec::new()))
             }
         }
     }
 
-    /// Bounds what pipelines make: hops against loops, and the size of a message.
+    /// Bounds what pipelines make, and ends the publication of what may not go on: hops against loops, the size of a
+    /// message, and where it is sent.
     fn may_go_on(&self, journey: &mut Journey, traveller: &Traveller) -> bool {
-        let (hops, hops_max) = (traveller.hops, self.config().hops_max);
-        if hops > hops_max {
-            let topic = &traveller.message.topic;
-            let text = format!("pipelines sent the message on {hops} times, last to {topic}: a loop?");
-            journey.reject(traveller.origin, rejection(ErrorCode::StageFailed, text));
-            return false;
-        }
-        self.may_be_stored(journey, traveller.origin, &traveller.message)
-    }
-
-    /// Whether a message that a pipeline made is of a size that may be stored, and its publication still alive.
-    fn may_be_stored(&self, journey: &mut Journey, origin: usize, message: &Message) -> bool {
-        let (bytes, bytes_max) = (message.encoded_bytes(), self.config().message_bytes_max);
-        if bytes > bytes_max {
-            let text = format!("a pipeline made a message of {bytes} bytes, over the limit of {bytes_max}");
-            journey.reject(origin, rejection(ErrorCode::TooLarge, text));
-        }
-        journey.decided[origin].is_none()
+        let (hops, bytes) = (traveller.hops, traveller.message.encoded_bytes());
+        let Config { hops_max, message_bytes_max, .. } = *self.config();
+        let refusal = match &traveller.to {
+            _ if hops > hops_max => {
+                let topic = &traveller.message.topic;
+                let text = format!("pipelines sent the message on {hops} times, last to {topic}: a loop?");
+                rejection(ErrorCode::StageFailed, text)
+            }
+            _ if bytes > message_bytes_max => {
+                let text = format!(
+                    "a pipeline made a message of {bytes} bytes, over the limit of {message_bytes_max}"
+                );
+                rejection(ErrorCode::TooLarge, text)
+            }
+            Some(queue) if journey.topology.backlog(queue.as_str()).is_none() => no_such_queue(queue),
+            _ => return true,
+        };
+        journey.reject(traveller.origin, refusal);
+        false
     }
 }
 
-/// What a binding's pipeline made of a message: into the binding's queue, or where a stage sent it.
-fn leave(
-    journey: &mut Journey,
-    traveller: &Traveller,
-    queue: QueueId,
-    output: Output,
-    sent_on: &mut Vec<Traveller>,
-) {
-    match &output.to {
-        Some(Target::Topic(_)) => sent_on.push(traveller.go_on(output)),
-        Some(Target::Queue(other)) => journey.store_in(traveller.origin, output.message, other),
+/// Stores what a binding's pipeline made of a message: in the queue that a stage named, or in the binding's.
+fn leave(journey: &mut Journey, made: Traveller, queue: QueueId) {
+    let Traveller { origin, message, to, .. } = made;
+    match to {
+        Some(other) => journey.store_in(origin, message, &other),
         None => {
             let durability = journey.topology.durability_of(queue).unwrap_or(Durability::Fsync);
-            journey.store(traveller.origin, output.message, vec![Destination::from(queue)], durability);
+            journey.store(origin, message, vec![Destination::from(queue)], durability);
         }
     }
 }
@@ -458,6 +476,11 @@ fn fail(
 
 fn pass_unchanged(message: Message) -> Processed {
     Processed::Passed(vec![Output { message, to: None }])
+}
+
+fn no_such_queue(queue: &Name) -> Rejection {
+    let reason = format!("a pipeline sent the message to {queue}, which is no queue or stream");
+    rejection(ErrorCode::StageFailed, reason)
 }
 
 fn rejection(code: ErrorCode, reason: String) -> Rejection {

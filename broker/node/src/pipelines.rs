@@ -36,7 +36,7 @@ pub use replay::{Replay, ReplayReport, ReplaySource};
 pub(crate) use trial::Trials;
 pub use trial::{TrialSpec, TrialView};
 
-use trial::TrialRun;
+use trial::{TrialRun, Tried};
 
 /// The version of a pipeline that messages pass now.
 pub(crate) enum Active {
@@ -52,8 +52,8 @@ pub(crate) struct Run {
     pub(crate) processed: Vec<Processed>,
     /// The version in use.
     number: u32,
-    /// The canary's version, and which messages it processed; `None`: none.
-    canary: Option<(u32, Vec<bool>)>,
+    /// What a canary made of its share of them; `None`: it had none.
+    canary: Option<Tried>,
 }
 
 /// What is told of one traced message: its steps, and what they hung on.
@@ -193,17 +193,14 @@ impl Active {
     /// # Errors
     /// Why it does not run.
     pub(crate) async fn trace(&self, item: Item, now: Timestamp) -> Result<(Run, Told), String> {
-        let (number, by, traced) = match self {
-            Self::Ready { number, pipeline, trial: None } => {
-                (*number, *number, pipeline.trace(item, now).await)
-            }
+        let (number, canary, traced) = match self {
+            Self::Ready { number, pipeline, trial: None } => (*number, None, pipeline.trace(item, now).await),
             Self::Ready { number, pipeline, trial: Some(trial) } => {
-                let (by, traced) = trial.trace(*number, pipeline, item, now).await;
-                (*number, by, traced)
+                let (traced, canary) = trial.trace(pipeline, item, now).await;
+                (*number, canary, traced)
             }
             Self::Broken { reason, .. } => return Err(reason.clone()),
         };
-        let canary = (by != number).then(|| (by, vec![true]));
         let Traced { processed, steps, circumstances } = traced;
         Ok((Run { processed: vec![processed], number, canary }, Told { steps, circumstances }))
     }
@@ -250,25 +247,27 @@ impl Run {
     pub(crate) fn extend(&mut self, next: Self) {
         let (had, more) = (self.processed.len(), next.processed.len());
         self.processed.extend(next.processed);
-        if self.canary.is_some() || next.canary.is_some() {
-            let (mut number, mut chosen) = self.canary.take().unwrap_or((0, vec![false; had]));
-            match next.canary {
-                Some((by, more)) => {
-                    number = by;
-                    chosen.extend(more);
-                }
-                None => chosen.resize(had + more, false),
+        match (&mut self.canary, next.canary) {
+            (Some(tried), Some(next)) => tried.extend(next),
+            (Some(tried), None) => tried.pass_over(more),
+            (None, Some(mut next)) => {
+                next.come_behind(had);
+                self.canary = Some(next);
             }
-            self.canary = Some((number, chosen));
+            (None, None) => {}
         }
         self.number = next.number;
     }
 
     /// The number of the version that processed message `i`.
     pub(crate) fn number(&self, i: usize) -> u32 {
-        match &self.canary {
-            Some((number, chosen)) if chosen[i] => *number,
-            _ => self.number,
+        self.canary.as_ref().and_then(|tried| tried.number(i)).unwrap_or(self.number)
+    }
+
+    /// What was made of message `i` may not go on: an error of the version that made it, where that is a canary.
+    pub(crate) fn refused(&mut self, i: usize) {
+        if let Some(tried) = &mut self.canary {
+            tried.refused(i);
         }
     }
 }

@@ -166,6 +166,9 @@ impl Passage<'_> {
                 {
                     self.tell(&traveller, kind, reason.map(|reason| format!("pipeline {name}: {reason}")));
                 }
+                if matches!(&processed, Processed::Passed(outputs) if !goes_on(outputs)) {
+                    run.refused(i);
+                }
                 passed.extend(stopped.take(name, traveller, processed));
             }
             travellers = passed;

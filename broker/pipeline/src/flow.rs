@@ -25,8 +25,28 @@ pub(crate) struct Flow {
     /// Of each message that came in, what is settled so far: a failure, or who dropped it last.
     failed: Vec<Option<Box<Failure>>>,
     dropped_by: Vec<Option<Name>>,
+    /// Messages of which a stage failed that lets them pass then, each as often as it happened: mostly none.
+    bypassed: Vec<usize>,
     /// How many messages one message may become.
     outputs_max: usize,
+}
+
+/// A batch that is through.
+#[derive(Default)]
+pub(crate) struct Through {
+    /// An answer for each message, in order.
+    pub(crate) processed: Vec<Processed>,
+    /// Messages of which a stage failed that lets them pass then: their places in the batch, each once or more.
+    pub(crate) bypassed: Vec<usize>,
+}
+
+impl Through {
+    /// Adds the messages behind these.
+    pub(crate) fn extend(&mut self, next: Self) {
+        let before = self.processed.len();
+        self.processed.extend(next.processed);
+        self.bypassed.extend(next.bypassed.into_iter().map(|place| before + place));
+    }
 }
 
 impl Flow {
@@ -37,6 +57,7 @@ impl Flow {
         Self {
             failed,
             dropped_by: vec![None; units.len()],
+            bypassed: Vec::new(),
             units: units.map(|(origin, item)| Unit { item, origin, to: None }).collect(),
             stages: 0,
             outputs_max,
@@ -151,7 +172,10 @@ impl Flow {
 
     fn fail(&mut self, stage: &Stage, unit: Unit, kind: FailureKind, problem: Problem) {
         match stage.policy {
-            OnFailure::Bypass => self.units.push(unit),
+            OnFailure::Bypass => {
+                self.bypassed.push(unit.origin);
+                self.units.push(unit);
+            }
             _ if self.failed[unit.origin].is_some() => {}
             policy => {
                 let mut failure = stage.failure(kind, problem);
@@ -178,7 +202,9 @@ impl Flow {
         self.units.retain(|unit| failed[unit.origin].is_none());
     }
 
-    pub(crate) fn finish(self) -> Vec<Processed> {
+    /// One answer a message, and those of them that a failure of a stage was kept from.
+    pub(crate) fn finish(self) -> Through {
+        let bypassed = self.bypassed;
         let mut outputs: Vec<Vec<Output>> = Vec::new();
         outputs.resize_with(self.failed.len(), Vec::new);
         for unit in self.units {
@@ -188,13 +214,12 @@ impl Flow {
             outputs.push(Output { message: unit.item.message, to: unit.to });
         }
         let settled = outputs.into_iter().zip(self.failed).zip(self.dropped_by);
-        settled
-            .map(|((outputs, failed), dropped_by)| match (failed, dropped_by) {
-                (Some(failure), _) => Processed::Failed(failure),
-                (None, Some(stage)) if outputs.is_empty() => Processed::Dropped { stage },
-                (None, _) => Processed::Passed(outputs),
-            })
-            .collect()
+        let processed = settled.map(|((outputs, failed), dropped_by)| match (failed, dropped_by) {
+            (Some(failure), _) => Processed::Failed(failure),
+            (None, Some(stage)) if outputs.is_empty() => Processed::Dropped { stage },
+            (None, _) => Processed::Passed(outputs),
+        });
+        Through { processed: processed.collect(), bypassed }
     }
 }
 

@@ -61,7 +61,7 @@ pub use library::{Library, Schema, Secret, Table};
 pub use limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Limits, OUTPUTS_MAX};
 pub use memory::{Memories, Memory, Recall};
 pub use outcome::{Failure, FailureKind, Fault, Item, Output, Problem, Processed};
-pub use pipeline::Pipeline;
+pub use pipeline::{Pipeline, TimedRun};
 pub use plugin::{CONTRACT_VERSION, Description, LoadError, Plugin, SCHEMA_BYTES_MAX, SUMMARY_BYTES_MAX};
 pub use prepare_error::PrepareError;
 pub use reads::{READ_HEADERS_MAX, Reads, ReadsError};

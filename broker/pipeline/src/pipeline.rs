@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, oneshot};
 use wharf_protocol::{Name, Timestamp};
 
 use crate::engine::Inner;
-use crate::flow::Flow;
+use crate::flow::{Flow, Through};
 use crate::worker::aside;
 use crate::{
     BATCH_MESSAGES_MAX, Circumstances, CpuUse, Item, Memory, Outdated, PipelineSpec, Plugin, PrepareError,
@@ -25,6 +25,27 @@ pub struct Pipeline {
     stages: Arc<Stages>,
     /// How many threads it may hold at once.
     share: Arc<Semaphore>,
+}
+
+/// What became of a batch, and how long that took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TimedRun {
+    /// An answer for each message, in order.
+    pub processed: Vec<Processed>,
+    /// Messages of which a stage failed whose policy lets them pass then: their places in the batch, in order. Nothing
+    /// is known of a pipeline that remembers.
+    pub bypassed: Vec<usize>,
+    /// How long the batch took, which is how long each of its messages waited.
+    pub took: Duration,
+}
+
+impl TimedRun {
+    fn of((through, took): (Through, Duration)) -> Self {
+        let Through { processed, mut bypassed } = through;
+        bypassed.sort_unstable();
+        bypassed.dedup();
+        Self { processed, bypassed, took }
+    }
 }
 
 /// How many messages of a pipeline that takes much time go to a thread at once: then others have their turn.
@@ -59,23 +80,24 @@ impl Pipeline {
     /// # Cancel safety
     /// Dropping the future gives up the answers; work that has begun goes on to its end.
     pub async fn run(&self, batch: Vec<Item>, now: Timestamp) -> Vec<Processed> {
-        self.run_timed(batch, now).await.0
+        self.run_timed(batch, now).await.processed
     }
 
-    /// As [`run`](Self::run), with the time that the batch took on its thread, waiting for one not counted.
-    pub async fn run_timed(&self, mut batch: Vec<Item>, now: Timestamp) -> (Vec<Processed>, Duration) {
+    /// As [`run`](Self::run), with the time that the batch took on its thread, waiting for one not counted, and with
+    /// what its stages let pass though they failed.
+    pub async fn run_timed(&self, mut batch: Vec<Item>, now: Timestamp) -> TimedRun {
         let meter = &self.stages.meter;
         if batch.len() <= HEAVY_BATCH_MESSAGES_MAX || !meter.is_heavy(Instant::now()) {
-            return self.run_at_once(batch, now).await;
+            return TimedRun::of(self.run_at_once(batch, now).await);
         }
-        let (mut processed, mut took) = (Vec::with_capacity(batch.len()), Duration::ZERO);
+        let (mut through, mut took) = (Through::default(), Duration::ZERO);
         while !batch.is_empty() {
             let rest = batch.split_off(batch.len().min(HEAVY_BATCH_MESSAGES_MAX));
             let (part, part_took) = self.run_at_once(std::mem::replace(&mut batch, rest), now).await;
-            processed.extend(part);
+            through.extend(part);
             took += part_took;
         }
-        (processed, took)
+        TimedRun::of((through, took))
     }
 
     /// How long to wait before the next batch, so that the pipeline keeps to its share of processor time; nothing: it
@@ -94,9 +116,9 @@ impl Pipeline {
         self.stages.meter.read(Instant::now())
     }
 
-    async fn run_at_once(&self, batch: Vec<Item>, now: Timestamp) -> (Vec<Processed>, Duration) {
+    async fn run_at_once(&self, batch: Vec<Item>, now: Timestamp) -> (Through, Duration) {
         let count = batch.len();
-        let (processed, took) = match self.run_here(batch, now) {
+        let (through, took) = match self.run_here(batch, now) {
             Ok(through) => through,
             Err(flow) => {
                 let timed = move |stages: &Stages| {
@@ -104,15 +126,18 @@ impl Pipeline {
                     (stages.go_on(flow, now, &mut Vec::new()), began.elapsed())
                 };
                 let on_worker = self.on_worker(timed).await;
-                on_worker.unwrap_or_else(|| (self.stages.lost(count), Duration::ZERO))
+                on_worker.unwrap_or_else(|| {
+                    let lost = Through { processed: self.stages.lost(count), bypassed: Vec::new() };
+                    (lost, Duration::ZERO)
+                })
             }
         };
         self.stages.leash.took(count, took);
-        (processed, took)
+        (through, took)
     }
 
     /// On this thread, where that is short; otherwise what is left to do.
-    fn run_here(&self, batch: Vec<Item>, now: Timestamp) -> Result<(Vec<Processed>, Duration), Flow> {
+    fn run_here(&self, batch: Vec<Item>, now: Timestamp) -> Result<(Through, Duration), Flow> {
         let (stages, began, mut flow) = (&self.stages, Instant::now(), self.stages.flow(batch));
         if stages.remembers || !stages.leash.allows(flow.units.len(), began) {
             return Err(flow);
@@ -121,8 +146,8 @@ impl Pipeline {
         if !stages.pass_here(&mut flow, now) {
             return Err(flow);
         }
-        let processed = flow.finish();
-        Ok((processed, began.elapsed()))
+        let through = flow.finish();
+        Ok((through, began.elapsed()))
     }
 
     /// As [`run`](Self::run) with one message, and tells what each stage was given, said and changed: on the same

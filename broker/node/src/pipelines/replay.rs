@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use wharf_pipeline::compare::{Comparison, Ran};
-use wharf_pipeline::{Item, Pipeline, Processed};
+use wharf_pipeline::{Item, Pipeline, TimedRun};
 use wharf_protocol::{Delivery, Message, Name, QueueName, Start, Timestamp};
 
 use super::Candidate;
@@ -202,7 +202,7 @@ async fn compare(
 }
 
 /// Each message's outcome, and its share of the time.
-pub(super) fn shares((processed, took): (Vec<Processed>, Duration)) -> impl Iterator<Item = Ran> {
+pub(super) fn shares(TimedRun { processed, took, .. }: TimedRun) -> impl Iterator<Item = Ran> {
     let took = took / u32::try_from(processed.len().max(1)).unwrap_or(u32::MAX);
     processed.into_iter().map(move |processed| Ran { processed, took })
 }

@@ -20,6 +20,7 @@
 mod run;
 mod seen;
 mod task;
+mod tried;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,6 +40,7 @@ use crate::view::PipelineView;
 use crate::{Action, Node, NodeError, Principal};
 
 pub(crate) use self::run::TrialRun;
+pub(super) use self::tried::Tried;
 
 /// How many copies wait for a trial.
 const COPIES_MAX: usize = 1_024;

@@ -56,7 +56,7 @@ impl Stages {
         }
         circumstances.lent.sort_unstable();
         circumstances.lent.dedup();
-        let processed = flow.finish().pop().unwrap_or_else(|| self.host_failure());
+        let processed = flow.finish().processed.pop().unwrap_or_else(|| self.host_failure());
         Traced { processed, steps, circumstances }
     }
 }

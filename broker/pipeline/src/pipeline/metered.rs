@@ -48,7 +48,7 @@ impl Pipeline {
             let mut reports = Vec::new();
             let processed = match self.stages.remembers {
                 true => self.stages.process_remembering(batch, now, memory, &mut reports),
-                false => alone(self.stages.pass(self.stages.flow(batch), now, None, &mut reports)),
+                false => alone(self.stages.pass(self.stages.flow(batch), now, None, &mut reports).processed),
             };
             (processed, Usage::sum(reports))
         };

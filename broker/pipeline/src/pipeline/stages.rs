@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use wharf_protocol::Timestamp;
 
 use crate::engine::Inner;
-use crate::flow::Flow;
+use crate::flow::{Flow, Through};
 use crate::here::{LEASH, Leash};
 use crate::instance::Report;
 use crate::memory::{Blank, Remembering, Shared, lock};
@@ -59,19 +59,17 @@ impl Stages {
         now: Timestamp,
         reports: &mut Vec<Report>,
     ) -> Vec<Processed> {
-        self.go_on(self.flow(batch), now, reports)
+        self.go_on(self.flow(batch), now, reports).processed
     }
 
     /// The rest of the way of a batch.
-    pub(super) fn go_on(&self, flow: Flow, now: Timestamp, reports: &mut Vec<Report>) -> Vec<Processed> {
+    pub(super) fn go_on(&self, flow: Flow, now: Timestamp, reports: &mut Vec<Report>) -> Through {
         if !self.remembers {
             return self.pass(flow, now, None, reports);
         }
         let (batch, memory) = (flow.into_batch(), Arc::clone(&self.memory));
-        self.process_remembering(batch, now, memory, reports)
-            .into_iter()
-            .map(|(processed, _)| processed)
-            .collect()
+        let ran = self.process_remembering(batch, now, memory, reports);
+        Through { processed: ran.into_iter().map(|(processed, _)| processed).collect(), bypassed: Vec::new() }
     }
 
     /// Each message goes all the way before the next one begins, so that this one sees what that one left.
@@ -84,7 +82,8 @@ impl Stages {
     ) -> Vec<(Processed, Recall)> {
         let remembering = Remembering::begin(memory);
         let mut one = |item| {
-            let processed = self.pass(self.flow(vec![item]), now, Some(&remembering), reports).pop();
+            let processed =
+                self.pass(self.flow(vec![item]), now, Some(&remembering), reports).processed.pop();
             let processed = processed.unwrap_or_else(|| self.host_failure());
             let came_through = !matches!(processed, Processed::Failed(_));
             let recall = lock(&remembering).end_message(came_through);
@@ -100,7 +99,7 @@ impl Stages {
         now: Timestamp,
         remembering: Option<&Shared>,
         reports: &mut Vec<Report>,
-    ) -> Vec<Processed> {
+    ) -> Through {
         while let Some(stage) = self.row.get(flow.stages) {
             let units = flow.ask();
             let first = reports.len();

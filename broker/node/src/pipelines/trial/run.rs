@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use wharf_pipeline::compare::Ran;
-use wharf_pipeline::{Item, Pipeline, Processed, Traced};
+use wharf_pipeline::{Item, Pipeline, Processed, TimedRun, Traced, Verdict};
 use wharf_protocol::{Message, Name, Timestamp};
 use wharf_queue::{Trial, TrialKind};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::seen::Seen;
+use super::tried::{One, Tried};
 use super::{TrialView, lock};
 use crate::pipelines::Run;
 use crate::pipelines::replay::shares;
@@ -69,7 +70,7 @@ impl TrialRun {
             TrialKind::Shadow => {
                 let copies = items.iter().zip(&chosen).map(|(item, chosen)| chosen.then(|| item.clone()));
                 let copies = copies.collect();
-                let (processed, took) = live.run_timed(items, now).await;
+                let TimedRun { processed, took, .. } = live.run_timed(items, now).await;
                 self.show_all(copies, &processed, took, now);
                 Run::of(number, processed)
             }
@@ -77,28 +78,29 @@ impl TrialRun {
         }
     }
 
-    /// As [`run`](Self::run) with one message, with an account of each stage; and by which version.
+    /// As [`run`](Self::run) with one message, with an account of each stage; and how the canary did, if it was the
+    /// canary's.
     pub(in crate::pipelines) async fn trace(
         &self,
-        number: u32,
         live: &Pipeline,
         item: Item,
         now: Timestamp,
-    ) -> (u32, Traced) {
+    ) -> (Traced, Option<Tried>) {
         if self.is_closed() || !self.chooses(&item.message) {
-            return (number, live.trace(item, now).await);
+            return (live.trace(item, now).await, None);
         }
         let (copy, began) = (item.clone(), Instant::now());
-        let (by, traced) = match self.trial.kind {
-            TrialKind::Shadow => (number, live.trace(item, now).await),
-            TrialKind::Canary(_) => (self.trial.number, self.candidate.trace(item, now).await),
-        };
-        let ran = Ran { processed: traced.processed.clone(), took: began.elapsed() };
-        if by != number {
-            self.seen.processed(std::slice::from_ref(&ran));
-        }
-        self.show(copy, ran, now);
-        (by, traced)
+        let canary = matches!(self.trial.kind, TrialKind::Canary(_));
+        let by = if canary { self.candidate.as_ref() } else { live };
+        let traced = by.trace(item, now).await;
+        let took = began.elapsed();
+        let tried = canary.then(|| {
+            let bypassed = traced.steps.iter().any(|step| step.verdict == Verdict::Bypassed);
+            let failed = bypassed || is_failure(&traced.processed);
+            Tried::new(&self.seen, self.trial.number, vec![Some(One { failed, took })])
+        });
+        self.show(copy, Ran { processed: traced.processed.clone(), took }, now);
+        (traced, tried)
     }
 
     /// Gives the chosen messages to the candidate and the others to the version in use.
@@ -122,15 +124,21 @@ impl TrialRun {
             }
         };
         let (live, candidate) = tokio::join!(live, self.candidate.run_timed(to_candidate, now));
+        let bypassed = candidate.bypassed.clone();
         let candidate: Vec<Ran> = shares(candidate).collect();
-        self.seen.processed(&candidate);
+        let mut ones: Vec<One> =
+            candidate.iter().map(|ran| One { failed: is_failure(&ran.processed), took: ran.took }).collect();
+        bypassed.into_iter().for_each(|place| ones[place].failed = true);
         for (item, ran) in copies.into_iter().zip(&candidate) {
             self.show(item, ran.clone(), now);
         }
         let (mut live, mut candidate) = (live.into_iter(), candidate.into_iter().map(|ran| ran.processed));
         let next = |chosen: &bool| if *chosen { candidate.next() } else { live.next() };
         let processed = chosen.iter().map(next).map(|each| each.expect("each message got its answer"));
-        Run { processed: processed.collect(), number, canary: Some((self.trial.number, chosen)) }
+        let processed = processed.collect();
+        let mut ones = ones.into_iter();
+        let each = chosen.into_iter().map(|chosen| if chosen { ones.next() } else { None }).collect();
+        Run { processed, number, canary: Some(Tried::new(&self.seen, self.trial.number, each)) }
     }
 
     /// A copy of each message that a shadow is to be shown. A canary has none of these.
@@ -193,6 +201,10 @@ impl TrialRun {
             comparison: counts.comparison.clone(),
         }
     }
+}
+
+fn is_failure(processed: &Processed) -> bool {
+    matches!(processed, Processed::Failed(_))
 }
 
 fn bytes_of(processed: &Processed) -> usize {

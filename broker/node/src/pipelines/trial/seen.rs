@@ -4,13 +4,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::Notify;
-use wharf_pipeline::Processed;
 use wharf_pipeline::compare::{Comparison, Ran, Times};
 use wharf_protocol::Message;
 use wharf_queue::TrialKind;
 
 use super::lock;
 use super::run::Copied;
+use super::tried::One;
 use crate::pipelines::watch::{Conclusion, Watch};
 
 /// How many examples are kept of each class of differences.
@@ -54,15 +54,14 @@ impl Seen {
     }
 
     /// The canary processed these.
-    pub(super) fn processed(&self, batch: &[Ran]) {
+    pub(super) fn processed<'a>(&self, batch: impl Iterator<Item = &'a One>) {
         let mut counts = lock(&self.counts);
-        for Ran { processed, took } in batch {
-            let failed = matches!(processed, Processed::Failed(_));
+        for &One { failed, took } in batch {
             counts.processed += 1;
             counts.failed += u64::from(failed);
-            counts.times.add(*took);
+            counts.times.add(took);
             if let Some(watch) = &mut counts.watch {
-                watch.processed(failed, *took);
+                watch.processed(failed, took);
             }
         }
         self.judge(&counts);
@@ -121,24 +120,11 @@ fn told(message: &Message) -> String {
 mod tests {
     use std::time::Duration;
 
-    use wharf_pipeline::{Failure, FailureKind, OnFailure, Problem};
     use wharf_queue::CanaryBounds;
 
     use super::*;
 
-    fn failed() -> Ran {
-        let problem = Problem { code: "schema".into(), message: "no total".into(), path: None };
-        let failure = Failure {
-            stage: "check".parse().expect("a name"),
-            plugin: "check@1".parse().expect("a plugin"),
-            digest: String::new(),
-            step: None,
-            problem,
-            kind: FailureKind::Rejected,
-            policy: OnFailure::Reject,
-        };
-        Ran { processed: Processed::Failed(Box::new(failure)), took: Duration::ZERO }
-    }
+    const FAILED: One = One { failed: true, took: Duration::ZERO };
 
     #[test]
     fn a_canary_that_passed_a_bound_gets_no_message_more_before_the_log_knows() {
@@ -150,12 +136,12 @@ mod tests {
             promote_after: Some(1),
         };
         let seen = Seen::new(TrialKind::Canary(bounds));
-        seen.processed(&[failed()]);
+        seen.processed([FAILED].iter());
         assert!(!seen.closed.load(Relaxed), "one of a hundred may fail");
         seen.skipped();
         assert!(matches!(seen.conclusion(), Some(Conclusion::Promote(_))));
         assert!(!seen.closed.load(Relaxed), "one that is about to be promoted goes on");
-        seen.processed(&[failed()]);
+        seen.processed([FAILED].iter());
         assert!(seen.closed.load(Relaxed));
         assert!(matches!(seen.conclusion(), Some(Conclusion::RollBack(_))));
     }
