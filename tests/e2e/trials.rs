@@ -283,6 +283,33 @@ fn five(payload: &str, behave: &str) -> Vec<Message> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_sides_of_a_trial_see_the_same_time_and_random_bits() {
+    let points = "ingress = \"in\"";
+    let stage = guest("kind = \"enricher\"\ngrants = [\"clock\", \"random\"]");
+    let broker = with_canary(|_| {}, points, &stage, &format!("{stage}\ndeadline-ms = 900")).await;
+    broker.node.end_trial(&me(), &name("convert"), None).await.expect("ended");
+    for kind in [TrialKind::Shadow, TrialKind::Canary(canary())] {
+        let spec = trial(kind, 1_000_000);
+        broker.node.begin_trial(&me(), &name("convert"), spec, None).await.expect("begun");
+        let mut receipts = Vec::new();
+        for n in 0..200 {
+            let behave = if n % 2 == 0 { "clock" } else { "random" };
+            let batch = vec![Publication::from(keyed(n, "x", &[("behave", behave)]))];
+            receipts.push(broker.node.publish(&me(), batch).await);
+        }
+        for receipt in receipts {
+            assert!(matches!(receipt.await[0], Receipt::Stored(_)));
+        }
+        let all = |view: &PipelineView| {
+            view.trial.as_ref().is_some_and(|trial| trial.comparison.compared + trial.skipped == 200)
+        };
+        let seen = until(&broker, all).await.trial.expect("it goes on");
+        assert_eq!(seen.comparison.classes, [], "{kind:?}");
+        broker.node.end_trial(&me(), &name("convert"), None).await.expect("ended");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_canary_whose_failures_its_stage_lets_pass_is_rolled_back() {
     let live = guest("kind = \"router\"");
     let bypass = guest("kind = \"transformer\"\non-failure = \"bypass\"");

@@ -48,17 +48,20 @@ impl Task {
         }
     }
 
+    /// Runs the other side on copies, at the time at which the first side ran: what reads a clock, or draws random bits,
+    /// which hang on it, says the same then.
     async fn compare(&self, batch: Vec<Copied>) {
-        let now = batch[0].now;
-        let items = batch.iter().map(|copy| copy.item.clone()).collect();
         let Some(node) = self.node.upgrade() else { return };
-        let others = {
-            let _turn = node.pipelines_in_use().trials.turn().await;
-            self.other.run_timed(items, now).await
-        };
-        for (copy, other) in batch.iter().zip(shares(others)) {
-            self.seen.bytes_waiting.fetch_sub(copy.bytes, Relaxed);
-            self.seen.compared(self.trial.kind, copy, &other);
+        for copies in batch.chunk_by(|one, next| one.now == next.now) {
+            let items = copies.iter().map(|copy| copy.item.clone()).collect();
+            let others = {
+                let _turn = node.pipelines_in_use().trials.turn().await;
+                self.other.run_timed(items, copies[0].now).await
+            };
+            for (copy, other) in copies.iter().zip(shares(others)) {
+                self.seen.bytes_waiting.fetch_sub(copy.bytes, Relaxed);
+                self.seen.compared(self.trial.kind, copy, &other);
+            }
         }
     }
 }
