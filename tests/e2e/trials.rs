@@ -50,6 +50,16 @@ async fn with_staged(staged: &str) -> TestBroker {
     broker
 }
 
+/// A stream of what is published to `raw`.
+async fn raw_stream(broker: &TestBroker) -> wharf_protocol::Name {
+    let stream = name("inputs");
+    broker.node.create_stream(&me(), stream.clone(), StreamPolicy::default()).await.expect("created");
+    let pattern = "raw".parse().expect("a pattern");
+    let binding = wharf_node::Binding { pattern, queue: stream.clone(), pipeline: None };
+    broker.node.bind(&me(), binding).await.expect("bound");
+    stream
+}
+
 async fn view(broker: &TestBroker) -> PipelineView {
     broker.node.pipeline(&me(), &name("convert")).await.expect("it is there")
 }
@@ -117,14 +127,7 @@ async fn a_staged_version_is_tried_beside_the_one_in_use() {
 #[tokio::test]
 async fn a_replay_tells_what_would_differ_by_class_with_examples() {
     let broker = with_staged(&convert(true)).await;
-    let stream = name("inputs");
-    broker.node.create_stream(&me(), stream.clone(), StreamPolicy::default()).await.expect("created");
-    let binding = wharf_node::Binding {
-        pattern: "raw".parse().expect("a pattern"),
-        queue: stream.clone(),
-        pipeline: None,
-    };
-    broker.node.bind(&me(), binding).await.expect("bound");
+    let stream = raw_stream(&broker).await;
     for n in 0..100 {
         let text = if n % 4 == 0 { format!("<n>{n}</n>") } else { format!("<n>word {n}</n>") };
         broker.publish(message("raw", &text, &[])).await;
@@ -162,6 +165,29 @@ async fn a_replay_tells_what_would_differ_by_class_with_examples() {
     assert_eq!(run(replay(from(Start::First, None), 33)).await.comparison.compared, 33);
     assert!(broker.take("q").await.is_empty(), "nothing is stored");
     assert_eq!(view(&broker).await.stages[0].messages, 0, "the version in use was not called");
+}
+
+#[tokio::test]
+async fn a_percentile_is_of_how_long_messages_waited() {
+    let broker = TestBroker::start().await;
+    let slow = format!("name = \"slow\"\n[[stage]]\n{}\ndeadline-ms = 20\n", guest("kind = \"validator\""));
+    broker.node.apply_pipeline(&me(), name("slow"), &slow, None).await.expect("applied");
+    let stream = raw_stream(&broker).await;
+    for n in 0..32 {
+        let behave = if n == 7 { "loop" } else { "" };
+        broker.publish(message("raw", "x", &[("behave", behave)])).await;
+    }
+    let replay = Replay {
+        candidate: Candidate::Version(1),
+        source: ReplaySource::Stream { stream, from: Start::First, until: None },
+        limit: 100,
+        examples: 1,
+        per_second: None,
+    };
+    let report = broker.node.replay_pipeline(&me(), &name("slow"), replay).await.expect("it ran");
+    assert_eq!(report.comparison.compared, 32);
+    let waited = report.comparison.candidate_times.percentile_us(50);
+    assert!(waited >= 20_000, "all wait for the one that takes its deadline: {waited}");
 }
 
 #[tokio::test]

@@ -87,9 +87,9 @@ pub struct Comparison {
     pub classes: Vec<Class>,
     /// Differences in classes beyond those that are told apart.
     pub beyond: u64,
-    /// How long the active version takes for a message.
+    /// How long messages wait for the active version.
     pub live_time: Time,
-    /// How long the candidate takes.
+    /// How long they wait for the candidate.
     pub candidate_time: Time,
 }
 
@@ -122,14 +122,15 @@ pub struct Example {
     pub candidate: String,
 }
 
-/// Durations of a message, in microseconds; percentiles are rounded up to half an octave.
+/// How long messages wait, in microseconds; percentiles are rounded up to half an octave. A message waits as long as its
+/// whole batch takes; copies run in batches of their own, of at most 32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Time {
     /// Half of the messages take no longer.
     pub p50_us: u64,
     /// 99 of 100 messages take no longer.
     pub p99_us: u64,
-    /// All of them together.
+    /// What all of them took together: divided by the messages, the share of one.
     pub total_us: u64,
 }
 
@@ -186,7 +187,7 @@ pub struct Trial {
     pub processed: u64,
     /// Those of them that failed.
     pub failed: u64,
-    /// How long it took for them.
+    /// How long they waited for it.
     pub time: Time,
     /// Messages that could not be compared: there was no room.
     pub skipped: u64,

@@ -66,8 +66,18 @@ pub struct Example {
 pub struct Ran {
     /// The outcome.
     pub processed: Processed,
-    /// Its share of the time of its batch.
+    /// How long the message waited for it: as long as its whole batch took.
     pub took: Duration,
+    /// Its share of that time, which is what it cost.
+    pub share: Duration,
+}
+
+impl Ran {
+    /// What became of each message of a batch that took so long.
+    pub fn each_of(processed: Vec<Processed>, took: Duration) -> impl Iterator<Item = Self> {
+        let share = took / u32::try_from(processed.len().max(1)).unwrap_or(u32::MAX);
+        processed.into_iter().map(move |processed| Self { processed, took, share })
+    }
 }
 
 impl Comparison {
@@ -81,8 +91,8 @@ impl Comparison {
         examples_max: usize,
     ) -> bool {
         self.compared += 1;
-        self.live_times.add(live.took);
-        self.candidate_times.add(candidate.took);
+        self.live_times.add(live.took, live.share);
+        self.candidate_times.add(candidate.took, candidate.share);
         let differences = differences(&live.processed, &candidate.processed);
         if differences.is_empty() {
             return false;
@@ -137,7 +147,10 @@ mod tests {
     #[test]
     fn a_comparison_counts_messages_by_class_and_keeps_the_first_examples() {
         let mut comparison = Comparison::default();
-        let ran = |processed, ms| Ran { processed, took: Duration::from_millis(ms) };
+        let ran = |processed, ms| {
+            let took = Duration::from_millis(ms);
+            Ran { processed, took, share: took }
+        };
         for n in 0..10 {
             let payload = format!("{{\"n\":{n},\"list\":[{n},{n}]}}");
             let candidate = if n < 4 { "{\"n\":99,\"list\":[77,77]}" } else { payload.as_str() };
@@ -157,6 +170,19 @@ mod tests {
     }
 
     #[test]
+    fn a_message_waits_as_long_as_its_whole_batch_and_costs_its_share() {
+        let batch: Vec<_> = (0..32).map(|_| passed(&["x"])).collect();
+        let ran: Vec<_> = Ran::each_of(batch, Duration::from_millis(64)).collect();
+        let mut comparison = Comparison::default();
+        ran.iter().for_each(|ran| {
+            comparison.add(String::new, ran, ran, 1);
+        });
+        let times = &comparison.live_times;
+        assert!(times.percentile_us(50) >= 64_000, "{}", times.percentile_us(50));
+        assert_eq!(times.total_us(), 64_000, "all of them cost what the batch took");
+    }
+
+    #[test]
     fn what_is_told_of_all_messages_is_bounded() {
         let object = |value: u32, first: u32| {
             let fields: Vec<String> = (first..first + 200).map(|n| format!("\"f{n}\":{value}")).collect();
@@ -164,7 +190,8 @@ mod tests {
         };
         let mut comparison = Comparison::default();
         for first in 0..40 {
-            let ran = |value| Ran { processed: object(value, first * 200), took: Duration::ZERO };
+            let (took, share) = (Duration::ZERO, Duration::ZERO);
+            let ran = |value| Ran { processed: object(value, first * 200), took, share };
             comparison.add(|| "m".to_owned(), &ran(1), &ran(2), 1);
         }
         assert_eq!(comparison.classes.len(), CLASSES_MAX);

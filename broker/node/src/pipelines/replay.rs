@@ -194,15 +194,14 @@ async fn compare(
     let (names, messages): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
     let items: Vec<Item> = messages.into_iter().map(Item::new).collect();
     let now = Timestamp::wall_clock();
-    let live = shares(live.run_timed(items.clone(), now).await);
-    let candidate = shares(candidate.run_timed(items, now).await);
+    let live = each_of(live.run_timed(items.clone(), now).await);
+    let candidate = each_of(candidate.run_timed(items, now).await);
     for ((name, live), candidate) in names.iter().zip(live).zip(candidate) {
         comparison.add(|| name.clone(), &live, &candidate, examples);
     }
 }
 
-/// Each message's outcome, and its share of the time.
-pub(super) fn shares(TimedRun { processed, took, .. }: TimedRun) -> impl Iterator<Item = Ran> {
-    let took = took / u32::try_from(processed.len().max(1)).unwrap_or(u32::MAX);
-    processed.into_iter().map(move |processed| Ran { processed, took })
+/// What became of each message of a batch.
+pub(super) fn each_of(TimedRun { processed, took, .. }: TimedRun) -> impl Iterator<Item = Ran> {
+    Ran::each_of(processed, took)
 }

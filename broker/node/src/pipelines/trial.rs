@@ -69,7 +69,7 @@ pub struct TrialView {
     pub processed: u64,
     /// Those of them that failed.
     pub failed: u64,
-    /// How long the version took for a message that it processed for good.
+    /// How long messages waited for the version that it processed for good, each for its whole batch.
     pub times: Times,
     /// Copies for which there was no room.
     pub skipped: u64,

@@ -1,4 +1,4 @@
-//! How long runs took, so that two versions can be compared by a percentile.
+//! How long messages waited for runs, so that two versions can be compared by a percentile, and what they cost.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 pub struct Times {
     /// How many in each bucket, the shortest first; buckets after the last used one are left out.
     buckets: Vec<u64>,
-    total_us: u64,
+    total_ns: u64,
 }
 
 impl Times {
     const BUCKETS: usize = 60;
 
-    /// Counts one.
-    pub fn add(&mut self, took: Duration) {
+    /// Counts a message that waited so long, of which its share was so much.
+    pub fn add(&mut self, took: Duration, share: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = (0..Self::BUCKETS - 1).find(|bucket| us <= Self::edge_us(*bucket));
         let bucket = bucket.unwrap_or(Self::BUCKETS - 1);
@@ -24,7 +24,7 @@ impl Times {
             self.buckets.resize(bucket + 1, 0);
         }
         self.buckets[bucket] += 1;
-        self.total_us = self.total_us.saturating_add(us);
+        self.total_ns = self.total_ns.saturating_add(u64::try_from(share.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// The longest of the shortest `percent` of all, rounded up to its bucket, in microseconds; 0 of none.
@@ -39,9 +39,9 @@ impl Times {
         reached.map_or(0, Self::edge_us)
     }
 
-    /// All of them together, in microseconds.
+    /// The shares of all of them together, in microseconds: the time in which nothing else ran there.
     pub fn total_us(&self) -> u64 {
-        self.total_us
+        self.total_ns / 1_000
     }
 
     /// The upper edge of a bucket: 1, 2, 3, 4, 6, 8, 12, 16…
@@ -62,10 +62,11 @@ mod tests {
     fn times_are_told_within_half_an_octave() {
         let mut times = Times::default();
         assert_eq!(times.percentile_us(99), 0);
-        (1..=100).for_each(|ms| times.add(Duration::from_millis(ms)));
+        let add = |times: &mut Times, took| times.add(took, took);
+        (1..=100).for_each(|ms| add(&mut times, Duration::from_millis(ms)));
         assert!((50_000..=75_000).contains(&times.percentile_us(50)), "{}", times.percentile_us(50));
         assert!((99_000..=131_072).contains(&times.percentile_us(99)));
-        times.add(Duration::MAX);
+        add(&mut times, Duration::MAX);
         assert!(times.percentile_us(100) > 500_000_000);
         assert!((1..60).all(|bucket| Times::edge_us(bucket) > Times::edge_us(bucket - 1)));
     }

@@ -121,7 +121,7 @@ pub(super) struct CanaryArgs {
     /// How many may come out otherwise than from the active version
     #[arg(long, value_name = "PERCENT", value_parser = units::percent, default_value = "100%")]
     divergence_max: f64,
-    /// How long 99 of 100 may take
+    /// How long 99 of 100 may wait for it, each for its whole batch
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     p99_max: Option<Duration>,
     /// The bounds hold for each run of this many messages
@@ -270,8 +270,11 @@ pub(super) fn print(comparison: &Comparison) -> anyhow::Result<()> {
     let Comparison { compared, same, different, live_time, candidate_time, .. } = comparison;
     let messages = units::show_count(*compared, "message");
     output::line(format_args!("{messages}: {same} the same, {different} otherwise"))?;
-    let time = |time: &Time| format!("p50 {} µs, p99 {} µs", time.p50_us, time.p99_us);
     if *compared > 0 {
+        let time = |time: &Time| {
+            let share = time.total_us / compared;
+            format!("p50 {} µs, p99 {} µs, share {share} µs", time.p50_us, time.p99_us)
+        };
         output::line(format_args!("time: active {}; candidate {}", time(live_time), time(candidate_time)))?;
     }
     for class in &comparison.classes {

@@ -15,7 +15,7 @@ use super::seen::Seen;
 use super::tried::{One, Tried};
 use super::{TrialView, lock};
 use crate::pipelines::Run;
-use crate::pipelines::replay::shares;
+use crate::pipelines::replay::each_of;
 
 /// How many bytes of messages, and of what they became, wait for a trial.
 const COPIES_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -97,9 +97,9 @@ impl TrialRun {
         let tried = canary.then(|| {
             let bypassed = traced.steps.iter().any(|step| step.verdict == Verdict::Bypassed);
             let failed = bypassed || is_failure(&traced.processed);
-            Tried::new(&self.seen, self.trial.number, vec![Some(One { failed, took })])
+            Tried::new(&self.seen, self.trial.number, vec![Some(One { failed, took, share: took })])
         });
-        self.show(copy, Ran { processed: traced.processed.clone(), took }, now);
+        self.show(copy, Ran { processed: traced.processed.clone(), took, share: took }, now);
         (traced, tried)
     }
 
@@ -125,9 +125,9 @@ impl TrialRun {
         };
         let (live, candidate) = tokio::join!(live, self.candidate.run_timed(to_candidate, now));
         let bypassed = candidate.bypassed.clone();
-        let candidate: Vec<Ran> = shares(candidate).collect();
+        let candidate: Vec<Ran> = each_of(candidate).collect();
         let mut ones: Vec<One> =
-            candidate.iter().map(|ran| One { failed: is_failure(&ran.processed), took: ran.took }).collect();
+            candidate.iter().map(|ran| One { failed: is_failure(&ran.processed), took: ran.took, share: ran.share }).collect();
         bypassed.into_iter().for_each(|place| ones[place].failed = true);
         for (item, ran) in copies.into_iter().zip(&candidate) {
             self.show(item, ran.clone(), now);
@@ -155,10 +155,10 @@ impl TrialRun {
         took: Duration,
         now: Timestamp,
     ) {
-        let took = took / u32::try_from(processed.len().max(1)).unwrap_or(u32::MAX);
+        let share = took / u32::try_from(processed.len().max(1)).unwrap_or(u32::MAX);
         for (item, processed) in copies.into_iter().zip(processed) {
             let Some(item) = item else { continue };
-            self.show(item, Ran { processed: processed.clone(), took }, now);
+            self.show(item, Ran { processed: processed.clone(), took, share }, now);
         }
     }
 

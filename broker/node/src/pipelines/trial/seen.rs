@@ -56,10 +56,10 @@ impl Seen {
     /// The canary processed these.
     pub(super) fn processed<'a>(&self, batch: impl Iterator<Item = &'a One>) {
         let mut counts = lock(&self.counts);
-        for &One { failed, took } in batch {
+        for &One { failed, took, share } in batch {
             counts.processed += 1;
             counts.failed += u64::from(failed);
-            counts.times.add(took);
+            counts.times.add(took, share);
             if let Some(watch) = &mut counts.watch {
                 watch.processed(failed, took);
             }
@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    const FAILED: One = One { failed: true, took: Duration::ZERO };
+    const FAILED: One = One { failed: true, took: Duration::ZERO, share: Duration::ZERO };
 
     #[test]
     fn a_canary_that_passed_a_bound_gets_no_message_more_before_the_log_knows() {

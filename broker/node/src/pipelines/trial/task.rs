@@ -11,7 +11,7 @@ use wharf_queue::Trial;
 use super::run::Copied;
 use super::seen::Seen;
 use crate::node::WeakNode;
-use crate::pipelines::replay::shares;
+use crate::pipelines::replay::each_of;
 
 /// How many copies run together.
 const BATCH: usize = 32;
@@ -58,7 +58,7 @@ impl Task {
                 let _turn = node.pipelines_in_use().trials.turn().await;
                 self.other.run_timed(items, copies[0].now).await
             };
-            for (copy, other) in copies.iter().zip(shares(others)) {
+            for (copy, other) in copies.iter().zip(each_of(others)) {
                 self.seen.bytes_waiting.fetch_sub(copy.bytes, Relaxed);
                 self.seen.compared(self.trial.kind, copy, &other);
             }

@@ -20,8 +20,10 @@ pub(in crate::pipelines) struct Tried {
 pub(super) struct One {
     /// It failed, though its stages may let such messages pass; or what came out may not go on.
     pub(super) failed: bool,
-    /// How long the message waited for it.
+    /// How long the message waited: its whole batch.
     pub(super) took: Duration,
+    /// Its share of that.
+    pub(super) share: Duration,
 }
 
 impl Tried {
