@@ -17,7 +17,7 @@ use wharf_queue::{DEAD_LETTERS, Destination, Durability, Entry, KvPart, QueueId,
 use self::remembering::Recalled;
 use self::route::{Route, durability};
 use crate::memories::Turn;
-use crate::pipelines::{Entered, Run};
+use crate::pipelines::{Entered, Run, Tried};
 use crate::trace::Accounts;
 use crate::{Config, Node, Principal};
 
@@ -53,6 +53,8 @@ pub(crate) struct Journey {
     /// The versions that each publication passed so far; empty when nobody asked for them.
     versions: Vec<Vec<PipelineVersion>>,
     who: Principal,
+    /// What canaries made of its messages, and of which publication each was: their trials are told when it is over.
+    tried: Vec<(Tried, Vec<usize>)>,
     /// What the last topic resolved to: publishers mostly stay with one.
     last: Option<(Topic, Arc<Route>)>,
 }
@@ -92,6 +94,7 @@ impl Journey {
             traced: Accounts::new(),
             versions: Vec::new(),
             who: who.clone(),
+            tried: Vec::new(),
             last: None,
         }
     }
@@ -160,6 +163,16 @@ impl Journey {
             self.reject(origin, rejection(ErrorCode::StageFailed, text));
         }
         fits
+    }
+
+    /// What a run made of a publication ended it. Where that was a canary, it failed for all of the publication that it
+    /// was given: a loop is many answers of which none is wrong by itself, and nothing of it is stored.
+    fn refused(&mut self, run: Option<usize>, origin: usize) {
+        let Some(seen) = run.map(|run| self.tried[run].0.trial()) else { return };
+        for (tried, origins) in self.tried.iter_mut().filter(|(tried, _)| tried.trial() == seen) {
+            let those = origins.iter().enumerate().filter(|(_, each)| **each == origin);
+            those.for_each(|(i, _)| tried.refused(i));
+        }
     }
 
     fn route(&mut self, topic: &Topic) -> Arc<Route> {
@@ -261,19 +274,18 @@ impl Node {
                 group.extend(waiting.pop_front());
             }
             let mut through = Vec::with_capacity(group.len());
-            let (answered, mut run) = self.run(journey, &name, None, group).await;
-            for (i, (traveller, processed)) in answered.into_iter().enumerate() {
+            let (answered, run) = self.run(journey, &name, None, group).await;
+            for (traveller, processed) in answered {
                 match processed {
                     Processed::Passed(outputs) => {
-                        if !journey.became(traveller.origin, outputs.len()) {
-                            run.refused(i);
-                        }
+                        let mut fits = journey.became(traveller.origin, outputs.len());
                         for output in outputs {
                             let onward = traveller.go_on(output);
-                            if !self.may_go_on(journey, &onward) {
-                                run.refused(i);
-                            }
+                            fits &= self.may_go_on(journey, &onward);
                             through.push(onward);
+                        }
+                        if !fits {
+                            journey.refused(run, traveller.origin);
                         }
                     }
                     Processed::Dropped { .. } => journey.places[traveller.origin].dropped = true,
@@ -327,19 +339,15 @@ impl Node {
         }
         let mut sent_on = Vec::new();
         for ((name, queue), group) in piped {
-            let (answered, mut run) = self.run(journey, &name, Some(queue), group).await;
-            for (i, (traveller, processed)) in answered.into_iter().enumerate() {
+            let (answered, run) = self.run(journey, &name, Some(queue), group).await;
+            for (traveller, processed) in answered {
                 match processed {
                     Processed::Passed(outputs) => {
-                        if !journey.became(traveller.origin, outputs.len()) {
-                            run.refused(i);
-                        }
+                        let mut fits = journey.became(traveller.origin, outputs.len());
                         for output in outputs {
                             let to_topic = matches!(output.to, Some(Target::Topic(_)));
                             let onward = traveller.go_on(output);
-                            if !self.may_go_on(journey, &onward) {
-                                run.refused(i);
-                            }
+                            fits &= self.may_go_on(journey, &onward);
                             if journey.decided[traveller.origin].is_some() {
                                 break;
                             }
@@ -347,6 +355,9 @@ impl Node {
                                 true => sent_on.push(onward),
                                 false => leave(journey, onward, queue),
                             }
+                        }
+                        if !fits {
+                            journey.refused(run, traveller.origin);
                         }
                     }
                     Processed::Dropped { .. } => journey.places[traveller.origin].dropped = true,
@@ -358,15 +369,15 @@ impl Node {
         sent_on
     }
 
-    /// Runs a group through one pipeline, held at one version: an answer for each, and by which version it is. Whose
-    /// publication is decided stays behind.
+    /// Runs a group through one pipeline, held at one version: an answer for each, and where the journey has
+    /// what a canary did of it. Whose publication is decided stays behind.
     async fn run(
         &self,
         journey: &mut Journey,
         name: &Name,
         on_way_to: Option<QueueId>,
         mut group: Vec<Traveller>,
-    ) -> (Vec<(Traveller, Processed)>, Run) {
+    ) -> (Vec<(Traveller, Processed)>, Option<usize>) {
         group.retain(|traveller| journey.decided[traveller.origin].is_none());
         journey.enter(self, name).await;
         self.sample(journey, name, &group);
@@ -387,14 +398,18 @@ impl Node {
                     journey.note_version(group[i].origin, name, run.number(i));
                     journey.note_failure(&group[i], name, run.number(i), each);
                 }
-                (group.into_iter().zip(processed).collect(), run)
+                let tried = run.into_tried().map(|tried| {
+                    journey.tried.push((tried, group.iter().map(|traveller| traveller.origin).collect()));
+                    journey.tried.len() - 1
+                });
+                (group.into_iter().zip(processed).collect(), tried)
             }
             Err(reason) => {
                 for traveller in group {
                     let text = format!("pipeline {name} does not run: {reason}");
                     journey.reject(traveller.origin, rejection(ErrorCode::Unavailable, text));
                 }
-                (Vec::new(), Run::of(0, Vec::new()))
+                (Vec::new(), None)
             }
         }
     }

@@ -33,10 +33,10 @@ mod watch;
 
 pub use candidate::Candidate;
 pub use replay::{Replay, ReplayReport, ReplaySource};
-pub(crate) use trial::Trials;
 pub use trial::{TrialSpec, TrialView};
+pub(crate) use trial::{Trials, Tried};
 
-use trial::{TrialRun, Tried};
+use trial::TrialRun;
 
 /// The version of a pipeline that messages pass now.
 pub(crate) enum Active {
@@ -262,6 +262,11 @@ impl Run {
     /// The number of the version that processed message `i`.
     pub(crate) fn number(&self, i: usize) -> u32 {
         self.canary.as_ref().and_then(|tried| tried.number(i)).unwrap_or(self.number)
+    }
+
+    /// What a canary made of its share, for who knows later what became of that.
+    pub(crate) fn into_tried(self) -> Option<Tried> {
+        self.canary
     }
 
     /// What was made of message `i` may not go on: an error of the version that made it, where that is a canary.

@@ -40,7 +40,7 @@ use crate::view::PipelineView;
 use crate::{Action, Node, NodeError, Principal};
 
 pub(crate) use self::run::TrialRun;
-pub(super) use self::tried::Tried;
+pub(crate) use self::tried::Tried;
 
 /// How many copies wait for a trial.
 const COPIES_MAX: usize = 1_024;

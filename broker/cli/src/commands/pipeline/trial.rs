@@ -105,7 +105,8 @@ Examples:
   wharf pipeline canary orders --stop
 
 Each bound holds for any --after messages in a row of the canary's. A failed message is one that the canary rejects,
-wants to be tried again, or breaks on. All messages of a key, or else of a message id, go through one version.")]
+wants to be tried again, or breaks on, also where its stage lets it pass; or one of which it makes what cannot be stored
+or delivered. All messages of a key, or else of a message id, go through one version.")]
 pub(super) struct CanaryArgs {
     /// The pipeline's name
     pipeline: Name,

@@ -126,8 +126,10 @@ impl TrialRun {
         let (live, candidate) = tokio::join!(live, self.candidate.run_timed(to_candidate, now));
         let bypassed = candidate.bypassed.clone();
         let candidate: Vec<Ran> = each_of(candidate).collect();
-        let mut ones: Vec<One> =
-            candidate.iter().map(|ran| One { failed: is_failure(&ran.processed), took: ran.took, share: ran.share }).collect();
+        let mut ones: Vec<One> = candidate
+            .iter()
+            .map(|ran| One { failed: is_failure(&ran.processed), took: ran.took, share: ran.share })
+            .collect();
         bypassed.into_iter().for_each(|place| ones[place].failed = true);
         for (item, ran) in copies.into_iter().zip(&candidate) {
             self.show(item, ran.clone(), now);

@@ -8,7 +8,7 @@ use super::seen::Seen;
 /// What a canary made of its share of a batch. Its trial is told when this is dropped: a version that answers well for a
 /// message and makes what nobody may store has failed all the same.
 #[must_use = "the trial counts its messages when this is dropped"]
-pub(in crate::pipelines) struct Tried {
+pub(crate) struct Tried {
     seen: Arc<Seen>,
     number: u32,
     /// Of each message of the batch, how the canary did; `None`: it was not the canary's.
@@ -36,8 +36,13 @@ impl Tried {
         self.each.get(i)?.map(|_| self.number)
     }
 
+    /// Which trial it is of: the same number for the same trial, while one of its answers is kept.
+    pub(crate) fn trial(&self) -> usize {
+        Arc::as_ptr(&self.seen).addr()
+    }
+
     /// What became of message `i` may not go on.
-    pub(in crate::pipelines) fn refused(&mut self, i: usize) {
+    pub(crate) fn refused(&mut self, i: usize) {
         if let Some(Some(one)) = self.each.get_mut(i) {
             one.failed = true;
         }
