@@ -162,7 +162,11 @@ async fn a_replay_tells_what_would_differ_by_class_with_examples() {
         run(replay(from(Start::Offset(50), Some(Start::Offset(60))), 1_000)).await.comparison.compared,
         10
     );
-    assert_eq!(run(replay(from(Start::First, None), 33)).await.comparison.compared, 33);
+    let report = run(replay(from(Start::First, None), 33)).await;
+    assert_eq!(report.comparison.compared, 33);
+    let stopped = report.stopped.expect("there are more");
+    assert!(stopped.starts_with("33 were looked at and there are more"), "{stopped}");
+    assert_eq!(run(replay(from(Start::First, None), 100)).await.stopped, None, "that was all");
     assert!(broker.take("q").await.is_empty(), "nothing is stored");
     assert_eq!(view(&broker).await.stages[0].messages, 0, "the version in use was not called");
 }
@@ -209,6 +213,42 @@ async fn dead_letters_are_replayed_through_the_version_that_mends_them() {
     let report = broker.node.replay_pipeline(&me(), &name("convert"), replay).await.expect("it ran");
     assert_eq!((report.comparison.compared, report.comparison.different), (5, 5));
     assert_eq!(report.comparison.classes[0].class.to_string(), "verdict rejected → passed");
+    assert_eq!((report.left_out, report.stopped), (0, None));
+}
+
+#[tokio::test]
+async fn dead_letters_of_others_are_left_out_and_counted() {
+    let broker = TestBroker::start().await;
+    broker.queue("q", "in", None).await;
+    broker.queue("q2", "other", None).await;
+    let strict = |pipeline: &str, topic: &str| {
+        let stage = guest("kind = \"validator\"\non-failure = \"dead-letter\"");
+        format!("name = \"{pipeline}\"\ningress = \"{topic}\"\n[[stage]]\n{stage}\n")
+    };
+    for (pipeline, topic) in [("convert", "in"), ("convert-more", "other")] {
+        let spec = strict(pipeline, topic);
+        broker.node.apply_pipeline(&me(), name(pipeline), &spec, None).await.expect("applied");
+    }
+    for n in 0..40 {
+        let topic = if n % 4 == 0 { "in" } else { "other" };
+        broker.publish(message(topic, "x", &[("behave", "reject")])).await;
+    }
+    let replay = |limit| Replay {
+        candidate: Candidate::Spec(strict("convert", "in")),
+        source: ReplaySource::DeadLetters(name("dead-letters")),
+        limit,
+        examples: 3,
+        per_second: None,
+    };
+    let run = async |limit| {
+        broker.node.replay_pipeline(&me(), &name("convert"), replay(limit)).await.expect("it ran")
+    };
+    let all = run(100).await;
+    assert_eq!((all.comparison.compared, all.left_out, all.stopped), (10, 30, None));
+    let few = run(4).await;
+    assert_eq!(few.comparison.compared, 4);
+    assert!(few.stopped.is_some_and(|stopped| stopped.starts_with("4 were looked at and there are more")));
+    assert_eq!(run(10).await.stopped, None, "what is behind them is of another pipeline");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

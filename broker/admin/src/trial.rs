@@ -44,7 +44,7 @@ pub struct Replay {
     /// Before which offset or time to end; what is there now when it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
-    /// The queue whose dead letters are the messages.
+    /// The queue with the dead letters; those that the pipeline gave up are the messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<String>,
     /// At most so many messages; 1,000 when it is not given, at most 1,000,000.
@@ -72,6 +72,9 @@ pub struct ReplayResult {
     /// Why it ended before all messages were through, when it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
+    /// Dead letters that were passed over: this pipeline did not give them up.
+    #[serde(default)]
+    pub left_out: u64,
 }
 
 /// Messages that ran through two versions, counted by how the outcomes differ.
@@ -354,6 +357,7 @@ impl From<ReplayReport> for ReplayResult {
             candidate: report.candidate,
             comparison: report.comparison.into(),
             stopped: report.stopped,
+            left_out: report.left_out,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use wharf_pipeline::compare::{Comparison, Ran};
 use wharf_pipeline::{Item, Pipeline, TimedRun};
-use wharf_protocol::{Delivery, Message, Name, QueueName, Start, Timestamp};
+use wharf_protocol::{Death, DeathCause, Delivery, Message, Name, QueueName, Start, Timestamp};
 
 use super::Candidate;
 use crate::pace::Pace;
@@ -17,6 +17,10 @@ use crate::{Action, Event, Node, NodeError, Principal, ReadOptions};
 
 /// Messages that run through both versions together.
 const BATCH: usize = 32;
+/// Dead letters that are looked at together, for those that the pipeline gave up.
+const LETTERS_LOOKED_AT: usize = 256;
+/// How long a replay looks for another message behind those that were asked for.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a replay goes on; past that it tells how far it came.
 const TIME_MAX: Duration = Duration::from_secs(90);
 /// The most examples of a class of differences.
@@ -49,7 +53,7 @@ pub enum ReplaySource {
         /// Before which offset or time to end; what is there now, if nothing is said.
         until: Option<Start>,
     },
-    /// Among the dead letters that lie in this queue, oldest first.
+    /// Those of the dead letters in this queue that the pipeline gave up, oldest first.
     DeadLetters(QueueName),
 }
 
@@ -66,12 +70,14 @@ pub struct ReplayReport {
     pub comparison: Comparison,
     /// Why it ended before all messages were through, if it did.
     pub stopped: Option<String>,
+    /// Dead letters that were passed over, because this pipeline did not give them up.
+    pub left_out: u64,
 }
 
 /// Where the next messages come from.
 enum Source {
     Stream { reader: Box<crate::Reader>, until: Option<Start>, ended: bool },
-    DeadLetters { queue: QueueName, from: u64 },
+    DeadLetters { queue: QueueName, from: u64, of: Name, left_out: u64 },
 }
 
 impl Node {
@@ -88,18 +94,27 @@ impl Node {
         who.check(Action::Administer)?;
         let (live_number, live) = self.ready_version(name, &Candidate::InUse).await?;
         let (number, candidate) = self.ready_version(name, &replay.candidate).await?;
-        let mut source = self.open_source(who, replay.source).await?;
+        let mut source = self.open_source(who, name, replay.source).await?;
         let mut pace = replay.per_second.map(Pace::new);
         let mut comparison = Comparison::default();
         let began = Instant::now();
         let mut stopped = None;
-        while comparison.compared < replay.limit {
+        loop {
             if began.elapsed() > TIME_MAX {
                 stopped =
                     Some(format!("it took over {} s; go on behind the last message", TIME_MAX.as_secs()));
                 break;
             }
             let room = usize::try_from(replay.limit - comparison.compared).unwrap_or(BATCH).min(BATCH);
+            if room == 0 {
+                stopped = self.is_more_in(who, &mut source).await?.then(|| {
+                    let messages = comparison.compared;
+                    format!(
+                        "{messages} were looked at and there are more; ask for a larger number of them (-n)"
+                    )
+                });
+                break;
+            }
             let max = match &mut pace {
                 Some(pace) => match usize::try_from(pace.allowed(began.elapsed())).unwrap_or(BATCH).min(room)
                 {
@@ -111,9 +126,9 @@ impl Node {
                 },
                 None => room,
             };
-            let messages = self.take_from(who, &mut source, max).await?;
+            let Some(messages) = self.take_from(who, &mut source, max).await? else { break };
             if messages.is_empty() {
-                break;
+                continue;
             }
             if let Some(pace) = &mut pace {
                 pace.took(messages.len() as u64);
@@ -123,10 +138,23 @@ impl Node {
             compare(&live, &candidate, messages, &mut comparison, examples).await;
         }
         let candidate = number;
-        Ok(ReplayReport { pipeline: name.clone(), live: live_number, candidate, comparison, stopped })
+        let left_out = source.left_out();
+        Ok(ReplayReport {
+            pipeline: name.clone(),
+            live: live_number,
+            candidate,
+            comparison,
+            stopped,
+            left_out,
+        })
     }
 
-    async fn open_source(&self, who: &Principal, source: ReplaySource) -> Result<Source, NodeError> {
+    async fn open_source(
+        &self,
+        who: &Principal,
+        pipeline: &Name,
+        source: ReplaySource,
+    ) -> Result<Source, NodeError> {
         match source {
             ReplaySource::Stream { stream, from, until } => {
                 if until.is_some_and(|until| !matches!(until, Start::Offset(_) | Start::Time(_))) {
@@ -138,40 +166,91 @@ impl Node {
             }
             ReplaySource::DeadLetters(queue) => {
                 self.queue(who, &queue).await?;
-                Ok(Source::DeadLetters { queue, from: 0 })
+                Ok(Source::DeadLetters { queue, from: 0, of: pipeline.clone(), left_out: 0 })
             }
         }
     }
 
-    /// The next messages, at most `max`, each with what it is known by; none: that was all.
+    /// Whether another message lies in a source.
+    async fn is_more_in(&self, who: &Principal, source: &mut Source) -> Result<bool, NodeError> {
+        let began = Instant::now();
+        while let Some(messages) = self.take_from(who, source, 1).await? {
+            // What is not found in that time may be there.
+            if !messages.is_empty() || began.elapsed() > LOOK_TIME_MAX {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The next messages, at most `max`, each with what it is known by; `None`: that was all. There may be none among
+    /// those that were looked at.
     async fn take_from(
         &self,
         who: &Principal,
         source: &mut Source,
         max: usize,
-    ) -> Result<Vec<(String, Message)>, NodeError> {
+    ) -> Result<Option<Vec<(String, Message)>>, NodeError> {
         match source {
             Source::Stream { reader, until, ended } => {
-                let mut taken = Vec::new();
-                while taken.is_empty() && !*ended {
-                    let mut deliveries = Vec::new();
-                    reader.controls().credit(u32::try_from(max).unwrap_or(u32::MAX));
-                    *ended = reader.next(&mut deliveries).await? == Event::Empty;
-                    let wanted = deliveries.into_iter().filter(|each| is_before(each, *until));
-                    taken.extend(
-                        wanted.map(|each| (format!("{}:{}", each.partition, each.offset), each.message)),
-                    );
+                if *ended {
+                    return Ok(None);
                 }
-                Ok(taken)
+                let mut deliveries = Vec::new();
+                reader.controls().credit(u32::try_from(max).unwrap_or(u32::MAX));
+                *ended = reader.next(&mut deliveries).await? == Event::Empty;
+                let wanted = deliveries.into_iter().filter(|each| is_before(each, *until));
+                let named = |each: Delivery| (format!("{}:{}", each.partition, each.offset), each.message);
+                Ok(Some(wanted.map(named).collect()))
             }
-            Source::DeadLetters { queue, from } => {
-                let letters = self.dead_letters(who, Some(queue), *from, max).await?;
-                let Some(last) = letters.last() else { return Ok(Vec::new()) };
-                *from = last.offset + 1;
-                let messages = self.shard().read(letters.iter().map(|letter| letter.id).collect()).await?;
-                Ok(letters.into_iter().map(|letter| letter.id.to_string()).zip(messages).collect())
+            Source::DeadLetters { queue, from, of, left_out } => {
+                let letters = self.dead_letters(who, Some(queue), *from, LETTERS_LOOKED_AT).await?;
+                let Some(last) = letters.last() else { return Ok(None) };
+                let mut next = last.offset + 1;
+                let mut wanted = Vec::new();
+                for letter in letters {
+                    if !gave_up(of, &letter.death) {
+                        *left_out += 1;
+                    } else if wanted.len() < max {
+                        wanted.push(letter.id);
+                    } else {
+                        next = letter.offset;
+                        break;
+                    }
+                }
+                *from = next;
+                if wanted.is_empty() {
+                    return Ok(Some(Vec::new()));
+                }
+                let messages = self.shard().read(wanted.clone()).await?;
+                Ok(Some(wanted.into_iter().map(|id| id.to_string()).zip(messages).collect()))
             }
         }
+    }
+}
+
+impl Source {
+    fn left_out(&self) -> u64 {
+        match self {
+            Self::Stream { .. } => 0,
+            Self::DeadLetters { left_out, .. } => *left_out,
+        }
+    }
+}
+
+/// Whether a message died in a pipeline: at one of its stages, or because it made several of one delivery. What a
+/// pipeline refuses to a group of a stream is no stage's in the log: its reason begins with the stage.
+fn gave_up(pipeline: &Name, death: &Death) -> bool {
+    let is_of = |place: &str| {
+        let rest = place.strip_prefix(pipeline.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    match &death.stage {
+        Some(stage) => is_of(stage),
+        None if death.cause == DeathCause::Rejected => {
+            death.reason.split_once(':').is_some_and(|(place, _)| is_of(place))
+        }
+        None => false,
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) struct ReplayArgs {
     /// Before which offset or time to end [default: what is there now]
     #[arg(long, value_name = "PLACE", requires = "stream")]
     until: Option<Start>,
-    /// The queue whose dead letters are the messages
+    /// The queue with dead letters; those that the pipeline gave up are the messages
     #[arg(long, value_name = "QUEUE")]
     dead_letters: Option<Name>,
     /// At most this many messages
@@ -169,6 +169,10 @@ pub(super) fn replay(args: ReplayArgs, admin: &Admin) -> anyhow::Result<()> {
             };
             output::line(format_args!("{}: {candidate} against version {}", result.pipeline, result.live))?;
             print(&result.comparison)?;
+            if result.left_out > 0 {
+                let letters = units::show_count(result.left_out, "dead letter");
+                output::note(format_args!("{letters} left out, which {} did not give up", result.pipeline));
+            }
             if let Some(stopped) = &result.stopped {
                 output::note(format_args!("not all messages: {stopped}"));
             }
