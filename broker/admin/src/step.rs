@@ -28,6 +28,19 @@ pub struct Destination {
     pub topic: String,
     /// Queues that would store it; none when nothing is bound.
     pub queues: Vec<String>,
+    /// Queues whose binding has a pipeline of its own, which comes next and may refuse it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub through: Vec<Through>,
+}
+
+/// A queue behind another pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DestinationThrough)]
+pub struct Through {
+    /// The queue.
+    pub queue: String,
+    /// The pipeline of its binding.
+    pub pipeline: String,
 }
 
 /// One message at one stage.
@@ -131,6 +144,11 @@ impl From<TryReport> for Trace {
         let destinations = report.destinations.into_iter().map(|destination| Destination {
             topic: destination.topic,
             queues: destination.queues.iter().map(ToString::to_string).collect(),
+            through: destination
+                .through
+                .into_iter()
+                .map(|(queue, pipeline)| Through { queue: queue.to_string(), pipeline: pipeline.to_string() })
+                .collect(),
         });
         Self {
             pipeline: report.pipeline.to_string(),

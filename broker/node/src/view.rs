@@ -228,6 +228,8 @@ pub struct TryDestination {
     pub topic: String,
     /// Queues that would store it as it is; none when nothing is bound.
     pub queues: Vec<QueueName>,
+    /// Queues whose binding has a pipeline that comes next, and that pipeline: it may refuse it.
+    pub through: Vec<(QueueName, Name)>,
 }
 
 /// One dead letter.

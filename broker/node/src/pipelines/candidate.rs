@@ -62,18 +62,24 @@ impl Node {
         let bound_here = |binding: &&wharf_queue::Binding| binding.pipeline.as_ref() == Some(name);
         let destinations = outputs.into_iter().map(|output| {
             let bindings = topology.resolve(&output.message.topic);
-            let queues = match output.to {
-                Some(wharf_pipeline::Target::Queue(queue)) => vec![queue],
-                Some(wharf_pipeline::Target::Topic(_)) => {
-                    bindings.iter().map(|binding| binding.queue.clone()).collect()
-                }
+            let (mut queues, mut through) = (Vec::new(), Vec::new());
+            match output.to {
+                Some(wharf_pipeline::Target::Queue(queue)) => queues.push(queue),
                 // Out of a binding's pipeline a message goes on to that binding's queue alone.
                 None if bindings.iter().any(bound_here) => {
-                    bindings.iter().copied().filter(bound_here).map(|binding| binding.queue.clone()).collect()
+                    let here = bindings.iter().copied().filter(bound_here);
+                    queues.extend(here.map(|binding| binding.queue.clone()));
                 }
-                None => bindings.iter().map(|binding| binding.queue.clone()).collect(),
-            };
-            TryDestination { topic: output.message.topic.to_string(), queues }
+                Some(wharf_pipeline::Target::Topic(_)) | None => {
+                    for binding in &bindings {
+                        match &binding.pipeline {
+                            Some(pipeline) => through.push((binding.queue.clone(), pipeline.clone())),
+                            None => queues.push(binding.queue.clone()),
+                        }
+                    }
+                }
+            }
+            TryDestination { topic: output.message.topic.to_string(), queues, through }
         });
         Ok(TryReport {
             pipeline: name.clone(),

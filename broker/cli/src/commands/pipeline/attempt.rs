@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args as ClapArgs;
 use wharf_admin::message::MessageJson;
 use wharf_admin::pipeline::Try as TryRequest;
-use wharf_admin::step::{Excerpt, OutputChange, Step, Trace};
+use wharf_admin::step::{Destination, Excerpt, OutputChange, Step, Trace};
 use wharf_protocol::{HeadersBuilder, Message, Name, Topic};
 
 use crate::admin::{Admin, path};
@@ -117,6 +117,23 @@ fn payload(
 }
 
 /// A trace for people: a paragraph for each message at each stage.
+/// Where a message would go, and through which pipelines that may still refuse it.
+fn ways(destination: &Destination) -> String {
+    let direct = match destination.queues.as_slice() {
+        [] => None,
+        queues => Some(format!("to queue {}", queues.join(", "))),
+    };
+    let through = destination
+        .through
+        .iter()
+        .map(|way| format!("through pipeline {} to queue {}", way.pipeline, way.queue));
+    let ways: Vec<String> = direct.into_iter().chain(through).collect();
+    match ways.is_empty() {
+        true => "nowhere: nothing is bound to that topic".to_owned(),
+        false => ways.join("; "),
+    }
+}
+
 pub(in crate::commands) fn print(trace: &Trace) -> anyhow::Result<()> {
     for step in &trace.steps {
         print_step(step)?;
@@ -130,11 +147,7 @@ pub(in crate::commands) fn print(trace: &Trace) -> anyhow::Result<()> {
         ("passed", false) => {
             output::line(format_args!("{name} {version} lets it pass; it would go"))?;
             for destination in &trace.destinations {
-                let queues = match destination.queues.as_slice() {
-                    [] => "nowhere: nothing is bound to that topic".to_owned(),
-                    queues => format!("to queue {}", queues.join(", ")),
-                };
-                output::line(format_args!("  {}  {queues}", destination.topic))?;
+                output::line(format_args!("  {}  {}", destination.topic, ways(destination)))?;
             }
             Ok(())
         }
@@ -188,5 +201,27 @@ fn excerpt(excerpt: &Excerpt) -> String {
         (Some(text), _) if (text.len() as u64) < excerpt.bytes => format!("{text}…"),
         (Some(text), _) => text.clone(),
         (None, hex) => format!("hex {}", hex.as_deref().unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wharf_admin::step::Through;
+
+    use super::*;
+
+    #[test]
+    fn a_pipeline_that_may_refuse_a_message_is_named_before_its_queue() {
+        let through = Through { queue: "tq".to_owned(), pipeline: "guard".to_owned() };
+        let mut destination = Destination {
+            topic: "in".to_owned(),
+            queues: vec!["a".to_owned(), "b".to_owned()],
+            through: vec![through],
+        };
+        assert_eq!(ways(&destination), "to queue a, b; through pipeline guard to queue tq");
+        destination.queues.clear();
+        assert_eq!(ways(&destination), "through pipeline guard to queue tq");
+        destination.through.clear();
+        assert_eq!(ways(&destination), "nowhere: nothing is bound to that topic");
     }
 }
