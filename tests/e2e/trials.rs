@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use wharf_node::compare::{Comparison, Totals};
 use wharf_node::{
     CanaryBounds, Candidate, Config, PipelineEventKind, PipelineView, Publication, Replay, ReplaySource,
     StreamPolicy, TrialKind, TrialSpec, TryResult,
@@ -125,6 +126,19 @@ async fn a_staged_version_is_tried_beside_the_one_in_use() {
 }
 
 #[tokio::test]
+async fn a_try_tells_of_the_pipeline_behind_a_binding_that_comes_next() {
+    let broker = with_staged(&convert(true)).await;
+    broker.apply("guard", &format!("[[stage]]\n{}\n", guest("kind = \"validator\""))).await;
+    broker.queue("tq", "in", Some("guard")).await;
+    let tried = message("in", "<n>7</n>", &[]);
+    let report =
+        broker.node.try_candidate(&me(), &name("convert"), &Candidate::InUse, tried).await.expect("it runs");
+    let destination = &report.destinations[0];
+    assert_eq!(destination.queues, [name("q")]);
+    assert_eq!(destination.through, [(name("tq"), name("guard"))]);
+}
+
+#[tokio::test]
 async fn a_replay_tells_what_would_differ_by_class_with_examples() {
     let broker = with_staged(&convert(true)).await;
     let stream = raw_stream(&broker).await;
@@ -214,6 +228,10 @@ async fn dead_letters_are_replayed_through_the_version_that_mends_them() {
     assert_eq!((report.comparison.compared, report.comparison.different), (5, 5));
     assert_eq!(report.comparison.classes[0].class.to_string(), "verdict rejected → passed");
     assert_eq!((report.left_out, report.stopped), (0, None));
+    let Comparison { live_totals, candidate_totals, .. } = report.comparison;
+    let (passed, rejected) =
+        (Totals { passed: 5, ..Totals::default() }, Totals { rejected: 5, ..Totals::default() });
+    assert_eq!((live_totals, candidate_totals), (rejected, passed));
 }
 
 #[tokio::test]
@@ -244,6 +262,9 @@ async fn dead_letters_of_others_are_left_out_and_counted() {
         broker.node.replay_pipeline(&me(), &name("convert"), replay(limit)).await.expect("it ran")
     };
     let all = run(100).await;
+    let refused = Totals { rejected: 10, ..Totals::default() };
+    assert_eq!(all.comparison.same(), 10, "both refuse them, and it is seen that nothing passed");
+    assert_eq!((all.comparison.live_totals, all.comparison.candidate_totals), (refused, refused));
     assert_eq!((all.comparison.compared, all.left_out, all.stopped), (10, 30, None));
     let few = run(4).await;
     assert_eq!(few.comparison.compared, 4);

@@ -90,10 +90,32 @@ pub struct Comparison {
     pub classes: Vec<Class>,
     /// Differences in classes beyond those that are told apart.
     pub beyond: u64,
+    /// What became of the messages in the active version. Messages that both refuse are the same.
+    #[serde(default)]
+    pub live: Totals,
+    /// What became of them in the candidate.
+    #[serde(default)]
+    pub candidate: Totals,
     /// How long messages wait for the active version.
     pub live_time: Time,
     /// How long they wait for the candidate.
     pub candidate_time: Time,
+}
+
+/// Messages, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = VerdictTotals)]
+pub struct Totals {
+    /// They go on.
+    pub passed: u64,
+    /// They end there, on purpose.
+    pub dropped: u64,
+    /// A stage refused them.
+    pub rejected: u64,
+    /// A stage wants them again later.
+    pub retried: u64,
+    /// A stage broke on them.
+    pub faults: u64,
 }
 
 /// Differences of one kind.
@@ -376,9 +398,18 @@ impl From<compare::Comparison> for Comparison {
             different: comparison.different,
             classes: classes.collect(),
             beyond: comparison.beyond,
+            live: comparison.live_totals.into(),
+            candidate: comparison.candidate_totals.into(),
             live_time: Time::from(&comparison.live_times),
             candidate_time: Time::from(&comparison.candidate_times),
         }
+    }
+}
+
+impl From<compare::Totals> for Totals {
+    fn from(totals: compare::Totals) -> Self {
+        let compare::Totals { passed, dropped, rejected, retried, faults } = totals;
+        Self { passed, dropped, rejected, retried, faults }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod difference;
 mod times;
+mod totals;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use difference::{Aspect, Class, DIFFERENCES_MAX, Difference, differences, verdict};
 pub use times::Times;
+pub use totals::Totals;
 
 use crate::Processed;
 
@@ -31,9 +33,15 @@ pub struct Comparison {
     pub classes: Vec<Found>,
     /// Differences of classes beyond the first [`CLASSES_MAX`].
     pub beyond: u64,
-    /// How long the version in use took for a message.
+    /// What became of the messages in the version in use: where both refuse all of them, they are the same.
+    #[serde(default)]
+    pub live_totals: Totals,
+    /// What became of them in the candidate.
+    #[serde(default)]
+    pub candidate_totals: Totals,
+    /// How long messages waited for the version in use.
     pub live_times: Times,
-    /// How long the candidate took.
+    /// How long they waited for the candidate.
     pub candidate_times: Times,
 }
 
@@ -91,6 +99,8 @@ impl Comparison {
         examples_max: usize,
     ) -> bool {
         self.compared += 1;
+        self.live_totals.add(&live.processed);
+        self.candidate_totals.add(&candidate.processed);
         self.live_times.add(live.took, live.share);
         self.candidate_times.add(candidate.took, candidate.share);
         let differences = differences(&live.processed, &candidate.processed);

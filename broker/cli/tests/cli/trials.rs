@@ -83,6 +83,10 @@ fn a_wrong_version_is_seen_in_a_try_a_replay_a_shadow_and_a_canary() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "differences are no success");
     assert!(said.contains("verdict passed → rejected: 10 messages"), "{said}");
+    assert!(said.contains("active: 20 passed; candidate: 10 passed, 10 rejected"), "{said}");
+    let few = broker.run(&format!("{replay} --allow-differences -n 5"), "");
+    let noted = String::from_utf8_lossy(&few.stderr).into_owned();
+    assert!(noted.contains("not all messages: 5 were looked at and there are more"), "{noted}");
     let json = broker.json(&format!("{replay} --allow-differences -o json"));
     assert_eq!((&json["comparison"]["compared"], &json["comparison"]["different"]), (&20.into(), &20.into()));
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args as ClapArgs;
 use wharf_admin::pipeline::Pipeline;
-use wharf_admin::trial::{BeginTrial, Comparison, Replay, ReplayResult, Time, Trial};
+use wharf_admin::trial::{BeginTrial, Comparison, Replay, ReplayResult, Time, Totals, Trial};
 use wharf_protocol::{Name, Start};
 
 use crate::admin::{Admin, path};
@@ -270,12 +270,23 @@ pub(super) fn describe(trial: &Trial) -> String {
     )
 }
 
-/// A comparison for people: the counts, the times, and a paragraph for each class.
+/// What became of messages, without what became of none.
+fn totals(totals: &Totals) -> String {
+    let Totals { passed, dropped, rejected, retried, faults } = *totals;
+    let faults_word = if faults == 1 { "fault" } else { "faults" };
+    let each = [(dropped, "dropped"), (rejected, "rejected"), (retried, "retried"), (faults, faults_word)];
+    let others = each.into_iter().filter(|(count, _)| *count > 0);
+    others.fold(format!("{passed} passed"), |told, (count, what)| format!("{told}, {count} {what}"))
+}
+
+/// A comparison for people: the counts, the verdicts, the times, and a paragraph for each class.
 pub(super) fn print(comparison: &Comparison) -> anyhow::Result<()> {
     let Comparison { compared, same, different, live_time, candidate_time, .. } = comparison;
     let messages = units::show_count(*compared, "message");
     output::line(format_args!("{messages}: {same} the same, {different} otherwise"))?;
     if *compared > 0 {
+        let (active, candidate) = (totals(&comparison.live), totals(&comparison.candidate));
+        output::line(format_args!("active: {active}; candidate: {candidate}"))?;
         let time = |time: &Time| {
             let share = time.total_us / compared;
             format!("p50 {} µs, p99 {} µs, share {share} µs", time.p50_us, time.p99_us)
