@@ -88,7 +88,9 @@ async fn a_stage_that_hangs_on_anything_else_is_told_with_both_sides() {
     }
     let key = traced(&broker, "x", "calls").await;
 
-    let Again::Differs(found) = rerun(&broker, key, None).await else { panic!("a new instance counts anew") };
+    let Again::Differs { found, .. } = rerun(&broker, key, None).await else {
+        panic!("a new instance counts anew")
+    };
     let RunDifference { stage, what, then, now } = &found[0];
     assert_eq!((stage.as_ref(), what.as_str()), (Some(&name("guest")), "headers of output 0"));
     assert_eq!((then.as_str(), now.as_str()), ("calls=3", "calls=0"));
@@ -108,7 +110,9 @@ async fn another_version_is_told_in_what_its_outcome_differs() {
 
     assert_eq!(rerun(&broker, key, None).await, Again::Same, "it passed version 1, whatever is in use");
     assert_eq!(rerun(&broker, key, Some(3)).await, Again::Same);
-    let Again::Differs(found) = rerun(&broker, key, Some(2)).await else { panic!("numbers are not text") };
+    let Again::Differs { found, .. } = rerun(&broker, key, Some(2)).await else {
+        panic!("numbers are not text")
+    };
     assert_eq!((found[0].what.as_str(), found[0].stage.as_ref()), ("payload $.order.total", None));
     assert_eq!((found[0].then.as_str(), found[0].now.as_str()), ("\"12\"", "12"));
     let Again::Impossible(reason) = rerun(&broker, key, Some(9)).await else {

@@ -61,6 +61,9 @@ pub struct RerunPass {
     pub reason: Option<String>,
     /// Of the same version, the first thing that differs; of another one, what differs in its outcome.
     pub differences: Vec<RerunDifference>,
+    /// How many differences more there are.
+    #[serde(default)]
+    pub differences_more: u64,
     /// What each stage said now.
     pub steps: Vec<Step>,
 }
@@ -117,10 +120,10 @@ impl From<wharf_node::Rerun> for RerunResult {
 
 impl From<PassAgain> for RerunPass {
     fn from(again: PassAgain) -> Self {
-        let (outcome, reason, differences) = match again.outcome {
-            Again::Same => ("same", None, Vec::new()),
-            Again::Differs(differences) => ("differs", None, differences),
-            Again::Impossible(reason) => ("impossible", Some(reason), Vec::new()),
+        let (outcome, reason, differences, differences_more) = match again.outcome {
+            Again::Same => ("same", None, Vec::new(), 0),
+            Again::Differs { found, more } => ("differs", None, found, more),
+            Again::Impossible(reason) => ("impossible", Some(reason), Vec::new(), 0),
         };
         Self {
             pipeline: again.pipeline.to_string(),
@@ -131,6 +134,7 @@ impl From<PassAgain> for RerunPass {
             outcome: outcome.to_owned(),
             reason,
             differences: differences.into_iter().map(RerunDifference::from).collect(),
+            differences_more,
             steps: again.steps.into_iter().map(Step::from).collect(),
         }
     }

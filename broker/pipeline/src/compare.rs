@@ -5,6 +5,7 @@
 //! person can decide by.
 
 mod difference;
+mod json;
 mod times;
 mod totals;
 
@@ -13,7 +14,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use difference::{Aspect, Class, DIFFERENCES_MAX, Difference, differences, verdict};
+pub use difference::{
+    Aspect, Class, DIFFERENCES_MAX, DIFFERENT_CLASSES_MAX, Difference, Differences, differences, verdict,
+};
 pub use times::Times;
 pub use totals::Totals;
 
@@ -31,7 +34,7 @@ pub struct Comparison {
     pub different: u64,
     /// What differs, in how many messages.
     pub classes: Vec<Found>,
-    /// Differences of classes beyond the first [`CLASSES_MAX`].
+    /// Differences of classes beyond the first [`CLASSES_MAX`], or beyond the first so many of one message.
     pub beyond: u64,
     /// What became of the messages in the version in use: where both refuse all of them, they are the same.
     #[serde(default)]
@@ -104,12 +107,13 @@ impl Comparison {
         self.live_times.add(live.took, live.share);
         self.candidate_times.add(candidate.took, candidate.share);
         let differences = differences(&live.processed, &candidate.processed);
-        if differences.is_empty() {
+        if differences.found.is_empty() {
             return false;
         }
         self.different += 1;
+        self.beyond += differences.classes_cut;
         let mut counted = BTreeSet::new();
-        for Difference { class, at, live, candidate } in differences {
+        for Difference { class, at, live, candidate } in differences.found {
             if !counted.insert(class.clone()) {
                 continue;
             }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use wharf_pipeline::compare::{self, Difference};
+use wharf_pipeline::compare::{self, Difference, Differences};
 use wharf_pipeline::{Item, Pipeline, Step, Traced, departure};
 use wharf_protocol::{Name, Timestamp};
 
@@ -64,7 +64,12 @@ pub enum Again {
     /// The same: of the same version, at every stage, to the byte; of another one, its outcome.
     Same,
     /// Otherwise: of the same version, the first thing; of another one, what differs in its outcome.
-    Differs(Vec<RunDifference>),
+    Differs {
+        /// In what.
+        found: Vec<RunDifference>,
+        /// How many differences more there are.
+        more: u64,
+    },
     /// It cannot be had again, and why.
     Impossible(String),
 }
@@ -137,7 +142,7 @@ impl Node {
         if now == then {
             let outcome = match departed {
                 None => Again::Same,
-                Some(found) => Again::Differs(vec![found.into()]),
+                Some(found) => Again::Differs { found: vec![found.into()], more: 0 },
             };
             return again(recorded.steps, outcome);
         }
@@ -151,10 +156,14 @@ impl Node {
         match self.run_version(&pipeline, now, item, &circumstances).await {
             Err(reason) => again(Vec::new(), Again::Impossible(reason)),
             Ok(other) => {
-                let differences = compare::differences(&recorded.processed, &other.processed);
-                let outcome = match differences.is_empty() {
+                let Differences { found, places_cut, classes_cut } =
+                    compare::differences(&recorded.processed, &other.processed);
+                let outcome = match found.is_empty() {
                     true => Again::Same,
-                    false => Again::Differs(differences.into_iter().map(RunDifference::from).collect()),
+                    false => Again::Differs {
+                        found: found.into_iter().map(RunDifference::from).collect(),
+                        more: places_cut + classes_cut,
+                    },
                 };
                 again(other.steps, outcome)
             }

@@ -1,18 +1,20 @@
 //! In what two outcomes differ, one thing at a time.
 //!
 //! Payloads that are both JSON are compared as values: the order of keys and white space are no difference, a
-//! number written with other digits is one. All others are compared as bytes.
+//! number written with other digits is one, by all of its digits. All others are compared as bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use wharf_protocol::Message;
 
+use super::json::Json;
 use crate::{Failure, FailureKind, Output, Processed, Target};
 
-/// How many differences are told of one message; there may be more.
+/// How many classes are told of one message, each with its first place.
+pub const DIFFERENT_CLASSES_MAX: usize = 128;
+/// How many differences are told of one message before further places of their classes are only counted.
 pub const DIFFERENCES_MAX: usize = 32;
 /// How many bytes of each side a difference shows.
 const SHOWN_BYTES_MAX: usize = 160;
@@ -30,6 +32,17 @@ pub struct Difference {
     pub live: String,
     /// What the candidate has there.
     pub candidate: String,
+}
+
+/// In what two outcomes differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// Each class with its first place, and further places while there is room.
+    pub found: Vec<Difference>,
+    /// Further places of those classes.
+    pub places_cut: u64,
+    /// Differences of classes beyond the first [`DIFFERENT_CLASSES_MAX`].
+    pub classes_cut: u64,
 }
 
 /// Differences that are counted together.
@@ -61,16 +74,16 @@ pub enum Aspect {
     Payload,
 }
 
-/// In what `candidate` differs from `live`: nothing, or at most [`DIFFERENCES_MAX`] things.
-pub fn differences(live: &Processed, candidate: &Processed) -> Vec<Difference> {
-    let mut list = List(Vec::new());
+/// In what `candidate` differs from `live`.
+pub fn differences(live: &Processed, candidate: &Processed) -> Differences {
+    let mut list = List::default();
     if live == candidate {
-        return list.0;
+        return list.differences;
     }
     let (before, after) = (verdict(live), verdict(candidate));
     if before != after {
         list.add(Aspect::Verdict, format!("{before} → {after}"), "", &told(live), &told(candidate));
-        return list.0;
+        return list.differences;
     }
     match (live, candidate) {
         (Processed::Passed(live), Processed::Passed(candidate)) => list.outputs(live, candidate),
@@ -86,7 +99,7 @@ pub fn differences(live: &Processed, candidate: &Processed) -> Vec<Difference> {
         (Processed::Failed(live), Processed::Failed(candidate)) => list.failures(live, candidate),
         _ => unreachable!("outcomes of one verdict are of one kind"),
     }
-    list.0
+    list.differences
 }
 
 /// The word for an outcome.
@@ -115,14 +128,40 @@ fn told(processed: &Processed) -> String {
 }
 
 /// What was found so far, of one message.
-struct List(Vec<Difference>);
+#[derive(Default)]
+struct List {
+    differences: Differences,
+    classes: BTreeSet<Class>,
+}
 
 impl List {
     fn add(&mut self, aspect: Aspect, of: String, at: &str, live: &str, candidate: &str) {
-        if self.0.len() < DIFFERENCES_MAX {
-            let class = Class { aspect, of: cut(&of) };
-            self.0.push(Difference { class, at: cut(at), live: cut(live), candidate: cut(candidate) });
+        self.add_with(aspect, &of, || (at.to_owned(), live.to_owned(), candidate.to_owned()));
+    }
+
+    /// Adds a difference, where there is room for it: only then it is put into words.
+    fn add_with(&mut self, aspect: Aspect, of: &str, told: impl FnOnce() -> (String, String, String)) {
+        let class = Class { aspect, of: cut(of) };
+        let list = &mut self.differences;
+        if self.classes.contains(&class) {
+            if list.found.len() >= DIFFERENCES_MAX {
+                list.places_cut += 1;
+                return;
+            }
+        } else if self.classes.len() >= DIFFERENT_CLASSES_MAX {
+            list.classes_cut += 1;
+            return;
+        } else {
+            self.classes.insert(class.clone());
         }
+        let (at, live, candidate) = told();
+        list.found.push(Difference { class, at: cut(&at), live: cut(&live), candidate: cut(&candidate) });
+    }
+
+    /// How many differences there are, told or not.
+    fn count(&self) -> u64 {
+        let Differences { found, places_cut, classes_cut } = &self.differences;
+        found.len() as u64 + places_cut + classes_cut
     }
 
     fn failures(&mut self, live: &Failure, candidate: &Failure) {
@@ -201,38 +240,36 @@ impl List {
         let Some((a, b)) = json(live).zip(json(candidate)) else {
             return self.bytes(place, live, candidate);
         };
-        let before = self.0.len();
+        let before = self.count();
         let mut path = Path { class: "$".to_owned(), at: "$".to_owned(), place };
         self.values(&mut path, Some(&a), Some(&b));
-        // Values are equal that are not written alike: lost digits, other escapes.
-        if self.0.len() == before && letters(live) != letters(candidate) {
+        // Values are equal that are not written alike: zeros at the end of a number, other escapes.
+        if self.count() == before && letters(live) != letters(candidate) {
             self.add(Aspect::Payload, "written otherwise".into(), place, &text(live), &text(candidate));
         }
     }
 
-    fn values(&mut self, path: &mut Path<'_>, live: Option<&Value>, candidate: Option<&Value>) {
-        if live == candidate || self.0.len() >= DIFFERENCES_MAX {
-            return;
-        }
+    fn values(&mut self, path: &mut Path<'_>, live: Option<&Json<'_>>, candidate: Option<&Json<'_>>) {
         match (live, candidate) {
-            (Some(Value::Object(a)), Some(Value::Object(b))) => {
+            (Some(Json::Object(a)), Some(Json::Object(b))) => {
                 for name in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
                     let step = format!(".{name}");
                     path.within(&step, &step, |path| self.values(path, a.get(name), b.get(name)));
                 }
             }
-            (Some(Value::Array(a)), Some(Value::Array(b))) if a.len() == b.len() => {
+            (Some(Json::List(a)), Some(Json::List(b))) if a.len() == b.len() => {
                 for (n, (a, b)) in a.iter().zip(b).enumerate() {
                     path.within("[*]", &format!("[{n}]"), |path| self.values(path, Some(a), Some(b)));
                 }
             }
-            (Some(Value::Array(a)), Some(Value::Array(b))) => {
-                let (a, b) = (format!("{} elements", a.len()), format!("{} elements", b.len()));
-                self.add(Aspect::Payload, path.class.clone(), &path.told(), &a, &b);
+            (Some(Json::List(a)), Some(Json::List(b))) => {
+                let told = || (path.told(), format!("{} elements", a.len()), format!("{} elements", b.len()));
+                self.add_with(Aspect::Payload, &path.class, told);
             }
+            (Some(a), Some(b)) if a.is_same_leaf(b) => {}
             (a, b) => {
-                let shown = |value: Option<&Value>| value.map_or_else(none, Value::to_string);
-                self.add(Aspect::Payload, path.class.clone(), &path.told(), &shown(a), &shown(b));
+                let shown = |value: Option<&Json<'_>>| value.map_or_else(none, Json::to_string);
+                self.add_with(Aspect::Payload, &path.class, || (path.told(), shown(a), shown(b)));
             }
         }
     }
@@ -275,8 +312,8 @@ impl Path<'_> {
     }
 }
 
-fn json(bytes: &[u8]) -> Option<Value> {
-    (bytes.len() <= JSON_BYTES_MAX).then(|| serde_json::from_slice(bytes).ok()).flatten()
+fn json(bytes: &[u8]) -> Option<Json<'_>> {
+    (bytes.len() <= JSON_BYTES_MAX).then(|| Json::read(bytes)).flatten()
 }
 
 /// How often each byte occurs outside of white space: the same for what differs only in its order.
@@ -356,7 +393,11 @@ mod tests {
     }
 
     fn classes(live: &Processed, candidate: &Processed) -> Vec<String> {
-        differences(live, candidate).iter().map(|each| format!("{} at {}", each.class, each.at)).collect()
+        differences(live, candidate)
+            .found
+            .iter()
+            .map(|each| format!("{} at {}", each.class, each.at))
+            .collect()
     }
 
     #[test]
@@ -375,7 +416,7 @@ mod tests {
                 "payload $.total at $.total"
             ]
         );
-        let total = &differences(&live, &other)[2];
+        let total = &differences(&live, &other).found[2];
         assert_eq!((total.live.as_str(), total.candidate.as_str()), ("30", "25"));
         let fewer = passed(&[r#"{"id":1,"total":30,"lines":[{"sum":10}]}"#]);
         assert_eq!(classes(&live, &fewer), ["payload $.lines at $.lines"]);
@@ -386,6 +427,22 @@ mod tests {
         let (live, candidate) = (passed(&["[1.0]"]), passed(&["[1.00]"]));
         assert_eq!(classes(&live, &candidate), ["payload written otherwise at "]);
         assert_eq!(classes(&passed(&["1"]), &passed(&["1.0"])), ["payload $ at $"]);
+    }
+
+    #[test]
+    fn a_digit_that_no_float_has_room_for_is_a_difference_where_it_is() {
+        let (live, candidate) = (
+            passed(&[r#"{"id":12345678901234567890,"n":0.1000000000000000055,"total":1}"#]),
+            passed(&[r#"{"id":12345678901234567809,"n":0.1000000000000000505,"total":2}"#]),
+        );
+        let found = differences(&live, &candidate).found;
+        let told: Vec<_> = found.iter().map(|each| (each.class.of.as_str(), each.live.as_str())).collect();
+        assert_eq!(
+            told,
+            [("$.id", "12345678901234567890"), ("$.n", "0.1000000000000000055"), ("$.total", "1")]
+        );
+        let (live, candidate) = (passed(&["123456789012345678901"]), passed(&["123456789012345678910"]));
+        assert_eq!(classes(&live, &candidate), ["payload $ at $"], "the same digits in another order");
     }
 
     #[test]
@@ -424,13 +481,27 @@ mod tests {
     }
 
     #[test]
+    fn the_places_of_one_class_leave_room_for_the_others() {
+        let order = |value: u32| {
+            let lines: Vec<String> = (0..200).map(|_| format!("{{\"sum\":{value}}}")).collect();
+            passed(&[&format!("{{\"lines\":[{}],\"total\":{value}}}", lines.join(","))])
+        };
+        let Differences { found, places_cut, classes_cut } = differences(&order(1), &order(2));
+        assert_eq!(found.len(), DIFFERENCES_MAX + 1);
+        let last = found.last().expect("there are some");
+        assert_eq!((last.class.of.as_str(), last.live.as_str()), ("$.total", "1"));
+        assert_eq!((places_cut, classes_cut), (200 - DIFFERENCES_MAX as u64, 0));
+    }
+
+    #[test]
     fn what_is_told_of_one_message_is_bounded() {
         let object = |value: u32| {
             let fields: Vec<String> = (0..200).map(|n| format!("\"f{n}\":{value}")).collect();
             passed(&[&format!("{{{}}}", fields.join(","))])
         };
-        assert_eq!(differences(&object(1), &object(2)).len(), DIFFERENCES_MAX);
-        let long = differences(&passed(&[&"é".repeat(1_000)]), &passed(&["x"]));
+        let fields = differences(&object(1), &object(2));
+        assert_eq!((fields.found.len(), fields.classes_cut), (DIFFERENT_CLASSES_MAX, 72));
+        let long = differences(&passed(&[&"é".repeat(1_000)]), &passed(&["x"])).found;
         assert!(long[0].live.len() < 300, "{}", long[0].live.len());
     }
 }

@@ -71,6 +71,9 @@ fn print(rerun: &RerunResult, steps: bool) -> anyhow::Result<()> {
             output::line(format_args!("    - {}", difference.then))?;
             output::line(format_args!("    + {}", difference.now))?;
         }
+        if pass.differences_more > 0 {
+            output::line(format_args!("  and {}", show_count(pass.differences_more, "difference more")))?;
+        }
         if steps {
             pass.steps.iter().try_for_each(print_step)?;
         }
