@@ -420,6 +420,20 @@ async fn a_canary_whose_deliveries_become_dead_letters_is_rolled_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_canary_takes_is_of_its_pipeline_s_share() {
+    let stage = guest("kind = \"validator\"\ndeadline-ms = 400");
+    for traced in [false, true] {
+        let points =
+            format!("ingress = \"in\"\ncpu = \"1ms\"\n{}", if traced { "trace-sample = 1.0\n" } else { "" });
+        let broker = with_canary(|_| {}, &points, &stage, &stage).await;
+        publish(&broker, vec![keyed(1, "x", &[("behave", "loop")])]).await;
+        let cpu = view(&broker).await.cpu;
+        assert!(cpu.busy >= Duration::from_millis(300), "{cpu:?}");
+        assert!(cpu.owed > Duration::from_secs(30), "{cpu:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_canary_that_makes_what_nobody_may_store_is_rolled_back() {
     let small = |config: &mut Config| config.message_bytes_max = 64 * 1024;
     let live = guest("kind = \"validator\"");

@@ -111,6 +111,11 @@ impl Pipeline {
         self.stages.meter.waited(time);
     }
 
+    /// Charges it with what a version beside it took for its messages.
+    pub fn charge(&self, time: Duration) {
+        self.stages.meter.took(time, Instant::now());
+    }
+
     /// What it has taken of processor time.
     pub fn cpu(&self) -> CpuUse {
         self.stages.meter.read(Instant::now())

@@ -1,7 +1,7 @@
 //! A trial in the slot of its pipeline: which messages are its, and what is copied for comparison.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -29,6 +29,8 @@ pub(crate) struct TrialRun {
     seen: Arc<Seen>,
     /// So that each trial takes other keys.
     seed: u64,
+    /// What a canary took of processor time, as far as the version in use was charged with it, in nanoseconds.
+    charged_ns: AtomicU64,
 }
 
 /// A message, what one version made of it, and how long that took.
@@ -48,7 +50,7 @@ impl TrialRun {
         seen: Arc<Seen>,
     ) -> Self {
         let seed = xxh3_64_with_seed(pipeline.as_str().as_bytes(), trial.index);
-        Self { trial, candidate, copies, seen, seed }
+        Self { trial, candidate, copies, seen, seed, charged_ns: AtomicU64::new(0) }
     }
 
     /// Runs messages through the version in use and, as far as the trial says so, the candidate.
@@ -95,6 +97,7 @@ impl TrialRun {
         let traced = by.trace(item, now).await;
         let took = began.elapsed();
         let tried = canary.then(|| {
+            self.charge(live);
             let bypassed = traced.steps.iter().any(|step| step.verdict == Verdict::Bypassed);
             let failed = bypassed || is_failure(&traced.processed);
             Tried::new(&self.seen, self.trial.number, vec![Some(One { failed, took, share: took })])
@@ -107,7 +110,7 @@ impl TrialRun {
     async fn share(
         &self,
         number: u32,
-        live: &Pipeline,
+        in_use: &Pipeline,
         items: Vec<Item>,
         chosen: Vec<bool>,
         now: Timestamp,
@@ -117,13 +120,14 @@ impl TrialRun {
             if *chosen { to_candidate.push(item) } else { to_live.push(item) }
         }
         let copies = to_candidate.clone();
-        let live = async {
+        let ran = async {
             match to_live.is_empty() {
                 true => Vec::new(),
-                false => live.run(to_live, now).await,
+                false => in_use.run(to_live, now).await,
             }
         };
-        let (live, candidate) = tokio::join!(live, self.candidate.run_timed(to_candidate, now));
+        let (live, candidate) = tokio::join!(ran, self.candidate.run_timed(to_candidate, now));
+        self.charge(in_use);
         let bypassed = candidate.bypassed.clone();
         let candidate: Vec<Ran> = each_of(candidate).collect();
         let mut ones: Vec<One> = candidate
@@ -141,6 +145,16 @@ impl TrialRun {
         let mut ones = ones.into_iter();
         let each = chosen.into_iter().map(|chosen| if chosen { ones.next() } else { None }).collect();
         Run { processed, number, canary: Some(Tried::new(&self.seen, self.trial.number, each)) }
+    }
+
+    /// Charges the version in use with what the canary took since the last time: the pipeline has one share of processor
+    /// time, whichever version its messages pass.
+    fn charge(&self, live: &Pipeline) {
+        let busy = u64::try_from(self.candidate.cpu().busy.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.charged_ns.fetch_max(busy, Relaxed);
+        if busy > before {
+            live.charge(Duration::from_nanos(busy - before));
+        }
     }
 
     /// A copy of each message that a shadow is to be shown. A canary has none of these.
