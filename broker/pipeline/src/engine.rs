@@ -368,9 +368,9 @@ mod tests {
 
     /// A broker has one engine; a test binary has as many as it has brokers.
     #[test]
-    fn two_dozen_engines_fit_a_process() {
+    fn sixteen_engines_fit_a_process() {
         let engines: Vec<Engine> =
-            (0..24).map(|_| Engine::new(EngineConfig::default()).expect("an engine")).collect();
+            (0..16).map(|_| Engine::new(EngineConfig::default()).expect("an engine")).collect();
         let wanted = EngineConfig::default().instances as usize;
         assert!(engines.iter().all(|engine| engine.inner.slots_max == wanted), "with room for all instances");
     }
