@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use wharf_node::{Node, Publication, Receipts, TransferSpec};
-use wharf_protocol::{PipelineVersion, Receipt};
+use wharf_node::{Node, PipelineChange, Publication, Receipts, TransferSpec};
+use wharf_protocol::{Delivery, PipelineVersion, Receipt};
 
 use crate::broker::{TestBroker, me, message, name};
 
@@ -34,6 +34,16 @@ async fn receive(mut receipts: Receipts, told: &mut Told) {
         let Receipt::Stored(stored) = receipt else { panic!("{receipt:?}") };
         told.insert(stored.index, versions);
     }
+}
+
+/// The version that was in use where a message has its place in the log, which is the one that it is marked with.
+#[track_caller]
+fn version_of(delivery: &Delivery, history: &[PipelineChange]) -> u32 {
+    let index = delivery.id.index;
+    let change = history.iter().rev().find(|change| change.index < index).expect("a version was active");
+    let mark = delivery.message.headers.text("wharf-pipeline");
+    assert_eq!(mark, Some(format!("convert/{}", change.number).as_str()), "record {index}");
+    change.number
 }
 
 /// Publishes batch after batch until told to stop; what their receipts told.
@@ -106,13 +116,9 @@ async fn two_hundred_swaps_under_load_lose_repeat_and_mix_nothing() {
     history.retain(|change| change.kind.activates());
     assert_eq!(history.len(), 1 + usize::try_from(SWAPS).expect("small"));
     let numbers: BTreeMap<u32, bool> = broker.numbers_of("convert").await;
-    let version_at =
-        |index| history.iter().rev().find(|change| change.index < index).map(|change| change.number);
     let (mut seen, mut passed) = (BTreeMap::new(), BTreeMap::new());
     for delivery in broker.take("q").await {
-        let number = version_at(delivery.id.index).expect("a version was active");
-        let header = delivery.message.headers.text("wharf-pipeline");
-        assert_eq!(header, Some(format!("convert/{number}").as_str()), "record {}", delivery.id.index);
+        let number = version_of(&delivery, &history);
         let receipt = &told[&delivery.id.index];
         let expected = PipelineVersion { pipeline: convert.clone(), number };
         assert_eq!(receipt, &[expected], "the receipt of record {}", delivery.id.index);
@@ -158,13 +164,9 @@ async fn dead_letters_that_go_on_while_their_pipeline_is_swapped_pass_one_versio
     assert_eq!((told.moved, told.died_again, told.kept), (LETTERS, 0, 0));
 
     let history = broker.node.pipeline_history(&me(), &convert).await.expect("it is there");
-    let version_at =
-        |index| history.iter().rev().find(|change| change.index < index).map(|change| change.number);
     let (mut seen, mut passed) = (BTreeMap::new(), BTreeMap::new());
     for delivery in broker.take("q").await {
-        let number = version_at(delivery.id.index).expect("a version was active");
-        let header = delivery.message.headers.text("wharf-pipeline");
-        assert_eq!(header, Some(format!("convert/{number}").as_str()), "record {}", delivery.id.index);
+        let number = version_of(&delivery, &history);
         let text = String::from_utf8_lossy(&delivery.message.payload).into_owned();
         assert_eq!(!text.ends_with("\"}"), number % 2 == 1, "version {number} did not make {text}");
         *seen.entry(text.trim_matches(|c: char| !c.is_ascii_digit()).to_owned()).or_insert(0) += 1;

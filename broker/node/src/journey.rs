@@ -14,13 +14,15 @@ use wharf_protocol::{
 };
 use wharf_queue::{DEAD_LETTERS, Destination, Durability, Entry, KvPart, QueueId, Topology};
 
+use self::bounds::no_such_queue;
 use self::remembering::Recalled;
 use self::route::{Route, durability};
 use crate::memories::Turn;
 use crate::pipelines::{Entered, Run, Tried};
 use crate::trace::Accounts;
-use crate::{Config, Node, Principal};
+use crate::{Node, Principal};
 
+mod bounds;
 mod entrance;
 mod mark;
 mod remembering;
@@ -31,10 +33,6 @@ mod traveller;
 pub(crate) use self::entrance::Entrance;
 pub(crate) use self::mark::mark;
 pub(crate) use self::traveller::Traveller;
-
-/// How many messages one publication may become on its way, over all pipelines and hops: a pipeline that sends sixteen
-/// copies back to its own topic would make four thousand million in eight hops.
-const FAN_OUT_MAX: u32 = 1024;
 
 /// Everything that is known of the batch.
 pub(crate) struct Journey {
@@ -149,20 +147,6 @@ impl Journey {
     pub(crate) fn finish(mut self) -> (Vec<Option<Receipt>>, Vec<Place>, Held) {
         self.settle_recalled();
         (self.decided, self.places, self.entered)
-    }
-
-    /// Counts what a pipeline made of a publication, and ends it when that is too much: whether it goes on.
-    fn became(&mut self, origin: usize, messages: usize) -> bool {
-        let made = &mut self.places[origin].made;
-        *made = made.saturating_add(u32::try_from(messages).unwrap_or(u32::MAX));
-        let fits = *made <= FAN_OUT_MAX;
-        if !fits {
-            let text = format!(
-                "pipelines made more than {FAN_OUT_MAX} messages of this one: a loop that multiplies?"
-            );
-            self.reject(origin, rejection(ErrorCode::StageFailed, text));
-        }
-        fits
     }
 
     /// What a run made of a publication ended it. Where that was a canary, it failed for all of the publication that it
@@ -413,30 +397,6 @@ impl Node {
             }
         }
     }
-
-    /// Bounds what pipelines make, and ends the publication of what may not go on: hops against loops, the size of a
-    /// message, and where it is sent.
-    fn may_go_on(&self, journey: &mut Journey, traveller: &Traveller) -> bool {
-        let (hops, bytes) = (traveller.hops, traveller.message.encoded_bytes());
-        let Config { hops_max, message_bytes_max, .. } = *self.config();
-        let refusal = match &traveller.to {
-            _ if hops > hops_max => {
-                let topic = &traveller.message.topic;
-                let text = format!("pipelines sent the message on {hops} times, last to {topic}: a loop?");
-                rejection(ErrorCode::StageFailed, text)
-            }
-            _ if bytes > message_bytes_max => {
-                let text = format!(
-                    "a pipeline made a message of {bytes} bytes, over the limit of {message_bytes_max}"
-                );
-                rejection(ErrorCode::TooLarge, text)
-            }
-            Some(queue) if journey.topology.backlog(queue.as_str()).is_none() => no_such_queue(queue),
-            _ => return true,
-        };
-        journey.reject(traveller.origin, refusal);
-        false
-    }
 }
 
 /// Stores what a binding's pipeline made of a message: in the queue that a stage named, or in the binding's.
@@ -491,11 +451,6 @@ fn fail(
 
 fn pass_unchanged(message: Message) -> Processed {
     Processed::Passed(vec![Output { message, to: None }])
-}
-
-fn no_such_queue(queue: &Name) -> Rejection {
-    let reason = format!("a pipeline sent the message to {queue}, which is no queue or stream");
-    rejection(ErrorCode::StageFailed, reason)
 }
 
 fn rejection(code: ErrorCode, reason: String) -> Rejection {

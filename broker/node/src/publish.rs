@@ -170,7 +170,7 @@ impl Node {
             return Receipts::new(decided, None).of_versions(versions);
         }
         // Without an answer the receipts say that the node is closing.
-        let seen = self.tracing().follows(follows);
+        let seen = self.tracing().followed().of_records(follows);
         let stored = self.shard().publish_seen(records, bytes, durability, seen).await.ok();
         Receipts::new(decided, stored).of_versions(versions)
     }

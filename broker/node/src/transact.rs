@@ -150,7 +150,7 @@ impl Node {
         let firsts = if traced.is_empty() { Vec::new() } else { firsts(&publishes) };
         let transaction = Transaction { session, publishes, settles, cursors };
         let follows = traced.iter().map(|(origin, account)| (firsts[*origin], account.landings())).collect();
-        let seen = self.tracing().follows_transaction(follows);
+        let seen = self.tracing().followed().of_transaction(follows);
         let answer = match self.shard().transact(transaction, bytes, durability, seen).await {
             Ok(answer) if traced.is_empty() => Answer::Awaited(answer),
             Ok(answer) => Answer::Awaited(self.tracing().with_transaction(traced, firsts, answer)),

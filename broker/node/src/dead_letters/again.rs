@@ -226,7 +226,7 @@ impl Node {
                     let DeadLetter { offset, id, .. } = *letter;
                     let resolve = Resolve { queue: queue.clone(), offset, id, becomes: Some(publish) };
                     let account = traced.get(&origin);
-                    let seen = account.map(|account| self.tracing().follows_again(account.landings()));
+                    let seen = account.map(|account| self.tracing().followed().of_letter(account.landings()));
                     Ok((self.shard().resolve(resolve, seen).await?, versions, died_again))
                 }
             });

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use wharf_protocol::{MessageId, Receipt, Rejection, Timestamp, TransactionReceipt};
 use wharf_queue::is_stale;
-use wharf_shard::{Changed, Seen, ShardError};
+use wharf_shard::ShardError;
 
 use super::shelf::{FOUND_MAX, SLED_TIME_MAX, Shelf, ShelfError, Stock};
 use super::{
@@ -166,51 +166,8 @@ impl Tracing {
     }
 
     /// The messages whose traces go on.
-    pub(crate) fn followed(&self) -> &Followed {
+    pub(crate) fn followed(&self) -> &Arc<Followed> {
         &self.followed
-    }
-
-    /// Follows the messages of these records, each with the landings of its messages, as soon as they have their ids.
-    pub(crate) fn follows(&self, records: Vec<(usize, Vec<u16>)>) -> Option<Seen<Vec<Receipt>>> {
-        if records.is_empty() {
-            return None;
-        }
-        let followed = Arc::clone(&self.followed);
-        Some(Box::new(move |receipts| {
-            for (record, landings) in records {
-                if let Some(Receipt::Stored(stored)) = receipts.get(record) {
-                    followed.follow_all(stored.ids(), landings);
-                }
-            }
-        }))
-    }
-
-    /// Follows the messages that a dead letter becomes, with the landings of each.
-    pub(crate) fn follows_again(&self, landings: Vec<u16>) -> Seen<Result<Changed, ShardError>> {
-        let followed = Arc::clone(&self.followed);
-        Box::new(move |answer| {
-            if let Ok(Changed { became: Some(stored), .. }) = answer {
-                followed.follow_all(stored.ids(), landings);
-            }
-        })
-    }
-
-    /// Follows the messages of these publications of a transaction, each with the entry at which they begin and the
-    /// landings of each.
-    pub(crate) fn follows_transaction(
-        &self,
-        publications: Vec<(u16, Vec<u16>)>,
-    ) -> Option<Seen<Result<TransactionReceipt, ShardError>>> {
-        if publications.is_empty() {
-            return None;
-        }
-        let followed = Arc::clone(&self.followed);
-        Some(Box::new(move |answer| {
-            let Ok(TransactionReceipt::Committed(committed)) = answer else { return };
-            for (first, landings) in publications {
-                followed.follow_all(committed.stored.ids().skip(first.into()), landings);
-            }
-        }))
     }
 
     /// Adds what became of a message to its trace, while that goes on. Never waits.

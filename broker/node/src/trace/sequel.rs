@@ -6,10 +6,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use wharf_protocol::{MessageId, Name, Timestamp};
+use wharf_protocol::{MessageId, Name, Receipt, Timestamp, TransactionReceipt};
+use wharf_shard::{Changed, Seen, ShardError};
 
 use super::{Pass, Trace};
 
@@ -133,8 +134,54 @@ impl Followed {
         self.count.store(known.left.len(), Relaxed);
     }
 
+    /// Follows the messages of these records, each with the landings of its messages, as soon as they have their ids.
+    pub(crate) fn of_records(
+        self: &Arc<Self>,
+        records: Vec<(usize, Vec<u16>)>,
+    ) -> Option<Seen<Vec<Receipt>>> {
+        if records.is_empty() {
+            return None;
+        }
+        let followed = Arc::clone(self);
+        Some(Box::new(move |receipts| {
+            for (record, landings) in records {
+                if let Some(Receipt::Stored(stored)) = receipts.get(record) {
+                    followed.follow_all(stored.ids(), landings);
+                }
+            }
+        }))
+    }
+
+    /// Follows the messages that a dead letter becomes, with the landings of each.
+    pub(crate) fn of_letter(self: &Arc<Self>, landings: Vec<u16>) -> Seen<Result<Changed, ShardError>> {
+        let followed = Arc::clone(self);
+        Box::new(move |answer| {
+            if let Ok(Changed { became: Some(stored), .. }) = answer {
+                followed.follow_all(stored.ids(), landings);
+            }
+        })
+    }
+
+    /// Follows the messages of these publications of a transaction, each with the entry at which they begin and the
+    /// landings of each.
+    pub(crate) fn of_transaction(
+        self: &Arc<Self>,
+        publications: Vec<(u16, Vec<u16>)>,
+    ) -> Option<Seen<Result<TransactionReceipt, ShardError>>> {
+        if publications.is_empty() {
+            return None;
+        }
+        let followed = Arc::clone(self);
+        Some(Box::new(move |answer| {
+            let Ok(TransactionReceipt::Committed(committed)) = answer else { return };
+            for (first, landings) in publications {
+                followed.follow_all(committed.stored.ids().skip(first.into()), landings);
+            }
+        }))
+    }
+
     /// Follows messages, each with its landings.
-    pub(crate) fn follow_all(&self, ids: impl Iterator<Item = MessageId>, landings: Vec<u16>) {
+    fn follow_all(&self, ids: impl Iterator<Item = MessageId>, landings: Vec<u16>) {
         ids.zip(landings).for_each(|(id, landings)| self.follow(id, landings));
     }
 
