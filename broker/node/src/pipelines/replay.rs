@@ -284,3 +284,36 @@ async fn compare(
 pub(super) fn each_of(TimedRun { processed, took, .. }: TimedRun) -> impl Iterator<Item = Ran> {
     Ran::each_of(processed, took)
 }
+
+#[cfg(test)]
+mod tests {
+    use wharf_protocol::MessageId;
+
+    use super::*;
+
+    #[test]
+    fn a_letter_is_of_a_pipeline_by_its_stage_or_where_a_group_was_refused_it() {
+        let orders = "orders".parse().expect("a name");
+        let letter = |stage: Option<&str>, cause, reason: &str| {
+            let at = Timestamp(0);
+            let death = Death {
+                queue: "q".into(),
+                cause,
+                reason: reason.into(),
+                stage: stage.map(str::to_owned),
+                plugin: None,
+                attempts: 1,
+                first_at: at,
+                last_at: at,
+                original: MessageId { index: 0, entry: 0 },
+            };
+            gave_up(&orders, &death)
+        };
+        assert!(letter(Some("orders/check"), DeathCause::Stage, "no total"));
+        assert!(letter(Some("orders"), DeathCause::StageFault, "made 2 messages"));
+        assert!(!letter(Some("orders-eu/check"), DeathCause::Stage, "no total"));
+        assert!(letter(None, DeathCause::Rejected, "orders/check: schema: no total"));
+        assert!(!letter(None, DeathCause::Rejected, "the consumer did not want it"));
+        assert!(!letter(None, DeathCause::MaxAttempts, "orders/check: failed 3 times"));
+    }
+}
